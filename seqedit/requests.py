@@ -1,0 +1,171 @@
+"""Edit requests and the records that say how an edit is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from seqedit.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Request:
+    """One edit: after it the model should continue ``prompt`` (filled in) with ``target_new``.
+
+    Attributes:
+        subject: What the fact is about; must not be empty.
+        prompt: Template with exactly one ``{}`` where the subject goes.
+        target_new: The new answer, without leading space.
+        target_true: The answer before the edit, where known (CounterFact's ``target_true``).
+        relation: Identifier of the relation, e.g. ``P103``; the fact's identity is (subject, relation).
+        case_id: Identifier of the record in its data set.
+    """
+
+    subject: str
+    prompt: str
+    target_new: str
+    target_true: str | None = None
+    relation: str | None = None
+    case_id: str | int | None = None
+
+    def __post_init__(self) -> None:
+        where = "request" if self.case_id is None else f"request {self.case_id}"
+        for name in ("subject", "prompt", "target_new"):
+            value = getattr(self, name)
+            if not isinstance(value, str):
+                raise RequestError(f"{where}: field '{name}' must be a string, got {type(value).__name__}")
+            if not value.strip():
+                raise RequestError(f"{where}: field '{name}' is empty")
+        slots = self.prompt.count("{}")
+        if slots != 1:
+            raise RequestError(
+                f"{where}: field 'prompt' must hold exactly one {{}} for the subject, found {slots}: {self.prompt!r}"
+            )
+        object.__setattr__(self, "target_new", self.target_new.strip())
+        if self.target_true is not None:
+            if not isinstance(self.target_true, str) or not self.target_true.strip():
+                raise RequestError(f"{where}: field 'target_true' must be a string that is not empty")
+            object.__setattr__(self, "target_true", self.target_true.strip())
+
+    @property
+    def text(self) -> str:
+        """The prompt with the subject filled in."""
+        # str.format would choke on braces in prompts and subjects; there is exactly one slot.
+        return self.prompt.replace("{}", self.subject)
+
+    @property
+    def fact(self) -> tuple[str, str]:
+        """Identity of the fact: (subject, relation), or (subject, prompt) where no relation is given."""
+        return self.subject, self.relation if self.relation is not None else self.prompt
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields that are set, as JSON types."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        """The inverse of `to_dict`; an unknown or missing field is an error that names it."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(data) - known)
+        if unknown:
+            raise RequestError(f"request: unknown field '{unknown[0]}'; known: {', '.join(sorted(known))}")
+        for name in ("subject", "prompt", "target_new"):
+            if name not in data:
+                raise RequestError(f"request: field '{name}' is missing")
+        return cls(**data)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the request's canonical JSON."""
+        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Neighbor:
+    """A prompt whose answer an edit must leave alone.
+
+    Attributes:
+        prompt: Filled-in prompt about another subject.
+        target_true: Its right answer; ``None`` means the record's ``target_true``, as in CounterFact.
+    """
+
+    prompt: str
+    target_true: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """A request with the prompts that score it (CounterFact or zsRE layout, read by `seqedit.loaders`).
+
+    Attributes:
+        request: The edit itself.
+        paraphrase_prompts: Other phrasings of the request, filled in.
+        neighborhood_prompts: Prompts whose answer must not change.
+        generation_prompts: Prompts to continue freely, for the generation entropy.
+        reference_texts: Texts about subjects that truly have ``target_new``, for the reference score.
+    """
+
+    request: Request
+    paraphrase_prompts: tuple[str, ...] = ()
+    neighborhood_prompts: tuple[Neighbor, ...] = ()
+    generation_prompts: tuple[str, ...] = ()
+    reference_texts: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types; the inverse of `from_dict`."""
+        return {
+            "request": self.request.to_dict(),
+            "paraphrase_prompts": list(self.paraphrase_prompts),
+            "neighborhood_prompts": [
+                {"prompt": n.prompt, **({} if n.target_true is None else {"target_true": n.target_true})}
+                for n in self.neighborhood_prompts
+            ],
+            "generation_prompts": list(self.generation_prompts),
+            "reference_texts": list(self.reference_texts),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of `to_dict`."""
+        return cls(
+            request=Request.from_dict(data["request"]),
+            paraphrase_prompts=tuple(data.get("paraphrase_prompts", ())),
+            neighborhood_prompts=tuple(Neighbor(**n) for n in data.get("neighborhood_prompts", ())),
+            generation_prompts=tuple(data.get("generation_prompts", ())),
+            reference_texts=tuple(data.get("reference_texts", ())),
+        )
+
+
+def check_batch(requests: Sequence[Request]) -> None:
+    """Refuse an empty batch, the same request twice, and two targets for one fact.
+
+    Raises:
+        RequestError: names the subject and the positions (from 0) of the two requests.
+    """
+    if not requests:
+        raise RequestError("the batch holds no requests")
+    seen: dict[tuple[str, str], int] = {}
+    by_prompt: dict[str, int] = {}
+    for position, request in enumerate(requests):
+        for table, key in ((seen, request.fact), (by_prompt, request.text)):
+            earlier = table.setdefault(key, position)  # type: ignore[index]
+            if earlier == position:
+                continue
+            first = requests[earlier]
+            if first.target_new == request.target_new:
+                raise RequestError(
+                    f"duplicate requests {earlier} and {position} in one batch: subject {request.subject!r}, "
+                    f"target {request.target_new!r}; keep one of them"
+                )
+            raise RequestError(
+                f"contradictory requests {earlier} and {position} in one batch: subject {request.subject!r} is to be "
+                f"both {first.target_new!r} and {request.target_new!r}; put them into two batches or drop one"
+            )
+
+
+def requests_of(records: Iterable[Record]) -> list[Request]:
+    """The requests of some records, in their order."""
+    return [record.request for record in records]
