@@ -1,0 +1,178 @@
+"""The files of an adapter directory, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from seqedit.delta import Delta, Dense, LowRank
+from seqedit.errors import InputError
+from seqedit.requests import Request
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+CARD = "README.md"
+SIDECAR = "seqedit.json"
+VALUES = "seqedit_values.safetensors"
+ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
+
+_PREFIX = "base_model.model."
+
+
+def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
+    """PEFT's tensor names and values; ``pad`` fills every module with zeros up to one rank.
+
+    One uniform rank without rank patterns is what every consumer of LoRA files reads right.
+    """
+    rank = max(delta.rank for delta in deltas.values())
+    tensors = {}
+    for name, delta in sorted(deltas.items()):
+        if isinstance(delta, LowRank):
+            b, a = delta.B, delta.A
+        else:
+            b, a = torch.eye(delta.rank, dtype=torch.float32), delta.delta
+        if pad and delta.rank < rank:
+            extra = rank - delta.rank
+            b = torch.nn.functional.pad(b, (0, extra))
+            a = torch.nn.functional.pad(a, (0, 0, 0, extra))
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+    return tensors
+
+
+def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mapping[str, Any]]) -> dict[str, Delta]:
+    """The inverse of `lora_tensors`: padding removed, dense deltas recognised.
+
+    Args:
+        tensors: Content of the weights file.
+        modules: Module name -> {"kind": "low_rank" | "dense", "rank": n}, from the sidecar.
+
+    Raises:
+        InputError: a tensor is missing, left over, or has another shape.
+    """
+    left = dict(tensors)
+    deltas: dict[str, Delta] = {}
+    for name, info in modules.items():
+        pair = []
+        for part in ("lora_A", "lora_B"):
+            key = f"{_PREFIX}{name}.{part}.weight"
+            if key not in left:
+                raise InputError(f"{WEIGHTS}: tensor '{key}' is missing")
+            pair.append(left.pop(key))
+        a, b = pair
+        rank = int(info["rank"])
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] < rank:
+            raise InputError(f"{WEIGHTS}: the factors of '{name}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
+        if info["kind"] == "dense":
+            deltas[name] = Dense(a[:rank].contiguous())
+        else:
+            deltas[name] = LowRank(b[:, :rank].contiguous(), a[:rank].contiguous())
+    if left:
+        raise InputError(f"{WEIGHTS}: tensor '{sorted(left)[0]}' belongs to no module of {SIDECAR}")
+    return deltas
+
+
+def value_tensors(keys: Mapping[str, Tensor], target_values: Tensor | None) -> dict[str, Tensor]:
+    """Keys and target values under the names they have in the values file."""
+    tensors = {f"keys.{name}": key.to(torch.float32).contiguous() for name, key in sorted(keys.items())}
+    if target_values is not None:
+        tensors["target_values"] = target_values.to(torch.float32).contiguous()
+    return tensors
+
+
+def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bool) -> dict[str, Any]:
+    """``adapter_config.json``: scale alpha / r = 1, exact module names, sorted."""
+    rank = max(delta.rank for delta in deltas.values())
+    return {
+        "base_model_name_or_path": base_model,
+        "bias": "none",
+        "fan_in_fan_out": fan_in_fan_out,
+        "inference_mode": True,
+        "init_lora_weights": True,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "modules_to_save": None,
+        "peft_type": "LORA",
+        "r": rank,
+        "target_modules": sorted(deltas),
+        "task_type": "CAUSAL_LM",
+        "use_dora": False,
+        "use_rslora": False,
+    }
+
+
+def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Request]) -> str:
+    """A model card in the Hub's format: base model, facts edited, how to load."""
+    shown = requests[:50]
+    rows = [f"| {_cell(r.subject)} | {_cell(r.prompt)} | {_cell(r.target_new)} |" for r in shown]
+    more = [f"\n... and {len(requests) - len(shown)} more; all are in `{SIDECAR}`."] if len(requests) > 50 else []
+    # json.dumps, because a YAML reader takes every JSON string as it stands.
+    return "\n".join(
+        [
+            "---",
+            f"base_model: {json.dumps(base_model)}",
+            "library_name: peft",
+            "tags: [lora, knowledge-editing, seqedit]",
+            "---",
+            f"# {len(requests)} edits by {method.get('name', 'unknown')}",
+            "",
+            "A batch of knowledge edits as a LoRA adapter over the feed-forward output projections.",
+            "",
+            "```python",
+            "from peft import PeftModel",
+            'model = PeftModel.from_pretrained(base_model, "this/directory")',
+            "```",
+            "",
+            "| subject | prompt | new answer |",
+            "|---|---|---|",
+            *rows,
+            *more,
+            "",
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, so that equal content gives equal bytes."""
+    path.write_text(json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; every failure is an `InputError` that names the file."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; is {path.parent} an adapter directory written by seqedit?") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write safetensors; one metadata entry at most, because several are written in random order."""
+    path.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; every failure is an `InputError` that names the file."""
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing") from error
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not readable as safetensors ({error})") from error
+
+

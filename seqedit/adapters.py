@@ -1,0 +1,157 @@
+"""The adapter: one batch of edits as a directory that stock PEFT loads.
+
+``adapter_config.json`` and ``adapter_model.safetensors`` are a plain LoRA checkpoint; ``README.md`` is its model
+card. What PEFT has no place for is in two files beside them: ``seqedit.json`` (requests, method configuration,
+provenance, digest) and ``seqedit_values.safetensors`` (the keys and target values that were solved for).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqedit import adapter_files as files
+from seqedit.delta import Delta, Dense, LowRank
+from seqedit.digests import json_digest, tensor_digest
+from seqedit.errors import InputError
+from seqedit.requests import Request
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The unedited model that an adapter belongs to.
+
+    Attributes:
+        name: Hub id or directory it was loaded from.
+        fingerprint: Digest of its weights (`seqedit.fingerprint.fingerprint`).
+    """
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A batch of edits, materialised.
+
+    Attributes:
+        deltas: Module name -> weight delta in canonical orientation (d_out, d_in).
+        requests: What was edited.
+        method: Method name and every configuration field, as JSON types.
+        base_model: What it was computed for.
+        keys: Module name -> (n, d_in) float32, the averaged keys that were solved for.
+        target_values: (n, d) float32, the hidden states to be produced at the last edited layer, or None.
+        fan_in_fan_out: True where the modules store their weights as (d_in, d_out) (GPT-2's Conv1D).
+        provenance: Context templates, seed, digests of second moments, library versions; JSON types.
+    """
+
+    deltas: Mapping[str, Delta]
+    requests: tuple[Request, ...]
+    method: Mapping[str, Any]
+    base_model: BaseModel
+    keys: Mapping[str, Tensor] = field(default_factory=dict)
+    target_values: Tensor | None = None
+    fan_in_fan_out: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.deltas:
+            raise InputError("an adapter needs the delta of at least one module")
+        for name, delta in self.deltas.items():
+            parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
+            if not all(bool(torch.isfinite(part).all()) for part in parts):
+                raise InputError(f"the delta of module '{name}' holds values that are not finite")
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the canonical content; where the base model was loaded from does not count."""
+        return json_digest(
+            {
+                "format": FORMAT_VERSION,
+                "requests": [request.to_dict() for request in self.requests],
+                "method": dict(self.method),
+                "base_model": self.base_model.fingerprint,
+                "fan_in_fan_out": self.fan_in_fan_out,
+                "provenance": dict(self.provenance),
+                "tensors": sorted((name, tensor_digest(t)) for name, t in self._tensors().items()),
+            }
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**files.lora_tensors(self.deltas, pad=False), **files.value_tensors(self.keys, self.target_values)}
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the adapter directory; equal content gives equal bytes.
+
+        Raises:
+            InputError: if the directory exists and is not empty.
+        """
+        target = Path(directory)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(f"{target} exists and is not an empty directory; choose another --out")
+        target.mkdir(parents=True, exist_ok=True)
+        sidecar = {
+            "format": FORMAT_VERSION,
+            "digest": self.digest,
+            "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
+            "method": dict(self.method),
+            "modules": {
+                name: {"kind": "dense" if isinstance(d, Dense) else "low_rank", "rank": d.rank}
+                for name, d in sorted(self.deltas.items())
+            },
+            "provenance": dict(self.provenance),
+            "requests": [request.to_dict() for request in self.requests],
+        }
+        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values))
+        files.write_json(target / files.SIDECAR, sidecar)
+        files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
+        files.write_json(
+            target / files.CONFIG, files.lora_config(self.deltas, self.base_model.name, self.fan_in_fan_out)
+        )
+        (target / files.CARD).write_text(files.model_card(self.base_model.name, self.method, self.requests), "utf-8")
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, *, check_digest: bool = True) -> Adapter:
+        """Read an adapter directory written by `save_pretrained`.
+
+        Args:
+            directory: Local adapter directory.
+            check_digest: Compare the content with the digest it was saved under.
+
+        Raises:
+            InputError: names the file that is missing, malformed or altered.
+        """
+        source = Path(directory)
+        sidecar = files.read_json(source / files.SIDECAR)
+        if sidecar.get("format") != FORMAT_VERSION:
+            raise InputError(
+                f"{source / files.SIDECAR}: format {sidecar.get('format')!r} is unknown to this version (it knows "
+                f"{FORMAT_VERSION}); install a newer seqedit"
+            )
+        config = files.read_json(source / files.CONFIG)
+        weights = files.read_tensors(source / files.WEIGHTS)
+        values = files.read_tensors(source / files.VALUES)
+        try:
+            adapter = cls(
+                deltas=files.deltas_from_lora(weights, sidecar["modules"]),
+                requests=tuple(Request.from_dict(r) for r in sidecar["requests"]),
+                method=sidecar["method"],
+                base_model=BaseModel(**sidecar["base_model"]),
+                keys={k.removeprefix("keys."): v for k, v in values.items() if k.startswith("keys.")},
+                target_values=values.get("target_values"),
+                fan_in_fan_out=bool(config.get("fan_in_fan_out", False)),
+                provenance=sidecar["provenance"],
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
+        if check_digest and adapter.digest != sidecar["digest"]:
+            raise InputError(f"{source}: the content does not match its digest {sidecar['digest'][:12]}; it was altered")
+        return adapter
