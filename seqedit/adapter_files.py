@@ -174,5 +174,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is missing") from error
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path}: not readable as safetensors ({error})") from error
-
-

@@ -153,5 +153,7 @@ class Adapter:
         except (KeyError, TypeError) as error:
             raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
         if check_digest and adapter.digest != sidecar["digest"]:
-            raise InputError(f"{source}: the content does not match its digest {sidecar['digest'][:12]}; it was altered")
+            raise InputError(
+                f"{source}: the content does not match its digest {sidecar['digest'][:12]}; it was altered"
+            )
         return adapter

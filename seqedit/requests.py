@@ -148,10 +148,10 @@ def check_batch(requests: Sequence[Request]) -> None:
     if not requests:
         raise RequestError("the batch holds no requests")
     seen: dict[tuple[str, str], int] = {}
-    by_prompt: dict[str, int] = {}
     for position, request in enumerate(requests):
-        for table, key in ((seen, request.fact), (by_prompt, request.text)):
-            earlier = table.setdefault(key, position)  # type: ignore[index]
+        # One fact may be written in two ways: with its relation, or as the same text.
+        for key in (request.fact, ("", request.text)):
+            earlier = seen.setdefault(key, position)
             if earlier == position:
                 continue
             first = requests[earlier]

@@ -1,0 +1,80 @@
+"""One batch by the closed form: target values, then layer after layer keys, residual, solve, write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from seqedit.closed_form import solve
+from seqedit.config import ClosedFormConfig, Spread
+from seqedit.keys import measure_hidden, measure_keys
+from seqedit.requests import Request
+from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
+
+
+def spread_divisor(spread: Spread, layers_left: int) -> float:
+    """By what the residual is divided when ``layers_left`` layers (this one included) are still to be written."""
+    return {"single": 1.0, "even": float(layers_left), "sqrt": math.sqrt(layers_left)}[spread]
+
+
+def closed_form_edit(
+    bench: Workbench,
+    requests: Sequence[Request],
+    config: ClosedFormConfig,
+    a: float,
+    *,
+    target_values: Tensor | None = None,
+) -> Update:
+    """Compute a batch and leave it written to the model (the caller puts the weights back).
+
+    Args:
+        bench: Model and what belongs to it.
+        requests: n requests.
+        config: Settings.
+        a: Relaxation of the equality constraint.
+        target_values: (n, d) target values to use instead of optimising them.
+
+    Returns:
+        The update; its layers are in the order of the model's.
+    """
+    layers = bench.parts.check_layers(config.layers)
+    if target_values is None:
+        found = optimise_target_values(
+            bench.model,
+            bench.parts,
+            bench.tokenizer,
+            requests,
+            bench.contexts,
+            layers[-1],
+            config,
+            max_tokens=bench.max_tokens,
+        )
+    else:
+        nothing = torch.empty(0)
+        found = TargetValues(target_values, nothing, (), ())
+    updates = []
+    for index, layer in enumerate(layers):
+        projection = bench.parts.projections[layer]
+        # Both are measured again after each layer is written: the layers below have moved them.
+        keys = measure_keys(
+            bench.model,
+            bench.parts,
+            bench.tokenizer,
+            requests,
+            bench.contexts,
+            [layer],
+            max_tokens=bench.max_tokens,
+        )[layer]
+        hidden = measure_hidden(
+            bench.model, bench.parts, bench.tokenizer, requests, layers[-1], max_tokens=bench.max_tokens
+        )
+        residual = (found.values.to(hidden.device).double() - hidden).to(keys.device)
+        share = residual.T / spread_divisor(config.spread, len(layers) - index)
+        B, A = solve(bench.moments[projection], keys.T, share, a)
+        add_to_weight(projection, projection.matrix().clone(), B @ A)
+        updates.append(LayerUpdate(projection, B, A, keys))
+    return Update(tuple(updates), found.values, found.losses, found.updates)

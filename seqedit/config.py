@@ -1,0 +1,133 @@
+"""Settings of the editing methods, as frozen dataclasses whose fields carry their help texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Self
+
+from seqedit.errors import InputError
+
+Spread = Literal["single", "even", "sqrt"]
+
+
+def setting(default: Any, text: str) -> Any:
+    """A dataclass field with a help text."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Base of all settings: built from JSON types, and back."""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from JSON types.
+
+        Raises:
+            InputError: an unknown field (with the closest legal name) or a value of the wrong type.
+        """
+        types_of = typing.get_type_hints(cls)
+        known = [f.name for f in fields(cls)]
+        values = {}
+        for name, value in data.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean '{close[0]}'?" if close else ""
+                raise InputError(f"unknown setting '{name}'{hint} (known: {', '.join(known)})")
+            values[name] = coerce(name, value, types_of[name])
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def coerce(name: str, value: Any, kind: Any) -> Any:
+    """A JSON value as the type of a field; strings from the command line are read as that type.
+
+    Raises:
+        InputError: names the setting, the value and what is expected.
+    """
+    expected = getattr(kind, "__name__", str(kind))
+    origin = typing.get_origin(kind)
+    try:
+        if origin in (types.UnionType, typing.Union):
+            inner = [a for a in typing.get_args(kind) if a is not type(None)]
+            if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
+                return None
+            return coerce(name, value, inner[0])
+        if origin is Literal:
+            legal = typing.get_args(kind)
+            expected = "one of " + ", ".join(map(str, legal))
+            if value in legal:
+                return value
+        elif origin is tuple:
+            expected = "a list of integers"
+            parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+            return tuple(int(p) for p in parts)
+        elif kind is bool:
+            expected = "true or false"
+            if isinstance(value, bool):
+                return value
+            if str(value).lower() in ("true", "false"):
+                return str(value).lower() == "true"
+        elif kind is int and not isinstance(value, bool) and float(value) == int(float(value)):
+            return int(float(value))
+        elif kind is float and not isinstance(value, bool):
+            number = float(value)
+            if number == number and abs(number) != float("inf"):
+                return number
+        elif kind is str and isinstance(value, str):
+            return value
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"setting '{name}' must be {expected}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetValueConfig(Config):
+    """Optimisation of the target values."""
+
+    learning_rate: float = setting(0.5, "Adam's learning rate (v_lr)")
+    steps: int = setting(25, "optimisation steps; the last only looks at the loss (v_num_grad_steps)")
+    weight_decay: float = setting(0.5, "weight of |delta| / |init|^2 (v_weight_decay)")
+    clamp_norm_factor: float = setting(4.0, "bound on |delta| / |init|")
+    kl_factor: float = setting(0.0625, "weight of the KL divergence at '{subject} is a'")
+    stop_below: float = setting(0.05, "a request is done when its loss is below this")
+
+    def __post_init__(self) -> None:
+        for name, low in (("learning_rate", 0), ("clamp_norm_factor", 0)):
+            if not getattr(self, name) > low:
+                raise InputError(f"setting '{name}' must be greater than {low}, got {getattr(self, name)}")
+        if self.steps < 1:
+            raise InputError(f"setting 'steps' must be at least 1, got {self.steps}")
+        for name in ("weight_decay", "kl_factor"):
+            if getattr(self, name) < 0:
+                raise InputError(f"setting '{name}' must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosedFormConfig(TargetValueConfig):
+    """Settings of the closed-form methods (`seqedit.closed_form`)."""
+
+    layers: tuple[int, ...] = setting((), "layers to edit")
+    spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
+    a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
+    second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
+    shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.a < 0:
+            raise InputError(f"setting 'a' must not be negative, got {self.a}")
+        if self.second_moment_weight <= 0:
+            raise InputError(f"setting 'second_moment_weight' must be positive, got {self.second_moment_weight}")
+        if not 0 <= self.shrinkage <= 1:
+            raise InputError(f"setting 'shrinkage' must be between 0 and 1, got {self.shrinkage}")
+        if self.spread == "single" and len(self.layers) > 1:
+            raise InputError(f"spread 'single' edits one layer, got layers {list(self.layers)}; choose even or sqrt")

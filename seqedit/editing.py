@@ -1,0 +1,132 @@
+"""From requests to an adapter, and from an adapter to an edited model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from seqedit.adapters import Adapter, BaseModel
+from seqedit.anatomy import Anatomy, anatomy
+from seqedit.config import ClosedFormConfig
+from seqedit.delta import Dense, LowRank
+from seqedit.digests import json_digest
+from seqedit.errors import InputError, NumericsError
+from seqedit.lookup import check_context_templates, tokenize_request
+from seqedit.methods import get_method
+from seqedit.requests import Request, check_batch
+from seqedit.second_moments import SecondMomentFactors, SecondMoments
+from seqedit.version import __version__
+from seqedit.workbench import Update, Workbench, add_to_weight, scratch
+
+
+def compute_adapter(
+    model: Any,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    method: str,
+    config: ClosedFormConfig,
+    *,
+    base_model: BaseModel,
+    second_moments: SecondMoments,
+    context_templates: Sequence[Sequence[str]],
+    factors: SecondMomentFactors | None = None,
+    seed: int | None = None,
+    max_tokens: int = 8192,
+) -> Adapter:
+    """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
+
+    Args:
+        model: The causal LM in its current (possibly edited) state.
+        tokenizer: Its fast tokenizer.
+        requests: The batch.
+        method: Name of a registered method.
+        config: Its settings.
+        base_model: The unedited model that the adapter belongs to.
+        second_moments: C0 of every edited layer.
+        context_templates: Groups of context templates.
+        factors: Cholesky factors kept from earlier batches of the run, for the same moments and settings.
+        seed: The seed the context templates were sampled with, for the record.
+        max_tokens: Padded tokens of one forward pass.
+
+    Raises:
+        InputError: a bad request, method, layer or setting.
+        NumericsError: a system that is singular, or an update that is not finite.
+    """
+    chosen = get_method(method)
+    if not isinstance(config, chosen.config):
+        raise InputError(f"method '{method}' needs a {chosen.config.__name__}, got {type(config).__name__}")
+    check_batch(requests)
+    contexts = check_context_templates(context_templates)
+    parts = anatomy(model)
+    projections = parts.projections_of(config.layers)
+    second_moments.require(projections)
+    for request in requests:  # before anything is computed: every subject and target has tokens
+        tokenize_request(tokenizer, request, with_target=True)
+    if factors is None:
+        factors = SecondMomentFactors(second_moments, weight=config.second_moment_weight, shrinkage=config.shrinkage)
+    bench = Workbench(model, tokenizer, parts, contexts, factors, max_tokens)
+    with scratch(projections):
+        update = chosen.compute(bench, requests, config)
+    return Adapter(
+        deltas=_deltas(update),
+        requests=tuple(requests),
+        method={"name": method, **config.to_dict()},
+        base_model=base_model,
+        keys={layer.projection.name: layer.keys.float().cpu() for layer in update.layers},
+        target_values=update.target_values.float().cpu(),
+        fan_in_fan_out=_fan_in_fan_out(parts, config.layers),
+        provenance={
+            "context_templates": [list(group) for group in contexts],
+            "context_templates_digest": json_digest([list(group) for group in contexts]),
+            "losses": [round(loss, 6) for loss in update.losses],
+            "optimisation_updates": list(update.updates),
+            "second_moments": second_moments.digest,
+            "second_moment_tokens": second_moments.tokens,
+            "seed": seed,
+            "seqedit": __version__,
+            "torch": str(torch.__version__),
+        },
+    )
+
+
+def _deltas(update: Update) -> dict[str, LowRank | Dense]:
+    deltas: dict[str, LowRank | Dense] = {}
+    for layer in update.layers:
+        name, (d_out, n) = layer.projection.name, layer.B.shape
+        if n > min(d_out, layer.A.shape[1]):
+            deltas[name] = Dense((layer.B @ layer.A).float().contiguous().cpu())
+        else:
+            deltas[name] = LowRank.from_factors(layer.B, layer.A)
+        if not bool(torch.isfinite(deltas[name].dense()).all()):
+            raise NumericsError(f"the update of '{name}' is not finite in float32; lower learning_rate")
+    return deltas
+
+
+def _fan_in_fan_out(parts: Anatomy, layers: Sequence[int]) -> bool:
+    kinds = {projection.transposed for projection in parts.projections_of(layers)}
+    if len(kinds) > 1:
+        raise InputError("the edited layers mix Conv1D and Linear modules, which one LoRA checkpoint cannot hold")
+    return kinds.pop()
+
+
+def apply_adapter(model: Any, adapter: Adapter) -> None:
+    """Add an adapter's deltas to the weights of a model, in place.
+
+    For a sequence of adapters use the ledger, which recomposes the weights from the base and so can take any of
+    them back exactly.
+
+    Raises:
+        InputError: a module of the adapter that the model does not have, or of another shape; nothing is written.
+    """
+    by_name = {projection.name: projection for projection in anatomy(model).projections}
+    for name, delta in adapter.deltas.items():
+        if name not in by_name:
+            raise InputError(f"the model has no FFN output projection '{name}'; the adapter is for another model")
+        if tuple(by_name[name].matrix().shape) != delta.shape:
+            raise InputError(
+                f"'{name}' is {tuple(by_name[name].matrix().shape)} in the model and {delta.shape} in the adapter"
+            )
+    for name, delta in adapter.deltas.items():
+        add_to_weight(by_name[name], by_name[name].matrix().clone(), delta.dense())

@@ -1,0 +1,117 @@
+"""Keys: the inputs of the FFN output projections at the lookup token; and the hidden states that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqedit.anatomy import Anatomy
+from seqedit.batching import pad_right, token_budget_batches
+from seqedit.lookup import BARE, tokenize_request
+from seqedit.requests import Request
+from seqedit.tracing import hidden_of, hooks, inference_state, input_device, run_until
+
+MAX_TOKENS = 16_384
+"""Padded tokens of one forward pass when nothing else is asked for."""
+
+
+def measure_keys(
+    model: Any,
+    parts: Anatomy,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    contexts: Sequence[Sequence[str]],
+    layers: Sequence[int],
+    *,
+    max_tokens: int = MAX_TOKENS,
+) -> dict[int, Tensor]:
+    """Averaged keys of some requests at some layers, from one pass over the prompts.
+
+    The mean is taken within each group of context templates and then over the groups (MEMIT, eq. 19, with the
+    groups of the public implementation): with [["{}"], [generated...]] the bare prompt weighs 1/2.
+
+    Args:
+        model: The causal LM.
+        parts: Its anatomy.
+        tokenizer: Its fast tokenizer.
+        requests: n requests.
+        contexts: Groups of context templates.
+        layers: Layers to measure at.
+        max_tokens: Padded tokens of one forward pass.
+
+    Returns:
+        Layer -> (n, d_in) float64 on the device of that layer's projection.
+    """
+    layers = parts.check_layers(layers)
+    flat = [(c, 1.0 / (len(contexts) * len(group))) for group in contexts for c in group]
+    jobs = [(i, weight, tokenize_request(tokenizer, r, c)) for i, r in enumerate(requests) for c, weight in flat]
+    sequences = [prompt.ids for _, _, prompt in jobs]
+    seen: dict[int, Tensor] = {}
+    sums: dict[int, Tensor] = {}
+
+    def capture(layer: int) -> Any:
+        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+            seen[layer] = args[0].detach()
+
+        return hook
+
+    pre = {parts.projections[layer].module: capture(layer) for layer in layers}
+    last = parts.projections[layers[-1]].module
+    with torch.no_grad(), inference_state(model), hooks(pre=pre):
+        for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
+            ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
+            run_until(model, last, ids, mask)
+            for layer in layers:
+                inputs = seen[layer]
+                device = inputs.device
+                at = torch.tensor([jobs[j][2].lookup for j in batch], device=device)
+                keys = inputs[torch.arange(len(batch), device=device), at].double()
+                weights = torch.tensor([jobs[j][1] for j in batch], dtype=torch.float64, device=device)
+                rows = torch.tensor([jobs[j][0] for j in batch], device=device)
+                total = sums.setdefault(
+                    layer, torch.zeros(len(requests), keys.shape[1], dtype=torch.float64, device=device)
+                )
+                total.index_add_(0, rows, keys * weights.unsqueeze(1))
+    return sums
+
+
+def measure_hidden(
+    model: Any,
+    parts: Anatomy,
+    tokenizer: Any,
+    requests: Sequence[Request],
+    layer: int,
+    *,
+    max_tokens: int = MAX_TOKENS,
+) -> Tensor:
+    """Hidden states after a layer at the lookup token of the bare prompts.
+
+    Returns:
+        (n, d) float64 on the device of the layer.
+    """
+    (layer,) = parts.check_layers([layer])
+    prompts = [tokenize_request(tokenizer, r, BARE) for r in requests]
+    sequences = [p.ids for p in prompts]
+    seen: list[Tensor] = []
+    result: Tensor | None = None
+
+    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        seen.append(hidden_of(output).detach())
+
+    module = parts.layers[layer]
+    with torch.no_grad(), inference_state(model), hooks(post={module: hook}):
+        for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
+            ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
+            run_until(model, module, ids, mask)
+            hidden = seen.pop()
+            at = torch.tensor([prompts[j].lookup for j in batch], device=hidden.device)
+            if result is None:
+                result = torch.zeros(len(requests), hidden.shape[2], dtype=torch.float64, device=hidden.device)
+            result[torch.tensor(batch, device=hidden.device)] = hidden[
+                torch.arange(len(batch), device=hidden.device), at
+            ].double()
+    assert result is not None
+    return result

@@ -1,0 +1,86 @@
+"""Requests in their contexts as token ids, with the lookup token of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seqedit.errors import RequestError
+from seqedit.requests import Request
+from seqedit.tokenization import encode, last_token_of_span, prompt_and_target_ids, subject_span
+
+BARE = "{}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One tokenized prompt.
+
+    Attributes:
+        ids: Token ids of the prompt, and of the target without its last token where one was asked for.
+        lookup: Index of the lookup token (last token of the subject).
+        target_ids: Ids of the target, empty where none was asked for.
+        target_start: Index of the position that predicts the first target token.
+    """
+
+    ids: tuple[int, ...]
+    lookup: int
+    target_ids: tuple[int, ...] = ()
+    target_start: int = 0
+
+
+def tokenize_request(tokenizer: Any, request: Request, context: str = BARE, *, with_target: bool = False) -> Prompt:
+    """Tokenize a request inside a context template.
+
+    Args:
+        tokenizer: A fast tokenizer.
+        request: The request.
+        context: Context template with one ``{}`` where the request's prompt goes.
+        with_target: Append the target's ids (all but the last, which is only predicted).
+
+    Raises:
+        RequestError: if the subject is not found in the tokens or the target has none.
+    """
+    return _tokenize(tokenizer, request, request.prompt, context, with_target)
+
+
+def tokenize_kl_prompt(tokenizer: Any, request: Request) -> Prompt:
+    """Tokenize "{subject} is a", the prompt whose next-token distribution an edit should keep (ROME, eq. 4)."""
+    return _tokenize(tokenizer, request, "{} is a", BARE, with_target=False)
+
+
+def _tokenize(tokenizer: Any, request: Request, template: str, context: str, with_target: bool) -> Prompt:
+    before, _, after = context.partition("{}")
+    head, _, tail = template.partition("{}")
+    # Tokenizers see a trailing space as a token of its own; the target brings its space along.
+    text = f"{before}{head}{request.subject}{tail}{after}".rstrip(" ")
+    ids, offsets = encode(tokenizer, text)
+    span = subject_span(text, request.subject.rstrip(" "), start=len(before) + len(head))
+    try:
+        lookup = last_token_of_span(offsets, span)
+    except RequestError as error:
+        raise RequestError(f"subject {request.subject!r} has no token in the prompt {text!r}") from error
+    if not with_target:
+        return Prompt(tuple(ids), lookup)
+    prompt_ids, target_ids = prompt_and_target_ids(tokenizer, text, request.target_new)
+    return Prompt((*prompt_ids, *target_ids[:-1]), lookup, tuple(target_ids), len(prompt_ids) - 1)
+
+
+def check_context_templates(templates: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """Context templates as tuples: groups of strings with exactly one ``{}`` each.
+
+    Raises:
+        RequestError: names the template that is not of this form.
+    """
+    if isinstance(templates, str) or not templates:
+        raise RequestError("context templates must be a list of lists of strings")
+    groups = []
+    for group in templates:
+        if isinstance(group, str) or not group:
+            raise RequestError("context templates must be a list of lists of strings, none of them empty")
+        for template in group:
+            if not isinstance(template, str) or template.count("{}") != 1:
+                raise RequestError(f"context template {template!r} must hold exactly one {{}}")
+        groups.append(tuple(group))
+    return tuple(groups)

@@ -1,0 +1,8 @@
+"""Editing methods by name. Each is a config class and a function, registered once."""
+
+from __future__ import annotations
+
+from seqedit.methods import emmet, memit, rome  # noqa: F401  (registers them)
+from seqedit.methods.registry import Method, get_method, method_names
+
+__all__ = ["Method", "get_method", "method_names"]

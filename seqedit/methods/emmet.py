@@ -1,0 +1,26 @@
+"""EMMET (Gupta et al. 2024, arXiv 2403.14236): batched editing under an equality constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seqedit.closed_form_edit import closed_form_edit
+from seqedit.config import ClosedFormConfig, setting
+from seqedit.methods.registry import register
+from seqedit.requests import Request
+from seqedit.workbench import Update, Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmmetConfig(ClosedFormConfig):
+    """EMMET's settings."""
+
+    a: float = setting(0.1, "added to the diagonal of D (emmet_lambda); 0 meets the constraint exactly")
+
+
+@register("emmet", EmmetConfig)
+def emmet(bench: Workbench, requests: Sequence[Request], config: EmmetConfig) -> Update:
+    """Equality constraint for a whole batch, stabilised by a on the diagonal of D."""
+    # A single key needs no stabilisation: as published, D is then a positive number and EMMET is ROME.
+    return closed_form_edit(bench, requests, config, 0.0 if len(requests) == 1 else config.a)

@@ -1,0 +1,23 @@
+"""MEMIT (Meng et al. 2023, arXiv 2210.07229)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seqedit.closed_form_edit import closed_form_edit
+from seqedit.config import ClosedFormConfig
+from seqedit.methods.registry import register
+from seqedit.requests import Request
+from seqedit.workbench import Update, Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemitConfig(ClosedFormConfig):
+    """MEMIT's settings; a = 1 is its least-squares objective."""
+
+
+@register("memit", MemitConfig)
+def memit(bench: Workbench, requests: Sequence[Request], config: MemitConfig) -> Update:
+    """Least squares: memorise the batch and preserve the rest, over several layers."""
+    return closed_form_edit(bench, requests, config, config.a)

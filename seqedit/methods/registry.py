@@ -1,0 +1,66 @@
+"""The registry of editing methods."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seqedit.config import ClosedFormConfig
+from seqedit.errors import InputError
+from seqedit.requests import Request
+from seqedit.workbench import Update, Workbench
+
+Compute = Callable[[Workbench, Sequence[Request], Any], Update]
+
+
+@dataclass(frozen=True)
+class Method:
+    """An editing method.
+
+    Attributes:
+        name: What it is called on the command line.
+        config: Its config class.
+        compute: Computes a batch and leaves it written to the model.
+        summary: One line of help.
+    """
+
+    name: str
+    config: type[ClosedFormConfig]
+    compute: Compute
+    summary: str
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(name: str, config: type[ClosedFormConfig]) -> Callable[[Compute], Compute]:
+    """Decorator that adds a method; its docstring's first line becomes its summary."""
+
+    def add(compute: Compute) -> Compute:
+        if name in _METHODS:
+            raise ValueError(f"method '{name}' is registered twice")
+        summary = (compute.__doc__ or "").strip().splitlines()[0]
+        _METHODS[name] = Method(name, config, compute, summary)
+        return compute
+
+    return add
+
+
+def method_names() -> list[str]:
+    """Registered names, sorted."""
+    return sorted(_METHODS)
+
+
+def get_method(name: str) -> Method:
+    """A method by its name.
+
+    Raises:
+        InputError: lists the legal names.
+    """
+    if name not in _METHODS:
+        close = difflib.get_close_matches(name, _METHODS, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise InputError(f"unknown method '{name}'{hint} (known: {', '.join(method_names())})")
+    return _METHODS[name]

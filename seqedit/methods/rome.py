@@ -1,0 +1,45 @@
+"""ROME (Meng et al. 2022, arXiv 2202.05262): one request at a time under an equality constraint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from seqedit.closed_form_edit import closed_form_edit
+from seqedit.config import ClosedFormConfig, Spread, setting
+from seqedit.methods.registry import register
+from seqedit.requests import Request
+from seqedit.workbench import LayerUpdate, Update, Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class RomeConfig(ClosedFormConfig):
+    """ROME's settings; the weight of C0 cancels, and one layer is the published form."""
+
+    a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
+    spread: Spread = setting("single", "how the residual is distributed over the layers: single, even or sqrt")
+
+
+@register("rome", RomeConfig)
+def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> Update:
+    """Equality constraint, one request after the other, each a rank-one update."""
+    # Each request sees the ones before it already written; the batch's update is the sum of theirs.
+    singles = [closed_form_edit(bench, [request], config, config.a) for request in requests]
+    layers = []
+    for parts in zip(*(single.layers for single in singles), strict=True):
+        layers.append(
+            LayerUpdate(
+                parts[0].projection,
+                torch.cat([part.B for part in parts], dim=1),
+                torch.cat([part.A for part in parts], dim=0),
+                torch.cat([part.keys for part in parts], dim=0),
+            )
+        )
+    return Update(
+        tuple(layers),
+        torch.cat([single.target_values for single in singles]),
+        tuple(loss for single in singles for loss in single.losses),
+        tuple(count for single in singles for count in single.updates),
+    )

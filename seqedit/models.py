@@ -1,0 +1,90 @@
+"""Loading a causal LM and its tokenizer from the Hub or a local directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seqedit.errors import EnvironmentFailure, InputError, ModelError
+
+DEMO_PREFIX = "demo-"
+
+
+def resolve_model(name: str) -> str:
+    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``), or the name as it is."""
+    if name.startswith(DEMO_PREFIX) and not Path(name).exists():
+        from seqedit.demo import model_path
+
+        return str(model_path(name.removeprefix(DEMO_PREFIX)))
+    return name
+
+
+def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
+    """A model in evaluation mode and its fast tokenizer.
+
+    Args:
+        name: Hub id, local directory, or a shipped model's name.
+        dtype: ``auto`` keeps the checkpoint's.
+        device: Where to put it; None means the GPU where there is one.
+
+    Raises:
+        InputError: a directory without weights or configuration.
+        ModelError: no tokenizer with offsets.
+        EnvironmentFailure: the Hub cannot be reached or does not know the id.
+    """
+    # Deferred: importing transformers takes seconds that `seqedit log` should not cost.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    source = resolve_model(name)
+    path = Path(source)
+    if path.is_dir():
+        _check_directory(path)
+    elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
+        raise InputError(f"no model directory at {source}")
+    verbosity = logging.get_verbosity()
+    if verbosity > logging.ERROR or "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype))
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        if path.is_dir():
+            raise InputError(f"{source} cannot be loaded as a causal language model: {first}") from error
+        raise EnvironmentFailure(f"could not load '{source}' from the Hub or its cache: {first}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.enable_progress_bar()
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"the tokenizer of {source} gives no character offsets; a fast tokenizer is needed")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    model.to(device)
+    model.eval()
+    return model, tokenizer
+
+
+def _check_directory(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise InputError(f"{path} is no model directory: config.json is missing")
+    names = [p.name for p in path.iterdir()]
+    if not any(n.endswith((".safetensors", ".safetensors.index.json")) for n in names):
+        pickled = [n for n in names if n.endswith((".bin", ".pt", ".pth"))]
+        extra = (
+            f" (it has {pickled[0]}; pickled weights are never loaded, convert them to safetensors)" if pickled else ""
+        )
+        raise InputError(f"{path} holds no weights: no *.safetensors file{extra}")
+
+
+def _dtype(name: str) -> Any:
+    if name == "auto":
+        return "auto"
+    value = getattr(torch, name, None)
+    if not isinstance(value, torch.dtype):
+        raise InputError(f"unknown dtype '{name}'; use auto, float32, bfloat16 or float16")
+    return value

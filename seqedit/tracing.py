@@ -1,0 +1,74 @@
+"""Looking into a forward pass, and running only a part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def input_device(model: Any) -> torch.device:
+    """Where token ids must be for this model, also when it is spread over devices."""
+    device: torch.device = model.get_input_embeddings().weight.device
+    return device
+
+
+@contextmanager
+def inference_state(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without parameter gradients; both are put back afterwards.
+
+    With no parameter asking for gradients, a backward pass to an injected perturbation computes and stores
+    nothing for the weights.
+    """
+    training = {name: module.training for name, module in model.named_modules()}
+    wanted = {name: p.requires_grad for name, p in model.named_parameters()}
+    model.eval()
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for name, module in model.named_modules():
+            module.training = training.get(name, module.training)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(wanted.get(name, parameter.requires_grad))
+
+
+def hidden_of(output: Any) -> Tensor:
+    """The hidden state in what a decoder layer returns (a tensor, or a tuple that starts with it)."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+class StopForward(Exception):
+    """Ends a forward pass after the last module that somebody wanted to see."""
+
+
+@contextmanager
+def hooks(
+    pre: Mapping[nn.Module, Callable[[nn.Module, tuple[Any, ...]], Any]] | None = None,
+    post: Mapping[nn.Module, Callable[[nn.Module, tuple[Any, ...], Any], Any]] | None = None,
+) -> Iterator[None]:
+    """Forward (pre-)hooks for the duration of a block."""
+    handles = [m.register_forward_pre_hook(f) for m, f in (pre or {}).items()]
+    handles += [m.register_forward_hook(f) for m, f in (post or {}).items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def run_until(model: Any, last: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> None:
+    """Forward pass that ends right after module ``last`` has run and its other hooks have seen it."""
+
+    def stop(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        raise StopForward
+
+    handle = last.register_forward_hook(stop)
+    try:
+        with suppress(StopForward):
+            model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    finally:
+        handle.remove()
