@@ -1,0 +1,50 @@
+"""How token sequences are laid into batches: repeated prefixes once, similar lengths together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+
+def longest_holders(sequences: Sequence[tuple[int, ...]]) -> list[int]:
+    """For each sequence the index of a sequence that begins with it and is itself no prefix of another.
+
+    In a causal model a position's logits depend on nothing to its right, so one forward pass of the holder
+    serves every sequence that it begins with. CounterFact's two targets of one token each need one pass.
+    """
+    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
+    holder = list(range(len(sequences)))
+    # In lexicographic order whatever begins with s follows s directly: one look at the successor is enough.
+    for here, following in zip(reversed(order[:-1]), reversed(order[1:]), strict=True):
+        candidate = sequences[holder[following]]
+        if candidate[: len(sequences[here])] == sequences[here]:
+            holder[here] = holder[following]
+    return holder
+
+
+def bucketed(
+    lengths: Sequence[int], scored: Sequence[int], max_tokens: int, max_scored: int
+) -> Iterator[list[int]]:
+    """Batches of row indices, longest rows first, so that running out of memory shows at once.
+
+    Args:
+        lengths: Tokens of each row.
+        scored: Positions of each row that go through the LM head.
+        max_tokens: Most tokens of a batch, padding included; a longer row is a batch of its own.
+        max_scored: Most scored positions of a batch; bounds the memory of the logits.
+
+    Yields:
+        Indices into ``lengths``.
+    """
+    batch: list[int] = []
+    heads = 0
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        full = batch and (
+            (len(batch) + 1) * lengths[batch[0]] > max_tokens or heads + scored[index] > max_scored
+        )
+        if full:
+            yield batch
+            batch, heads = [], 0
+        batch.append(index)
+        heads += scored[index]
+    if batch:
+        yield batch

@@ -1,0 +1,168 @@
+"""CounterFact and zsRE scores as published: does the model hold the edits and leave their neighbours alone.
+
+Meng et al., "Locating and Editing Factual Associations in GPT", section 3.4, and "Mass-Editing Memory in a
+Transformer", section 5.2.2, define ES, PS, NS and S; EM, PM and NM are the accuracies that zsRE is scored by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evals.scores import PromptScore, RecordScore, Scores
+from evals.teacher_forcing import Continuation, Progress, score_continuations
+from seqedit.errors import RequestError
+from seqedit.requests import Record
+from seqedit.tokenization import prompt_and_target_ids
+
+_Pair = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class TokenizedPrompt:
+    """One prompt with both targets as token ids.
+
+    Attributes:
+        prompt: Its text.
+        new: Ids of (prompt, new target).
+        true: Ids of (prompt, true target); None where no true answer is known.
+    """
+
+    prompt: str
+    new: _Pair
+    true: _Pair | None
+
+
+@dataclass(frozen=True)
+class TokenizedRecord:
+    """A record ready to be scored by a model with the tokenizer it was made by; make it once per run."""
+
+    case_id: str | int | None
+    rewrite: tuple[TokenizedPrompt, ...]
+    paraphrase: tuple[TokenizedPrompt, ...]
+    neighborhood: tuple[TokenizedPrompt, ...]
+
+
+def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[TokenizedRecord]:
+    """Token ids of everything that `score_tokenized` needs.
+
+    Raises:
+        RequestError: names the record whose prompt or target has no tokens.
+    """
+    seen: dict[tuple[str, str], _Pair] = {}  # neighbours recur between records
+
+    def pair(prompt: str, target: str) -> _Pair:
+        if (prompt, target) not in seen:
+            context, continuation = prompt_and_target_ids(tokenizer, prompt, target)
+            if not context:
+                raise RequestError(f"prompt {prompt!r} has no tokens")
+            seen[prompt, target] = tuple(context), tuple(continuation)
+        return seen[prompt, target]
+
+    def tokenized(prompt: str, new: str, true: str | None) -> TokenizedPrompt:
+        return TokenizedPrompt(prompt, pair(prompt, new), None if true is None else pair(prompt, true))
+
+    result = []
+    for index, record in enumerate(records):
+        request = record.request
+        new, true = request.target_new, request.target_true
+        try:
+            result.append(
+                TokenizedRecord(
+                    case_id=request.case_id,
+                    rewrite=(tokenized(request.text, new, true),),
+                    paraphrase=tuple(tokenized(p, new, true) for p in record.paraphrase_prompts),
+                    neighborhood=tuple(
+                        tokenized(n.prompt, new, true if n.target_true is None else n.target_true)
+                        for n in record.neighborhood_prompts
+                    ),
+                )
+            )
+        except RequestError as error:
+            name = f"at position {index}" if request.case_id is None else str(request.case_id)
+            raise RequestError(f"record {name}: {error}") from error
+    return result
+
+
+def score_tokenized(
+    model: Any,
+    records: Sequence[TokenizedRecord],
+    *,
+    max_tokens_per_batch: int = 4096,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores of records that are already token ids; arguments as for `score_records`."""
+    # The same (prompt, target) is scored once, however many records share it.
+    index: dict[_Pair, int] = {}
+    for record in records:
+        for prompt in (*record.rewrite, *record.paraphrase, *record.neighborhood):
+            for pair in (prompt.new, prompt.true):
+                if pair is not None:
+                    index.setdefault(pair, len(index))
+    scored = score_continuations(
+        model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress
+    )
+
+    def of(pair: _Pair | None) -> Continuation | None:
+        return None if pair is None else scored[index[pair]]
+
+    def group(prompts: Sequence[TokenizedPrompt], answer_is_new: bool) -> tuple[PromptScore, ...]:
+        result = []
+        for prompt in prompts:
+            new, true = of(prompt.new), of(prompt.true)
+            assert new is not None
+            answer = new if answer_is_new else true
+            result.append(
+                PromptScore(
+                    prompt=prompt.prompt,
+                    nll_new=new.mean_nll,
+                    nll_true=None if true is None else true.mean_nll,
+                    argmax_correct=None if answer is None else answer.argmax,
+                )
+            )
+        return tuple(result)
+
+    return Scores(
+        tuple(
+            RecordScore(
+                record.case_id,
+                rewrite=group(record.rewrite, True),
+                paraphrase=group(record.paraphrase, True),
+                neighborhood=group(record.neighborhood, False),
+            )
+            for record in records
+        )
+    )
+
+
+def score_records(
+    model: Any,
+    tokenizer: Any,
+    records: Iterable[Record],
+    *,
+    max_tokens_per_batch: int = 4096,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score a model on records by teacher forcing.
+
+    Args:
+        model: A causal language model on any device, in any dtype; left as it was.
+        tokenizer: Its fast tokenizer.
+        records: What to score; a neighbour's own ``target_true`` takes the place of the record's.
+        max_tokens_per_batch: Most tokens per forward pass; no result depends on it beyond rounding.
+        progress: Called with (rows done, rows in all).
+
+    Returns:
+        Per-prompt values and, from them, ES, PS, NS, S, EM, PM and NM in percent.
+
+    Raises:
+        RequestError: names the record whose prompt or target has no tokens.
+        InputError: if a prompt is longer than the model's positions.
+    """
+    return score_tokenized(
+        model,
+        tokenize_records(tokenizer, records),
+        max_tokens_per_batch=max_tokens_per_batch,
+        progress=progress,
+    )

@@ -1,0 +1,73 @@
+"""What every measurement asks of a causal language model, whatever its architecture."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from seqedit.errors import ModelError
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put a model in eval mode without gradients; every module's own mode comes back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        # not inference_mode: buffers that a model updates in forward (dynamic rotary tables)
+        # would become inference tensors and break a later training step.
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def input_device(model: Any) -> torch.device:
+    """The device the token ids must be on: that of the input embedding, also when weights are offloaded."""
+    embedding = model.get_input_embeddings()
+    device: torch.device = embedding.weight.device
+    if device.type == "meta":
+        # accelerate keeps offloaded weights on "meta" and notes where the module really runs.
+        hook = getattr(embedding, "_hf_hook", None)
+        device = torch.device(getattr(hook, "execution_device", None) or "cpu")
+    return device
+
+
+def position_limit(model: Any) -> int | None:
+    """Most tokens of one sequence, from the config's ``max_position_embeddings``; None if it states none."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def accepts(model: Any, argument: str) -> bool:
+    """Whether the model's forward takes an argument by name (PEFT and other wrappers are looked through)."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return argument in inspect.signature(base.forward).parameters
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Ids that end a generated text: the generation config's, else the tokenizer's."""
+    config = getattr(model, "generation_config", None)
+    ids = getattr(config, "eos_token_id", None)
+    if ids is None:
+        ids = getattr(tokenizer, "eos_token_id", None)
+    if ids is None:
+        return frozenset()
+    return frozenset([ids] if isinstance(ids, int) else ids)
+
+
+def output_head(model: Any) -> torch.nn.Module:
+    """The LM head: the module whose input is the last hidden state, (batch, t, d).
+
+    Raises:
+        ModelError: if the model names none; then it is no language model.
+    """
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if not isinstance(head, torch.nn.Module):
+        raise ModelError(f"model {type(model).__name__} has no LM head; load it as a causal language model")
+    return head
