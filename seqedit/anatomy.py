@@ -83,7 +83,8 @@ class Anatomy:
         for layer in layers:
             if not 0 <= layer < len(self.layers):
                 raise InputError(
-                    f"layer {layer} is out of range: the model has {len(self.layers)} layers, 0 to {len(self.layers) - 1}"
+                    f"layer {layer} is out of range: the model has {len(self.layers)} layers, "
+                    f"0 to {len(self.layers) - 1}"
                 )
         if len(set(layers)) != len(layers):
             raise InputError(f"layers {list(layers)} name one layer twice")

@@ -1,0 +1,35 @@
+"""The command tree. Each module of verbs adds its own to it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="seqedit",
+    help="Change what a language model knows, batch after batch: every batch an adapter, in a ledger, measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from seqedit.version import __version__
+
+        typer.echo(f"seqedit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Options of every verb."""
+
+
+# Imported for their commands; they need `app`, so they come last.
+from seqedit.cli import edit, history, runs, score  # noqa: E402, F401

@@ -1,0 +1,49 @@
+"""Entry point: runs a command and turns every failure into one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from seqedit.cli.app import app
+from seqedit.errors import SeqeditError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 does not hold, 2 wrong input, 3 environment, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(
+            args=list(arguments) if arguments is not None else None, prog_name="seqedit", standalone_mode=False
+        )
+    except SeqeditError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        return _fail("interrupted", 130)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a run continues with --resume", 130)
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 3)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    print("seqedit: " + " ".join(message.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,44 @@
+"""The demo world as files in the user's cache: generated once, from the seed, in seconds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from seqedit.moment_store import default_cache_dir
+
+
+def demo_folder() -> Path:
+    """Folder with the demo world's files; written on first use, whole or not at all."""
+    from seqedit.demo import SEED, write_world
+
+    folder = default_cache_dir() / "demo" / _generator_digest()
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        write_world(temporary, SEED)
+        os.replace(temporary, folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was faster, with the same content
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def demo_file(name: str) -> Path:
+    """One file of the demo world, e.g. ``counterfact.json``."""
+    return demo_folder() / name
+
+
+def _generator_digest() -> str:
+    """Digest of the generator's source: other code may write other files, so it gets another folder."""
+    digest = hashlib.sha256()
+    for source in sorted((Path(__file__).parent / "demo").glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

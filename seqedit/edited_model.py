@@ -1,0 +1,50 @@
+"""A model whose weights follow the ledger: base plus the active deltas, recomposed, never subtracted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from seqedit.adapters import BaseModel
+from seqedit.anatomy import anatomy
+from seqedit.errors import InputError
+from seqedit.fingerprint import base_model_of
+
+
+class EditedModel:
+    """A loaded, unedited model and the copies of base weights that composing needs.
+
+    Attributes:
+        model: The causal LM, whose weights `write` changes.
+        tokenizer: Its tokenizer.
+        base_model: Name and fingerprint of the unedited weights.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.parts = anatomy(model)
+        found = base_model_of(model)
+        self.base_model = BaseModel(name or found.name, found.fingerprint)
+        self._by_name = {p.name: p for p in self.parts.projections}
+        self._base: dict[str, Tensor] = {}
+
+    def base_weights(self, modules: list[str]) -> dict[str, Tensor]:
+        """Unedited (d_out, d_in) weights of some modules, copied the first time they are asked for.
+
+        Raises:
+            InputError: names a module that the model does not have.
+        """
+        for name in modules:
+            if name not in self._by_name:
+                raise InputError(f"the model has no FFN output projection '{name}'; the adapter is for another model")
+            if name not in self._base:
+                self._base[name] = self._by_name[name].matrix().clone()
+        return {name: self._base[name] for name in modules}
+
+    def write(self, weights: Mapping[str, Tensor]) -> None:
+        """Make the model the state whose composed weights are given; everything else goes back to the base."""
+        self.base_weights(list(weights))
+        for name, base in self._base.items():
+            self._by_name[name].write(weights.get(name, base))

@@ -1,0 +1,87 @@
+"""Hyperparameter files of MEMIT, unified-model-editing and EasyEdit, mapped onto our own settings."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seqedit.errors import InputError
+from seqedit.methods import get_method
+
+# Their name -> ours.
+_RENAMED = {
+    "v_lr": "learning_rate",
+    "v_num_grad_steps": "steps",
+    "v_weight_decay": "weight_decay",
+    "mom2_update_weight": "second_moment_weight",
+    "emmet_lambda": "a",
+}
+
+# Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.
+_DESCRIPTIVE = {
+    "alg_name", "attn_module_tmp", "batch_size", "device", "layer_module_tmp", "layer_selection", "lm_head_module",
+    "ln_f_module", "max_length", "mlp_module_tmp", "model_name", "model_parallel", "mom2_dataset", "mom2_dtype",
+    "mom2_n_samples", "rewrite_module_tmp", "stats_dir", "v_loss_layer",
+}  # fmt: skip
+
+# Settings of which only one value is what these methods mean here; any other would silently change the edit.
+_ONLY: dict[str, tuple[Any, ...]] = {
+    "fact_token": ("subject_last",),
+    "mom2_adjustment": (True,),
+    "context_template_length_params": (),
+}
+
+
+def read_hparams(path: str | Path, method: str) -> dict[str, Any]:
+    """Settings of a method from a JSON or YAML file, with our names.
+
+    Args:
+        path: The file: our own field names, or those of the public implementations.
+        method: Which method they are for.
+
+    Raises:
+        InputError: the file cannot be read, or a field is unknown or asks for something else; names it.
+    """
+    data = read_mapping(path)
+    known = {f.name for f in fields(get_method(method).config)}
+    settings: dict[str, Any] = {}
+    for name, value in data.items():
+        ours = _RENAMED.get(name, name)
+        if ours in known:
+            if ours in settings:
+                raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
+            settings[ours] = value
+        elif name in _ONLY:
+            if _ONLY[name] and value not in _ONLY[name]:
+                raise InputError(f"{path}: field '{name}' must be {_ONLY[name][0]!r} here, got {value!r}")
+        elif name not in _DESCRIPTIVE:
+            close = difflib.get_close_matches(name, [*known, *_RENAMED], n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise InputError(f"{path}: unknown field '{name}' for method '{method}'{hint}")
+    return settings
+
+
+def read_mapping(path: str | Path) -> Mapping[str, Any]:
+    """A JSON or YAML file whose top level is a mapping.
+
+    Raises:
+        InputError: missing, malformed, or not a mapping.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    try:
+        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: malformed ({' '.join(str(error).split())})") from error
+    if not isinstance(data, Mapping):
+        raise InputError(f"{path}: expected a mapping of settings, got {type(data).__name__}")
+    return data

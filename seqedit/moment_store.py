@@ -1,0 +1,107 @@
+"""Second moments on disk: the user's own files, and a cache named by content."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from seqedit.anatomy import Projection
+from seqedit.digests import json_digest
+from seqedit.errors import InputError
+from seqedit.second_moments import SecondMoments, compute_second_moments
+from seqedit.texts import TextSource
+
+
+def default_cache_dir() -> Path:
+    """Where cached second moments live: ``SEQEDIT_CACHE``, or the user's cache directory."""
+    return Path(os.environ.get("SEQEDIT_CACHE") or platformdirs.user_cache_dir("seqedit"))
+
+
+def read_second_moments(path: str | Path) -> SecondMoments:
+    """Second moments from a safetensors file with one (d_in, d_in) matrix per module name.
+
+    Raises:
+        InputError: the file is missing or malformed.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            return SecondMoments({k: file.get_tensor(k) for k in file.keys()}, int(metadata.get("tokens", 0)))  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not readable as second moments in safetensors ({error})") from error
+
+
+def write_second_moments(path: Path, moments: SecondMoments) -> None:
+    """Write second moments so that a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    os.close(handle)
+    try:
+        save_file({k: v.contiguous() for k, v in moments.matrices.items()}, temporary, {"tokens": str(moments.tokens)})
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def cached_second_moments(
+    model: Any,
+    tokenizer: Any,
+    fingerprint: str,
+    projections: Sequence[Projection],
+    source: TextSource,
+    *,
+    max_tokens: int = 100_000,
+    sequence_length: int = 64,
+    cache_dir: Path | None = None,
+) -> SecondMoments:
+    """Second moments of an unedited model, computed once per content and kept on disk.
+
+    The cache's name is a digest of the model's fingerprint, the tokenizer, the text and the settings, so it can
+    never be right about the wrong thing. Every module has a file of its own: another choice of layers reuses them.
+
+    Args:
+        model: The causal LM, unedited.
+        tokenizer: Its tokenizer.
+        fingerprint: Fingerprint of the model.
+        projections: Modules to have.
+        source: Plain text.
+        max_tokens: Sample size.
+        sequence_length: Tokens of one row.
+        cache_dir: Where to keep them; None means `default_cache_dir`.
+    """
+    settings = {
+        "fingerprint": fingerprint,
+        "tokenizer": json_digest(tokenizer.get_vocab()),
+        "text": source.identity,
+        "max_tokens": max_tokens,
+        "sequence_length": sequence_length,
+    }
+    folder = (cache_dir or default_cache_dir()) / "second_moments" / json_digest(settings)
+    held: dict[str, Any] = {}
+    tokens = 0
+    for projection in projections:
+        file = folder / f"{projection.name}.safetensors"
+        if file.is_file():
+            try:
+                found = read_second_moments(file)
+                found.require([projection])
+            except InputError:
+                continue  # a damaged cache file is computed again and overwritten
+            held[projection.name], tokens = found.matrices[projection.name], found.tokens
+    missing = [p for p in projections if p.name not in held]
+    if missing:
+        computed = compute_second_moments(
+            model, tokenizer, missing, source, max_tokens=max_tokens, sequence_length=sequence_length
+        )
+        tokens = computed.tokens
+        for name, matrix in computed.matrices.items():
+            write_second_moments(folder / f"{name}.safetensors", SecondMoments({name: matrix}, tokens))
+            held[name] = matrix
+    return SecondMoments({p.name: held[p.name] for p in projections}, tokens)

@@ -1,0 +1,97 @@
+"""A model by name, a batch of requests, an adapter: what ``seqedit edit`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seqedit.adapters import Adapter, BaseModel
+from seqedit.anatomy import Anatomy, anatomy
+from seqedit.config import ClosedFormConfig
+from seqedit.context_templates import sample_context_templates
+from seqedit.editing import compute_adapter
+from seqedit.fingerprint import fingerprint
+from seqedit.models import load_model
+from seqedit.moment_store import cached_second_moments, read_second_moments
+from seqedit.requests import Request
+from seqedit.second_moments import SecondMoments
+from seqedit.texts import DEFAULT, TextSource
+
+
+def edit_one_batch(
+    model: str,
+    requests: Sequence[Request],
+    method: str,
+    config: ClosedFormConfig,
+    *,
+    second_moments: Path | None = None,
+    text: str | None = None,
+    context_templates: Sequence[Sequence[str]] | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> Adapter:
+    """Load a model and compute one batch; see `seqedit.editing.compute_adapter` for the errors."""
+    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    parts = anatomy(loaded)
+    parts.check_layers(config.layers)  # before minutes are spent on second moments
+    digest = fingerprint(loaded)
+    moments = provide_second_moments(
+        loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text
+    )
+    templates = context_templates or sample_context_templates(loaded, tokenizer, seed=seed)
+    return compute_adapter(
+        loaded, tokenizer, requests, method, config,
+        base_model=BaseModel(model, digest), second_moments=moments, context_templates=templates,
+        seed=None if context_templates else seed,
+    )  # fmt: skip
+
+
+def provide_second_moments(
+    model: Any,
+    tokenizer: Any,
+    parts: Anatomy,
+    name: str,
+    digest: str,
+    layers: Sequence[int],
+    *,
+    file: Path | None = None,
+    text: str | None = None,
+    max_tokens: int = 100_000,
+    sequence_length: int = 64,
+) -> SecondMoments:
+    """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
+
+    Args:
+        model: The unedited causal LM.
+        tokenizer: Its tokenizer.
+        parts: Its anatomy.
+        name: What the user called it.
+        digest: Its fingerprint.
+        layers: Layers to be edited.
+        file: The user's own file, if any.
+        text: Text file or Hub dataset, if given.
+        max_tokens: Sample size.
+        sequence_length: Tokens of one row.
+    """
+    projections = parts.projections_of(layers)
+    if file is not None:
+        moments = read_second_moments(file)
+        moments.require(projections)
+        return SecondMoments({p.name: moments.matrices[p.name] for p in projections}, moments.tokens)
+    return cached_second_moments(
+        model, tokenizer, digest, projections, TextSource(text or default_text(name)),
+        max_tokens=max_tokens, sequence_length=sequence_length,
+    )  # fmt: skip
+
+
+def default_text(model: str) -> str:
+    """Text that goes with a model when none is given: the demo world's corpus, or WikiText from the Hub."""
+    from seqedit.models import DEMO_PREFIX
+
+    if model.startswith(DEMO_PREFIX) and not Path(model).exists():
+        from seqedit.demo_files import demo_file
+
+        return str(demo_file("corpus.txt"))
+    return DEFAULT

@@ -1,0 +1,173 @@
+"""Configuration of a run: model, facts, method, evaluations, ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seqedit.config import ClosedFormConfig, Config, setting
+from seqedit.errors import InputError
+from seqedit.hparams import read_mapping
+from seqedit.settings import method_config
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondMomentSettings(Config):
+    """Where second moments come from."""
+
+    file: str | None = setting(None, "safetensors file with one matrix per module name")
+    text: str | None = setting(None, "text file or Hub dataset to measure on")
+    max_tokens: int = setting(100_000, "sample size in tokens")
+    sequence_length: int = setting(64, "tokens of one row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings(Config):
+    """What is measured after every step."""
+
+    counterfact: bool = setting(True, "score the new batch, and all earlier active ones")
+    generation: bool = setting(True, "generate from the new batch's generation prompts (GE, RS)")
+    generation_records: int = setting(16, "at most this many records of a batch are generated for")
+    generation_tokens: int = setting(50, "new tokens per generation prompt")
+    task_documents: int | None = setting(None, "take this many documents of each task, chosen by the seed")
+    task_batch_size: int = setting(64, "documents per forward pass of a task")
+    resamples: int = setting(10_000, "resamples of the paired bootstrap")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run.
+
+    Attributes:
+        model: Hub id, directory or shipped model.
+        facts: Fact file or Hub dataset.
+        method: Name of the editing method.
+        settings: Its settings.
+        batch_size: Requests per step.
+        steps: Number of batches; None means all facts.
+        second_moments: Where second moments come from.
+        evals: What is measured.
+        tasks: lm-eval task name -> local JSONL file, or None for the packaged data.
+        context_templates: Groups of context templates; None means sampled from the model.
+        ledger: Ledger directory or database URL.
+        branch: Branch of the ledger that the run's entries go to.
+        out: Folder of summary, report and plots.
+        seed: Seed of everything random.
+        dtype: Weight type, ``auto`` keeps the checkpoint's.
+        device: Device, None for the GPU where there is one.
+        title: Title of the report.
+        reference_texts: Target -> texts about subjects that truly have it, for the reference score.
+    """
+
+    model: str
+    facts: str
+    method: str
+    settings: ClosedFormConfig
+    batch_size: int
+    ledger: str
+    out: Path
+    steps: int | None = None
+    second_moments: SecondMomentSettings = field(default_factory=SecondMomentSettings)
+    evals: EvalSettings = field(default_factory=EvalSettings)
+    tasks: Mapping[str, str | None] = field(default_factory=dict)
+    context_templates: list[list[str]] | None = None
+    branch: str = "main"
+    seed: int = 0
+    dtype: str = "auto"
+    device: str | None = None
+    title: str = "Sequential editing"
+    reference_texts: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"steps must be at least 1, got {self.steps}")
+
+
+_KNOWN = (
+    "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
+    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "reference_texts",
+)  # fmt: skip
+_NEEDED = ("model", "facts", "method", "out")
+
+
+def read_run_config(path: str | Path) -> RunConfig:
+    """A run's YAML (or JSON) configuration; relative paths are relative to the file.
+
+    Raises:
+        InputError: a field is unknown, missing or does not fit; names the file and the field.
+    """
+    data = read_mapping(path)
+    try:
+        return run_config(data, Path(path).parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
+    """A run's configuration from JSON types; relative paths are relative to ``folder``."""
+    for name in data:
+        if name not in _KNOWN:
+            raise InputError(f"unknown field '{name}' (known: {', '.join(_KNOWN)})")
+    for name in _NEEDED:
+        if data.get(name) is None:
+            raise InputError(f"field '{name}' is missing")
+    for name in ("second_moments", "evals", "settings"):
+        if not isinstance(data.get(name) or {}, Mapping):
+            raise InputError(f"field '{name}' must be a mapping")
+    integers = RunNumbers.from_dict({k: data[k] for k in ("batch_size", "steps", "seed") if data.get(k) is not None})
+
+    def local(value: str | None) -> str | None:
+        """A path relative to the file where one exists there; a Hub id or URL stays."""
+        if value is None or "://" in value:
+            return value
+        return str(folder / value) if (folder / value).exists() else value
+
+    moments = dict(data.get("second_moments") or {})
+    for name in ("file", "text"):
+        if moments.get(name) is not None:
+            moments[name] = local(str(moments[name]))
+    out = folder / str(data["out"])
+    ledger = data.get("ledger")
+    return RunConfig(
+        model=str(local(str(data["model"]))),
+        facts=str(local(str(data["facts"]))),
+        method=str(data["method"]),
+        settings=method_config(
+            str(data["method"]), preset=data.get("preset"), settings=dict(data.get("settings") or {})
+        ),
+        batch_size=integers.batch_size,
+        steps=integers.steps,
+        second_moments=SecondMomentSettings.from_dict(moments),
+        evals=EvalSettings.from_dict(data.get("evals") or {}),
+        tasks=_tasks(data.get("tasks") or {}, local),
+        context_templates=data.get("context_templates"),
+        ledger=str(out / "ledger" if ledger is None else ledger if "://" in str(ledger) else folder / str(ledger)),
+        branch=str(data.get("branch", "main")),
+        out=out,
+        seed=integers.seed,
+        dtype=str(data.get("dtype", "auto")),
+        device=data.get("device"),
+        title=str(data.get("title", f"Sequential editing of {data['model']} by {data['method']}")),
+        reference_texts=local(data.get("reference_texts")),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunNumbers(Config):
+    """The integers of a run."""
+
+    batch_size: int = setting(16, "requests per step")
+    steps: int | None = setting(None, "number of batches")
+    seed: int = setting(0, "seed of everything random")
+
+
+def _tasks(value: Any, local: Any) -> dict[str, str | None]:
+    if isinstance(value, Mapping):
+        return {str(name): local(None if file is None else str(file)) for name, file in value.items()}
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value)
+    raise InputError("field 'tasks' must be a list of lm-eval task names, or a mapping of names to local JSONL files")

@@ -1,0 +1,81 @@
+"""A method's settings from all the places a user can put them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from seqedit.config import ClosedFormConfig
+from seqedit.errors import InputError
+from seqedit.hparams import read_hparams, read_mapping
+from seqedit.methods import get_method
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+
+
+def read_preset(name: str, method: str) -> dict[str, Any]:
+    """Settings of a shipped preset for one method: its common ones, then those of the method.
+
+    Raises:
+        InputError: lists the shipped presets.
+    """
+    path = PRESETS / f"{name}.yaml"
+    if name not in preset_names():
+        raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())})")
+    data = read_mapping(path)
+    known = {f.name for f in fields(get_method(method).config)}
+    common = {k: v for k, v in data.get("common", {}).items() if k in known}
+    return {**common, **data.get("methods", {}).get(method, {})}
+
+
+def method_config(
+    method: str,
+    *,
+    preset: str | None = None,
+    hparams: Path | None = None,
+    settings: dict[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    layers: str | None = None,
+    spread: str | None = None,
+) -> ClosedFormConfig:
+    """Settings of a method; later sources win: preset, hyperparameter file, settings, assignments, options.
+
+    Args:
+        method: Name of a registered method.
+        preset: Name of a shipped preset.
+        hparams: Hyperparameter file.
+        settings: Settings from a run's configuration.
+        assignments: ``FIELD=VALUE`` strings.
+        layers: Layers as the command line gives them.
+        spread: Spread as the command line gives it.
+
+    Raises:
+        InputError: unknown method, preset or field, or a value that does not fit; names it.
+    """
+    config = get_method(method).config
+    values: dict[str, Any] = {}
+    if preset is not None:
+        values |= read_preset(preset, method)
+    if hparams is not None:
+        values |= read_hparams(hparams, method)
+    values |= settings or {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
+        values[name.strip()] = value.strip()
+    if layers is not None:
+        values["layers"] = layers
+    if spread is not None:
+        values["spread"] = spread
+    built = config.from_dict(values)
+    if not built.layers:
+        raise InputError(f"no layers to edit were given for method '{method}'; use --layers, --preset or --hparams")
+    return built

@@ -1,0 +1,104 @@
+"""The numerics agree with the public implementations."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seqedit.adapters import BaseModel
+from seqedit.anatomy import anatomy
+from seqedit.closed_form_edit import closed_form_edit
+from seqedit.editing import compute_adapter
+from seqedit.keys import measure_keys
+from seqedit.loaders import load_records
+from seqedit.methods import get_method
+from seqedit.requests import requests_of
+from seqedit.second_moments import SecondMomentFactors, SecondMoments
+from seqedit.workbench import Workbench, scratch
+from tests.conftest import REFERENCE
+
+CASES = ["single_layer_batch1", "multi_layer_batch8"]
+
+
+class Case:
+    def __init__(self, name: str, tmp_path: Any) -> None:
+        case = json.loads((REFERENCE / name / "case.json").read_text())
+        self.h = case["hparams"]
+        self.contexts = case["context_templates"]
+        file = tmp_path / "records.json"
+        file.write_text(json.dumps(case["records"]))
+        self.requests = requests_of(load_records(file))
+        self.settings = {
+            "layers": self.h["layers"],
+            "learning_rate": self.h["v_lr"],
+            "steps": self.h["v_num_grad_steps"],
+            "weight_decay": self.h["v_weight_decay"],
+            "clamp_norm_factor": self.h["clamp_norm_factor"],
+            "kl_factor": self.h["kl_factor"],
+            "second_moment_weight": self.h["mom2_update_weight"],
+        }
+        self.moments = SecondMoments(load_file(REFERENCE / "second_moments.safetensors"))
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_keys_of_the_unedited_model_agree_to_1e_5(name: str, reference_model: Any, tmp_path: Any) -> None:
+    case, (model, tokenizer) = Case(name, tmp_path), reference_model
+    expected = load_file(REFERENCE / name / "keys_unedited.safetensors")
+    keys = measure_keys(model, anatomy(model), tokenizer, case.requests, case.contexts, case.h["layers"])
+    for layer in case.h["layers"]:
+        assert relative(keys[layer], expected[f"keys.{layer}"]) < 1e-5
+
+
+@pytest.mark.parametrize("method", ["emmet", "memit"])
+@pytest.mark.parametrize("name", CASES)
+def test_deltas_from_the_given_target_values_agree_to_1e_6(
+    name: str, method: str, reference_model: Any, tmp_path: Any
+) -> None:
+    case, (model, tokenizer) = Case(name, tmp_path), reference_model
+    expected = load_file(REFERENCE / name / f"{method}.safetensors")
+    config = get_method(method).config.from_dict(case.settings)
+    parts = anatomy(model)
+    factors = SecondMomentFactors(case.moments, weight=config.second_moment_weight, shrinkage=0.0)
+    bench = Workbench(model, tokenizer, parts, case.contexts, factors)
+    a = 1.0 if method == "memit" else (0.0 if len(case.requests) == 1 else 0.1)
+    with scratch(parts.projections_of(config.layers)):
+        update = closed_form_edit(bench, case.requests, config, a, target_values=expected["z"])
+    for layer in update.layers:
+        assert relative(layer.B @ layer.A, expected[f"delta.{layer.projection.name}.weight"].T) < 1e-6
+
+
+@pytest.mark.parametrize("method", ["emmet", "memit"])
+@pytest.mark.parametrize("name", CASES)
+def test_an_edit_from_scratch_finds_the_same_target_values_and_deltas(
+    name: str, method: str, reference_model: Any, tmp_path: Any
+) -> None:
+    case, (model, tokenizer) = Case(name, tmp_path), reference_model
+    expected = load_file(REFERENCE / name / f"{method}.safetensors")
+    config = get_method(method).config.from_dict(case.settings)
+    adapter = compute_adapter(
+        model, tokenizer, case.requests, method, config,
+        base_model=BaseModel("reference", "0" * 64), second_moments=case.moments, context_templates=case.contexts,
+    )  # fmt: skip
+    assert adapter.target_values is not None
+    assert relative(adapter.target_values, expected["z"]) < 5e-3
+    for module, delta in adapter.deltas.items():
+        assert relative(delta.dense(), expected[f"delta.{module}.weight"].T) < 2e-2
+
+
+def test_rome_of_one_request_is_the_reference_of_one_request(reference_model: Any, tmp_path: Any) -> None:
+    case, (model, tokenizer) = Case("single_layer_batch1", tmp_path), reference_model
+    expected = load_file(REFERENCE / "single_layer_batch1" / "emmet.safetensors")
+    adapter = compute_adapter(
+        model, tokenizer, case.requests, "rome", get_method("rome").config.from_dict(case.settings),
+        base_model=BaseModel("reference", "0" * 64), second_moments=case.moments, context_templates=case.contexts,
+    )  # fmt: skip
+    (module,) = adapter.deltas
+    assert relative(adapter.deltas[module].dense(), expected[f"delta.{module}.weight"].T) < 1e-4
