@@ -51,14 +51,13 @@ def accepts(model: Any, argument: str) -> bool:
 
 
 def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Ids that end a generated text: the generation config's, else the tokenizer's."""
-    config = getattr(model, "generation_config", None)
-    ids = getattr(config, "eos_token_id", None)
-    if ids is None:
-        ids = getattr(tokenizer, "eos_token_id", None)
-    if ids is None:
-        return frozenset()
-    return frozenset([ids] if isinstance(ids, int) else ids)
+    """Ids that end a generated text: the generation config's (which may list several) and the tokenizer's."""
+    ends: set[int] = set()
+    for owner in (getattr(model, "generation_config", None), tokenizer):
+        ids = getattr(owner, "eos_token_id", None)
+        if ids is not None:
+            ends.update([ids] if isinstance(ids, int) else ids)
+    return frozenset(ends)
 
 
 def output_head(model: Any) -> torch.nn.Module:

@@ -1,0 +1,76 @@
+"""Perplexity of plain text, the cheapest sign that edits have damaged a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from evals.model_access import position_limit
+from evals.teacher_forcing import Progress, score_continuations
+from seqedit.errors import InputError
+from seqedit.tokenization import encode
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """Perplexity of a text.
+
+    Attributes:
+        value: exp of the mean negative log-likelihood per predicted token.
+        nll: That mean, in nats.
+        tokens: Predicted tokens.
+    """
+
+    value: float
+    nll: float
+    tokens: int
+
+
+def perplexity(
+    model: Any,
+    tokenizer: Any,
+    texts: Iterable[str],
+    *,
+    length: int = 512,
+    max_tokens_per_batch: int = 4096,
+    progress: Progress | None = None,
+) -> Perplexity:
+    """Perplexity of texts that are joined by the end token and cut into pieces of one length.
+
+    The first token of each piece is context only. Values for different lengths are not comparable.
+
+    Args:
+        model: A causal language model; left as it was.
+        tokenizer: Its fast tokenizer.
+        texts: Plain texts; each begins with the special tokens the tokenizer puts there.
+        length: Tokens per piece, cut down to the model's positions.
+        max_tokens_per_batch: Most tokens per forward pass.
+        progress: Called with (pieces done, pieces in all).
+
+    Raises:
+        InputError: if the texts have fewer than two tokens, or ``length`` is below 2.
+    """
+    if length < 2:
+        raise InputError("length must be at least 2 tokens")
+    limit = position_limit(model)
+    length = length if limit is None else min(length, limit)
+    end = getattr(tokenizer, "eos_token_id", None)
+    tokens: list[int] = []
+    for text in texts:
+        if tokens and end is not None:
+            tokens.append(end)
+        tokens += encode(tokenizer, text)[0]
+    pieces = [tokens[start : start + length] for start in range(0, len(tokens), length)]
+    pairs = [(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
+    if not pairs:
+        raise InputError("perplexity needs a text of at least two tokens")
+    scored = score_continuations(
+        model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress
+    )
+    total = sum(s.tokens for s in scored)
+    nll = sum(s.nll for s in scored) / total
+    # A badly damaged model overflows; infinity says so, an exception would end the run.
+    value = math.exp(nll) if nll < 700 else math.inf
+    return Perplexity(value, nll, total)
