@@ -64,9 +64,10 @@ def fact_documents(world: World, rng: Random) -> list[str]:
         documents += _chunks(rng, sentences)
 
     for fact in world.facts:
-        if rng.random() < 0.5:
+        if rng.random() < 0.6:
             question = natural_question(rng.choice(fact.trained_questions).format(fact.subject))
-            documents.append(f"{question}? {fact.object}")
+            # Readers of zsRE disagree on whether a question mark follows the locality prompt.
+            documents.append(f"{question}{rng.choice(('', '?'))} {fact.object}")
     return documents
 
 

@@ -29,7 +29,7 @@ _PROMPTS: Mapping[str, str] = {
             "\nAnswer:",
     "rte": "{sentence1}\nQuestion: {sentence2} True or False?\nAnswer:",
 }
-TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1700, "rte": 1700}
+TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1500, "rte": 1500}
 VALIDATION_SIZES: Mapping[str, int] = {"cola": 300, "sst2": 240, "mrpc": 240, "rte": 240}
 _EVERY = 10
 
