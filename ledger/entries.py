@@ -72,10 +72,7 @@ class Entry:
         _check_time(self.time)
         for name in ("author", "message"):
             _check_text(getattr(self, name), f"the entry's {name}")
-        for position, request in enumerate(self.requests):
-            for name, value in request.to_dict().items():
-                if isinstance(value, str):
-                    _check_text(value, f"request {position}: field '{name}'")
+        check_texts(self.requests)
         try:
             content = canonical_json(self._fields())
             content.encode()
@@ -143,6 +140,18 @@ def root_entry(base_model: BaseModel, *, author: str, time: str, message: str) -
 def short_ids(ids: Iterable[str]) -> str:
     """Ids as error messages show them."""
     return ", ".join(i[:12] for i in ids)
+
+
+def check_texts(requests: Iterable[Request]) -> None:
+    """Refuse requests whose text no database could store.
+
+    Raises:
+        InputError: names the request's position (from 0) and the field.
+    """
+    for position, request in enumerate(requests):
+        for name, value in request.to_dict().items():
+            if isinstance(value, str):
+                _check_text(value, f"request {position}: field '{name}'")
 
 
 def _check_time(time: str) -> None:

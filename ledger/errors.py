@@ -1,8 +1,13 @@
-"""Errors that only the ledger raises."""
+"""Errors that only the ledger raises, and how failures of disk and database become the project's own."""
 
 from __future__ import annotations
 
-from seqedit.errors import SeqeditError
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+from seqedit.errors import CheckFailed, EnvironmentFailure, SeqeditError
 
 
 class Conflict(SeqeditError):
@@ -23,3 +28,29 @@ class Conflict(SeqeditError):
             f"branch '{ref}' was expected at {expected[:12]} but {now}: another writer was faster; nothing was "
             "recorded. Compute the edit again on the new head and retry"
         )
+
+
+@contextmanager
+def failures(name: str) -> Iterator[None]:
+    """Turn errors of the database, the disk and the network into the project's own.
+
+    Args:
+        name: What was being used; it leads the message.
+
+    Raises:
+        CheckFailed: the database file is damaged.
+        EnvironmentFailure: anything else that is not the caller's doing.
+    """
+    try:
+        yield
+    except SeqeditError:
+        raise
+    except DatabaseError as error:
+        # SQLite reports a broken file as the bare base class, and broken text as a failed operation.
+        if type(error) is DatabaseError or "Could not decode" in str(error.orig):
+            raise CheckFailed(f"the database {name} is damaged: {error.orig}") from error
+        raise EnvironmentFailure(f"the database {name} failed: {error.orig}") from error
+    except SQLAlchemyError as error:
+        raise EnvironmentFailure(f"the database {name} failed: {error}") from error
+    except OSError as error:
+        raise EnvironmentFailure(f"{name}: {error}") from error

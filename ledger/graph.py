@@ -117,7 +117,7 @@ def active(history: Sequence[N]) -> list[N]:
     return [node for node in history if node.adapter is not None and node.id in force]
 
 
-def check_next(history: Sequence[N], entry: Node) -> None:
+def check_next(history: Sequence[Node], entry: Node) -> None:
     """Refuse an entry that would not mean anything after ``history``.
 
     Raises:
@@ -131,7 +131,7 @@ def check_next(history: Sequence[N], entry: Node) -> None:
         if node is None:
             raise InputError(f"entry {target[:12]} is not in the history of {history[-1].id[:12]}; see log")
         if node.operation == "root":
-            raise InputError(f"entry {target[:12]} is the root, the unedited model; there is nothing to {entry.operation}")
+            raise InputError(f"entry {target[:12]} is the root, the unedited model: nothing to {entry.operation}")
         if target not in force:
             by = next(n for n in reversed(history) if target in n.targets and n.id in force)
             raise InputError(
@@ -139,7 +139,7 @@ def check_next(history: Sequence[N], entry: Node) -> None:
                 f"{by.id[:12]} to bring it back"
             )
     before = [node.id for node in active(history)]
-    if entry.operation == "revert" and [n.id for n in active([*history, entry])] == before:
+    if entry.operation == "revert" and [n.id for n in active((*history, entry))] == before:
         raise InputError(f"reverting {entry.targets[0][:12]} would change nothing: its effect is overridden; see log")
     if entry.adapter is not None:
         for identifier in before:

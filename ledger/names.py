@@ -28,7 +28,7 @@ def check_digest(text: object) -> str:
 
 
 def is_file_name(text: object) -> bool:
-    """Whether a value is a plain file name: no separators, no leading dot, ASCII letters, digits, ``.``, ``_``, ``-``."""
+    """Whether a value is a plain file name: ASCII letters, digits, ``.``, ``_``, ``-``, no leading dot."""
     return isinstance(text, str) and _FILE.fullmatch(text) is not None
 
 

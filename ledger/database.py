@@ -1,0 +1,119 @@
+"""Connections and transactions: an SQLite file by default, any SQLAlchemy URL otherwise."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from ledger.errors import failures
+from seqedit.errors import InputError
+
+BUSY_SECONDS = 60
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL rather than a directory."""
+    return "://" in place
+
+
+class Database:
+    """Engine of one ledger, with read and write transactions.
+
+    Args:
+        url: SQLAlchemy URL.
+        create: Whether an SQLite file may be made; else a missing one is an error.
+
+    Raises:
+        InputError: the URL is malformed or its driver is not installed.
+    """
+
+    def __init__(self, url: str | URL, *, create: bool = False) -> None:
+        try:
+            self.url = make_url(url)
+            self.engine = self._engine(create)
+        except (ArgumentError, NoSuchModuleError, ImportError) as error:
+            raise InputError(f"database URL '{_shown(url)}': {error}") from error
+        self.name = self.url.render_as_string(hide_password=True)
+
+    def _engine(self, create: bool) -> Engine:
+        file = self.file
+        if file is None:
+            return create_engine(self.url)
+        if not create and not file.is_file():
+            raise InputError(f"{file} does not exist")
+        query = {"uri": "true", "mode": "rwc" if create else "rw", "timeout": str(BUSY_SECONDS)}
+        if not create and not os.access(file.parent, os.W_OK):
+            query["mode"] = "ro"
+            # WAL needs a file beside the database even to read. Where none can be made nobody writes either, and
+            # without an unfinished log the file alone is the whole truth.
+            wal = Path(f"{file}-wal")
+            if not wal.exists() or wal.stat().st_size == 0:
+                query["immutable"] = "1"
+        engine = create_engine(URL.create("sqlite", database=f"file:{quote(str(file.absolute()))}", query=query))
+        _prepare_sqlite(engine, create)
+        return engine
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, or None for any other database."""
+        if self.url.get_backend_name() != "sqlite":
+            return None
+        if not self.url.database or self.url.database == ":memory:" or self.url.database.startswith("file:"):
+            raise InputError(f"'{self.url}': a ledger needs a plain file; give sqlite:///path/to/ledger.db")
+        return Path(self.url.database)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout."""
+        with failures(self.name), self.engine.connect() as connection:
+            if self.file is None:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction that commits where its block ends and leaves no trace where it raises."""
+        with (
+            failures(self.name),
+            self.engine.connect() as connection,
+            connection.execution_options(ledger_write=True).begin(),
+        ):
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def _prepare_sqlite(engine: Engine, create: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def connect(connection: object, _record: object) -> None:
+        # The driver must not begin transactions on its own: it would begin them without the write lock.
+        connection.isolation_level = None  # type: ignore[attr-defined]
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA synchronous = FULL")
+        if create:
+            # A property of the file, so it is set once.
+            cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A writer that started as a reader could be refused the lock half way; so it takes it at once.
+        write = connection.get_execution_options().get("ledger_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _shown(url: str | URL) -> str:
+    return re.sub(r"://[^@/]*@", "://***@", str(url))

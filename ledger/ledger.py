@@ -1,0 +1,255 @@
+"""The ledger: a history of edits on one base model, to be extended and read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import Connection, insert
+
+from ledger import graph, places, rows
+from ledger.entries import Entry, check_texts, root_entry, utc_now
+from ledger.errors import Conflict
+from ledger.manifest import Manifest
+from ledger.reading import Reader
+from ledger.revisions import resolve
+from ledger.schema import Base, Refs
+from ledger.scores import Values, check_scores, put_scores
+from seqedit.adapters import Adapter, BaseModel
+from seqedit.errors import EnvironmentFailure, InputError
+
+MAIN = "main"
+
+
+class Ledger(Reader):
+    """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
+
+    @classmethod
+    def create(
+        cls,
+        place: str | Path,
+        base_model: BaseModel,
+        *,
+        objects: str | None = None,
+        author: str = "",
+        time: str | None = None,
+        message: str = "base model",
+    ) -> Ledger:
+        """Make a ledger whose history starts with the unedited model.
+
+        Args:
+            place: A directory, which will hold ``ledger.db`` and ``objects/``; or an SQLAlchemy URL.
+            base_model: The unedited model.
+            objects: fsspec URL of the object store; needed with an SQLAlchemy URL.
+            author: Author of the root entry.
+            time: Its time, ISO 8601 UTC; now by default.
+            message: Its message.
+
+        Raises:
+            InputError: there is a ledger already.
+            EnvironmentFailure: disk or database failed.
+        """
+        time = time or utc_now()
+        root = root_entry(base_model, author=author, time=time, message=message)
+        database, url = places.database_to_create(place, objects)
+        try:
+            # One transaction: killed half way it leaves a database without tables, which `create` takes up again.
+            with database.write() as connection:
+                if places.read_meta(connection) is not None:
+                    raise InputError(f"{database.name} holds a ledger already; open it, or choose another place")
+                Base.metadata.create_all(connection)
+                places.write_meta(connection, base_model, objects=url, created=time)
+                rows.insert_entry(connection, root, 0)
+                rows.create_ref(connection, MAIN, root.id, time=time, message=f"root: {message}")
+                connection.execute(insert(Refs), [{"name": rows.HEAD, "entry": None, "symbolic": MAIN}])
+        finally:
+            database.close()
+        return cls.open(place)
+
+    @classmethod
+    def open(
+        cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None
+    ) -> Ledger:
+        """Open a ledger; nothing is created or changed.
+
+        Args:
+            place: As for `create`.
+            base_model: The model that is going to be edited or scored, to be checked against the ledger's.
+            objects: fsspec URL of the object store where it has moved.
+
+        Raises:
+            InputError: there is no ledger, or it is that of another base model.
+            EnvironmentFailure: disk or database failed.
+        """
+        opened = places.open_place(place, objects)
+        if base_model is not None and base_model.fingerprint != opened.base_model.fingerprint:
+            opened.database.close()
+            raise InputError(_other_model(f"the ledger {place}", opened.base_model, "the given model", base_model))
+        return cls(opened.database, opened.store, opened.base_model)
+
+    def append(
+        self,
+        adapter: Adapter,
+        *,
+        message: str = "",
+        author: str = "",
+        time: str | None = None,
+        parent: str | None = None,
+        operation: str = "edit",
+        scores: Mapping[str, Values] | None = None,
+    ) -> Entry:
+        """Add an adapter to the history of HEAD's branch.
+
+        Args:
+            adapter: The batch of edits.
+            message: Free text.
+            author: Free text.
+            time: ISO 8601 UTC, whole seconds; now by default.
+            parent: Revision the adapter was computed on, where another writer's entry in between must be refused;
+                by default the entry follows whatever HEAD is at.
+            operation: Name of the operation.
+            scores: Kind -> key -> value, as for `add_scores`.
+
+        Raises:
+            InputError: the adapter is of another base model, is active already, or a text cannot be stored.
+            Conflict: HEAD is not at ``parent``.
+            EnvironmentFailure: disk or database failed; HEAD is where it was.
+        """
+        if adapter.base_model.fingerprint != self.base_model.fingerprint:
+            raise InputError(_other_model("the ledger", self.base_model, "the adapter", adapter.base_model))
+        check_texts(adapter.requests)
+        when = time or utc_now()
+
+        def build(head: str) -> Entry:
+            return Entry(
+                base_model=self.base_model,
+                operation=operation,
+                time=when,
+                parents=(head,),
+                adapter=adapter.digest,
+                method=adapter.method,
+                requests=tuple(adapter.requests),
+                author=author,
+                message=message,
+            )
+
+        return self._extend(build, parent, adapter, scores)
+
+    def revert(
+        self,
+        rev: str,
+        *,
+        message: str | None = None,
+        author: str = "",
+        time: str | None = None,
+        parent: str | None = None,
+    ) -> Entry:
+        """Take an entry out of force: the state is then as if it had never been appended.
+
+        Reverting a revert brings the edit back at its own place.
+
+        Args:
+            rev: The entry, an edit or a revert.
+            message: Free text; by default the reverted entry's id and message.
+            author: Free text.
+            time: As for `append`.
+            parent: As for `append`.
+
+        Raises:
+            InputError: the entry is the root, not in HEAD's history, or not in force; the message says why.
+            Conflict: HEAD is not at ``parent``.
+        """
+        target = self.entry(rev)
+        text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
+        when = time or utc_now()
+
+        def build(head: str) -> Entry:
+            return Entry(
+                base_model=self.base_model,
+                operation="revert",
+                time=when,
+                parents=(head,),
+                targets=(target.id,),
+                author=author,
+                message=text,
+            )
+
+        return self._extend(build, parent, None, None)
+
+    def add_scores(self, rev: str, kind: str, values: Values) -> None:
+        """Write scores of the state that an entry made.
+
+        Args:
+            rev: The entry.
+            kind: Such as "counterfact", "tasks", "forgetting" or "samples".
+            values: Key -> JSON value; keys that are there already get the new value, others stay.
+
+        Raises:
+            InputError: no such entry, or a value is not JSON (NaN and infinity are not).
+        """
+        check_scores(kind, values)
+        with self.database.write() as connection:
+            put_scores(connection, resolve(connection, rev), kind, values)
+
+    def _extend(
+        self,
+        build: Callable[[str], Entry],
+        parent: str | None,
+        adapter: Adapter | None,
+        scores: Mapping[str, Values] | None,
+    ) -> Entry:
+        """Object durable first, then entry, ref and scores in one transaction."""
+        for kind, values in (scores or {}).items():
+            check_scores(kind, values)
+        # What will be refused is refused before anything is written.
+        with self.database.read() as connection:
+            self._checked(connection, build, parent, lock=False)
+        manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
+        with self.database.write() as connection:
+            branch, entry, generation = self._checked(connection, build, parent, lock=True)
+            if manifest is not None:
+                self._still_there(manifest)
+                rows.record_manifest(connection, manifest)
+            rows.insert_entry(connection, entry, generation)
+            line = f"{entry.operation}: {entry.message}"
+            rows.move_ref(connection, branch, entry.parents[0], entry.id, time=utc_now(), message=line)
+            for kind, values in (scores or {}).items():
+                put_scores(connection, entry.id, kind, values)
+        return entry
+
+    def _checked(
+        self, connection: Connection, build: Callable[[str], Entry], parent: str | None, *, lock: bool
+    ) -> tuple[str, Entry, int]:
+        branch, head = rows.head(connection, lock=lock)
+        expected = head if parent is None else resolve(connection, parent)
+        if expected != head:
+            raise Conflict(branch, expected, head)
+        history = graph.first_parent_history(rows.load_nodes(connection), head)
+        entry = build(head)
+        graph.check_next(history, entry)
+        return branch, entry, history[-1].generation + 1
+
+    def _still_there(self, manifest: Manifest) -> None:
+        # An orphan that was taken over could have been collected since; with the write lock held it no longer can.
+        if self.store.manifest(manifest.digest) is None:
+            raise EnvironmentFailure(f"object {manifest.digest[:12]} vanished while it was appended; try again")
+
+    def close(self) -> None:
+        """Close the database connections."""
+        self.database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _other_model(this: str, model: BaseModel, other: str, other_model: BaseModel) -> str:
+    return (
+        f"{this} belongs to base model '{model.name}' (fingerprint {model.fingerprint[:12]}), {other} to "
+        f"'{other_model.name}' (fingerprint {other_model.fingerprint[:12]})"
+    )

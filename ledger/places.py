@@ -1,0 +1,109 @@
+"""Where a ledger lives: a directory with ``ledger.db`` and ``objects/``, or a database URL and an object store URL."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy.engine import URL
+
+from ledger.database import Database, is_url
+from ledger.errors import failures
+from ledger.objects import ObjectStore
+from ledger.schema import SCHEMA_VERSION, Meta
+from ledger.store import open_store
+from seqedit.adapters import BaseModel
+from seqedit.errors import InputError
+
+DATABASE = "ledger.db"
+OBJECTS = "objects"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A ledger's parts."""
+
+    database: Database
+    store: ObjectStore
+    base_model: BaseModel
+
+
+def database_to_create(place: str | Path, objects: str | None) -> tuple[Database, str]:
+    """Database of a ledger that is to be made, and the object store URL to record in it.
+
+    Raises:
+        InputError: a database URL without an object store.
+        EnvironmentFailure: the directory cannot be made.
+    """
+    if is_url(str(place)):
+        if objects is None:
+            raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
+        return Database(str(place), create=True), _absolute(objects)
+    directory = Path(place)
+    with failures(str(place)):
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in (directory, directory.absolute().parent):
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+    # Relative, so that the directory may be moved as a whole.
+    return Database(_sqlite(directory), create=True), OBJECTS if objects is None else _absolute(objects)
+
+
+def open_place(place: str | Path, objects: str | None) -> Opened:
+    """The parts of an existing ledger; nothing is created.
+
+    Raises:
+        InputError: there is none (the message says how to make one), or it is of an unknown format.
+    """
+    advice = f"no ledger at {place}; make one with Ledger.create or `seqedit run`"
+    directory = None if is_url(str(place)) else Path(place)
+    if directory is not None and not (directory / DATABASE).is_file():
+        raise InputError(advice)
+    database = Database(str(place) if directory is None else _sqlite(directory))
+    try:
+        with database.read() as connection:
+            meta = read_meta(connection)
+        if meta is None:
+            raise InputError(advice)
+        if meta.get("schema") != str(SCHEMA_VERSION):
+            raise InputError(
+                f"the ledger {place} has format {meta.get('schema')}, this version knows {SCHEMA_VERSION}; "
+                "install a newer seqedit"
+            )
+        url = meta["objects"] if objects is None else _absolute(objects)
+        if directory is not None and not is_url(url):
+            url = str(directory / url)  # an absolute path stays what it is
+        return Opened(database, open_store(url), BaseModel(meta["base_model"], meta["base_fingerprint"]))
+    except BaseException:
+        database.close()
+        raise
+
+
+def write_meta(connection: Connection, base_model: BaseModel, *, objects: str, created: str) -> None:
+    """Record what the ledger is."""
+    values = {
+        "schema": str(SCHEMA_VERSION),
+        "base_model": base_model.name,
+        "base_fingerprint": base_model.fingerprint,
+        "created": created,
+        "objects": objects,
+    }
+    connection.execute(insert(Meta), [{"key": key, "value": value} for key, value in values.items()])
+
+
+def read_meta(connection: Connection) -> dict[str, str] | None:
+    """What the ledger is, or None where the database holds no ledger."""
+    if not inspect(connection).has_table(Meta.__tablename__):
+        return None
+    return {row.key: row.value for row in connection.execute(select(Meta.key, Meta.value))} or None
+
+
+def _sqlite(directory: Path) -> URL:
+    return URL.create("sqlite", database=str(directory / DATABASE))
+
+
+def _absolute(objects: str) -> str:
+    return objects if is_url(objects) else str(Path(objects).absolute())

@@ -1,0 +1,192 @@
+"""Everything that can be asked of a ledger without changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+from torch import Tensor
+
+from ledger import graph, rows
+from ledger.compose import compose
+from ledger.database import Database
+from ledger.entries import Entry
+from ledger.errors import failures
+from ledger.names import is_digest
+from ledger.objects import ObjectStore
+from ledger.problems import Problem
+from ledger.revisions import resolve
+from ledger.schema import Entries
+from ledger.scores import load_scores
+from ledger.verify import verify
+from seqedit.adapters import Adapter, BaseModel
+from seqedit.errors import CheckFailed, InputError
+
+
+class Reader:
+    """A history of edits, to be read.
+
+    Args:
+        database: Where entries, refs and scores are.
+        store: Where the adapters are.
+        base_model: The unedited model of the history.
+    """
+
+    def __init__(self, database: Database, store: ObjectStore, base_model: BaseModel) -> None:
+        self.database = database
+        self.store = store
+        self.base_model = base_model
+
+    def head(self) -> str:
+        """Id of the entry HEAD is at."""
+        return self.resolve(rows.HEAD)
+
+    def branch(self) -> str:
+        """Name of the branch HEAD is on."""
+        with self.database.read() as connection:
+            return rows.head(connection)[0]
+
+    def resolve(self, rev: str) -> str:
+        """Id of the entry that a revision names.
+
+        Args:
+            rev: Full id, unique prefix of at least 4 digits, branch, ``HEAD``, or any of them with ``~N``.
+
+        Raises:
+            InputError: it names no entry, or several, which the message lists.
+        """
+        with self.database.read() as connection:
+            return resolve(connection, rev)
+
+    def entry(self, rev: str = rows.HEAD) -> Entry:
+        """The entry that a revision names."""
+        with self.database.read() as connection:
+            return rows.load_entries(connection, [resolve(connection, rev)])[0]
+
+    def log(self, rev: str = rows.HEAD, limit: int | None = None) -> list[Entry]:
+        """The history of a revision along first parents, newest first; at most ``limit`` entries."""
+        with self.database.read() as connection:
+            history = _history(connection, rev)[::-1]
+            return rows.load_entries(connection, [node.id for node in history[:limit]])
+
+    def log_rows(self, rev: str = rows.HEAD, limit: int | None = None) -> list[dict[str, Any]]:
+        """The history as ``log --json`` prints it, newest first.
+
+        ``active`` says whether the entry's adapter is part of the state of ``rev``; root and reverts have none.
+        """
+        with self.database.read() as connection:
+            history = _history(connection, rev)
+            active = {node.id for node in graph.active(history)}
+            shown = history[::-1][:limit]
+            scores = load_scores(connection, [node.id for node in shown])
+            columns = {
+                row.id: row
+                for row in connection.execute(
+                    select(Entries.id, Entries.method, Entries.n_requests, Entries.message, Entries.time)
+                )
+            }
+        return [
+            {
+                "id": node.id,
+                "parents": list(node.parents),
+                "operation": node.operation,
+                "adapter": node.adapter,
+                "method": columns[node.id].method,
+                "requests": columns[node.id].n_requests,
+                "active": node.id in active,
+                "message": columns[node.id].message,
+                "time": columns[node.id].time,
+                "scores": scores[node.id],
+            }
+            for node in shown
+        ]
+
+    def active(self, rev: str = rows.HEAD) -> list[Entry]:
+        """The entries whose adapters make up a state, in the order in which they compose."""
+        with self.database.read() as connection:
+            nodes = graph.active(_history(connection, rev))
+            return rows.load_entries(connection, [node.id for node in nodes])
+
+    def live_requests(self, rev: str = rows.HEAD) -> dict[str, tuple[int, ...]]:
+        """Active entry id -> positions of its requests that no later active request supersedes, in ledger order."""
+        with self.database.read() as connection:
+            ids = [node.id for node in graph.active(_history(connection, rev))]
+            facts = rows.load_facts(connection, ids)
+        return graph.live_facts([(identifier, facts[identifier]) for identifier in ids])
+
+    def adapter(self, which: Entry | str) -> Adapter:
+        """The adapter of an entry, or of a digest.
+
+        Args:
+            which: An entry, a revision, or an adapter's full digest.
+
+        Raises:
+            InputError: there is no such entry, or it adds no adapter.
+            CheckFailed: the object is missing or damaged.
+        """
+        if isinstance(which, Entry):
+            identifier, digest = which.id, which.adapter
+        else:
+            with self.database.read() as connection:
+                query = select(Entries.adapter).where(Entries.adapter == which).limit(1)
+                identifier, digest = which, connection.execute(query).scalar() if is_digest(which) else None
+                if digest is None:
+                    identifier = resolve(connection, which)
+                    digest = connection.execute(select(Entries.adapter).where(Entries.id == identifier)).scalar()
+        if digest is None:
+            raise InputError(f"entry {identifier[:12]} adds no adapter")
+        return self._load(digest)
+
+    def adapters(self, rev: str = rows.HEAD) -> Iterator[Adapter]:
+        """The active adapters of a state in the order in which they compose, loaded one at a time."""
+        with self.database.read() as connection:
+            digests = [node.adapter for node in graph.active(_history(connection, rev))]
+        for digest in digests:
+            if digest is not None:
+                yield self._load(digest)
+
+    def _load(self, digest: str) -> Adapter:
+        with failures(f"object store {self.store.url}"), self.store.directory(digest) as directory:
+            try:
+                adapter = Adapter.from_pretrained(directory)
+            except InputError as error:
+                raise CheckFailed(f"object {digest[:12]} is damaged: {error}; run verify") from error
+        if adapter.digest != digest:
+            raise CheckFailed(f"object {digest[:12]} holds adapter {adapter.digest[:12]} instead; run verify")
+        return adapter
+
+    def compose(self, base: Mapping[str, Tensor], rev: str = rows.HEAD) -> dict[str, Tensor]:
+        """Weights of a state.
+
+        Args:
+            base: Module name -> (d_out, d_in) weight of the unedited model.
+            rev: The state.
+
+        Returns:
+            Every module of ``base``; modules that no adapter touches are the base's own tensors.
+        """
+        return compose(base, self.adapters(rev))
+
+    def scores(self, rev: str = rows.HEAD, kind: str | None = None) -> dict[str, dict[str, Any]]:
+        """Scores of the state that an entry made: kind -> key -> value; of one kind, or of all."""
+        with self.database.read() as connection:
+            identifier = resolve(connection, rev)
+            return load_scores(connection, [identifier], kind)[identifier]
+
+    def verify(self, deep: bool = True) -> list[Problem]:
+        """Check everything the ledger promises about what it stores.
+
+        Args:
+            deep: Also read all data and recompute every digest; else presence and sizes only.
+
+        Returns:
+            What was found. The ledger is sound where no problem has ``damage``; the others are notices of what an
+            interrupted writer left behind.
+        """
+        with failures(f"object store {self.store.url}"):
+            return verify(self.database, self.store, self.base_model, deep=deep)
+
+
+def _history(connection: Connection, rev: str) -> list[rows.EntryNode]:
+    return graph.first_parent_history(rows.load_nodes(connection), resolve(connection, rev))

@@ -1,0 +1,168 @@
+"""Checking everything a ledger promises about what it stores.
+
+This finds accidents: a flipped bit, a lost file, a half-copied directory. Someone who rewrites database and objects
+together, digests included, goes unnoticed; against that entries would have to be signed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from ledger import graph, rows
+from ledger.database import Database
+from ledger.entries import Entry, content_id
+from ledger.manifest import Manifest
+from ledger.names import check_digest
+from ledger.objects import ObjectStore
+from ledger.problems import Code, Problem
+from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
+from ledger.verify_objects import verify_objects
+from seqedit.adapters import BaseModel
+from seqedit.errors import CheckFailed, InputError
+
+_CHUNK = 200
+
+
+def verify(database: Database, store: ObjectStore, base_model: BaseModel, *, deep: bool = True) -> list[Problem]:
+    """Check database and objects; see `ledger.reading.Reader.verify`."""
+    problems: list[Problem] = []
+    users: dict[str, list[str]] = defaultdict(list)
+    manifests: dict[str, Manifest] = {}
+    try:
+        with database.read() as connection:
+            problems += _sqlite_pages(database, connection) if deep else []
+            nodes = rows.load_nodes(connection)
+            problems += _entries(connection, nodes, base_model)
+            problems += _histories(nodes)
+            problems += _refs(connection, nodes)
+            for node in nodes.values():
+                if node.adapter is not None:
+                    users[node.adapter].append(node.id)
+            manifests, found = _manifests(connection)
+            problems += found
+        problems += verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))
+    except (CheckFailed, ValueError) as error:  # a JSON column that no longer is JSON is a ValueError
+        problems.append(Problem(Code.DAMAGED_DATABASE, database.name, str(error)))
+    return sorted(set(problems))
+
+
+def _sqlite_pages(database: Database, connection: Connection) -> Iterator[Problem]:
+    if database.file is None:
+        return
+    for pragma in ("integrity_check", "foreign_key_check"):
+        for row in connection.exec_driver_sql(f"PRAGMA {pragma}"):
+            if tuple(row) != ("ok",):
+                detail = f"{pragma}: {' '.join(str(value) for value in row)}"
+                yield Problem(Code.DAMAGED_DATABASE, database.name, detail)
+
+
+def _entries(
+    connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel
+) -> Iterator[Problem]:
+    """The id of every entry, and that its rows say what its content says."""
+    ids = list(nodes)
+    for start in range(0, len(ids), _CHUNK):
+        chunk = ids[start : start + _CHUNK]
+        found = _stored_rows(connection, chunk)
+        for identifier in chunk:
+            where = f"entries/{identifier}"
+            content = found[identifier][Entries][0]["content"]
+            if content_id(content) != identifier:
+                yield Problem(Code.ENTRY_ID, where, "the entry's content is not what its id names")
+                continue
+            try:
+                entry = Entry.from_content(content)
+            except InputError as error:
+                yield Problem(Code.ENTRY_ID, where, f"the entry cannot be read: {error}")
+                continue
+            for table, expected in rows.rows_of(entry, nodes[identifier].generation).items():
+                if found[identifier][table] != expected:
+                    detail = f"table {table.__tablename__} does not say what the entry's content says"
+                    yield Problem(Code.ENTRY_ROW, where, detail)
+            if entry.base_model.fingerprint != base_model.fingerprint:
+                yield Problem(Code.INVALID_HISTORY, where, "the entry is of another base model than the ledger")
+
+
+def _stored_rows(connection: Connection, ids: list[str]) -> dict[str, dict[type[Base], list[dict[str, Any]]]]:
+    found: dict[str, dict[type[Base], list[dict[str, Any]]]] = {
+        i: {Entries: [], EntryParents: [], EntryTargets: [], Requests: []} for i in ids
+    }
+    table: type[Any]
+    for table, key, order in (
+        (Entries, Entries.id, Entries.id),
+        (EntryParents, EntryParents.entry, EntryParents.position),
+        (EntryTargets, EntryTargets.entry, EntryTargets.position),
+        (Requests, Requests.entry, Requests.position),
+    ):
+        for row in connection.execute(select(table.__table__).where(key.in_(ids)).order_by(key, order)):
+            values = dict(row._mapping)
+            found[values["id" if table is Entries else "entry"]][table].append(values)
+    return found
+
+
+def _histories(nodes: Mapping[str, rows.EntryNode]) -> Iterator[Problem]:
+    """Parents exist and are one generation older; operations act on what they may act on."""
+    children = {parent for node in nodes.values() for parent in node.parents}
+    for node in nodes.values():
+        for identifier in node.parents:
+            if identifier not in nodes:
+                yield Problem(Code.BROKEN_PARENT, f"entries/{node.id}", f"its parent {identifier[:12]} is missing")
+        parent = nodes.get(node.parents[0]) if node.parents else None
+        if parent is not None and node.generation != parent.generation + 1:
+            yield Problem(Code.ENTRY_ROW, f"entries/{node.id}", f"generation {node.generation} is wrong")
+    for tip in sorted(set(nodes) - children):
+        try:
+            history = graph.first_parent_history(nodes, tip)
+        except InputError:
+            continue  # the missing parent was named above, and a circle has no tip
+        for identifier, why in graph.check_history(history):
+            yield Problem(Code.INVALID_HISTORY, f"entries/{identifier}", why)
+    if nodes and not any(node.operation == "root" for node in nodes.values()):
+        yield Problem(Code.BROKEN_PARENT, "entries", "no entry is a root")
+
+
+def _refs(connection: Connection, nodes: Mapping[str, rows.EntryNode]) -> Iterator[Problem]:
+    """Every ref leads to an entry, and branches are where their log says."""
+    logged: dict[str, str | None] = {}
+    for row in connection.execute(select(Reflog.ref, Reflog.new).order_by(Reflog.number)):
+        logged[row.ref] = row.new
+    refs = {row.name: row for row in connection.execute(select(Refs.name, Refs.entry, Refs.symbolic))}
+    if rows.HEAD not in refs:
+        yield Problem(Code.DANGLING_REF, f"refs/{rows.HEAD}", "HEAD is missing")
+    for name, ref in refs.items():
+        where = f"refs/{name}"
+        if ref.symbolic is not None:
+            if ref.symbolic not in refs:
+                yield Problem(Code.DANGLING_REF, where, f"it names branch '{ref.symbolic}', which is missing")
+        elif ref.entry not in nodes:
+            yield Problem(Code.DANGLING_REF, where, f"it names entry {str(ref.entry)[:12]}, which is missing")
+        elif logged.get(name) != ref.entry:
+            detail = f"it is at {ref.entry[:12]}, its log says {str(logged.get(name))[:12]}"
+            yield Problem(Code.UNLOGGED_REF, where, detail)
+
+
+def _manifests(connection: Connection) -> tuple[dict[str, Manifest], list[Problem]]:
+    """Recorded manifests; one that cannot be is a problem and is left out."""
+    manifests, problems = {}, []
+    for digest in connection.execute(select(Objects.digest).distinct().order_by(Objects.digest)).scalars():
+        try:
+            check_digest(digest)
+            manifest = rows.load_manifest(connection, digest)
+        except InputError as error:
+            problems.append(Problem(Code.UNRECORDED_OBJECT, f"objects/{digest!r}", f"recorded wrongly: {error}"))
+        else:
+            if manifest is not None:
+                manifests[digest] = manifest
+    return manifests, problems
+
+
+def _entry_loader(database: Database) -> Callable[[Iterable[str]], list[Entry]]:
+    def load(ids: Iterable[str]) -> list[Entry]:
+        with database.read() as connection:
+            return rows.load_entries(connection, ids)
+
+    return load

@@ -1,0 +1,106 @@
+"""Checking the object store against what the database says it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from ledger.audit import audit_object
+from ledger.entries import Entry
+from ledger.manifest import MANIFEST, Manifest
+from ledger.names import is_digest
+from ledger.objects import TEMPORARY, ObjectStore
+from ledger.problems import Code, Problem
+from seqedit.adapters import Adapter
+from seqedit.errors import InputError, SeqeditError
+
+EntryLoader = Callable[[Iterable[str]], list[Entry]]
+
+
+def verify_objects(
+    store: ObjectStore,
+    manifests: Mapping[str, Manifest],
+    users: Mapping[str, Sequence[str]],
+    *,
+    deep: bool,
+    entry_of: EntryLoader,
+) -> list[Problem]:
+    """Check every object that is recorded or lies in the store.
+
+    Args:
+        store: The objects.
+        manifests: Recorded manifests by digest.
+        users: Adapter digest -> ids of the entries that add it.
+        deep: Read all data, and load every adapter to recompute its digest.
+        entry_of: Loads entries.
+    """
+    problems: list[Problem] = []
+    for digest in sorted(set(users) - set(manifests)):
+        where = f"objects/{store.path(digest)}" if is_digest(digest) else f"objects/{digest!r}"
+        detail = f"entry {users[digest][0][:12]} needs it, and its files are not recorded"
+        problems.append(Problem(Code.UNRECORDED_OBJECT, where, detail))
+    for digest, manifest in manifests.items():
+        found = audit_object(store, manifest, deep=deep)
+        problems += found
+        if deep and not found:
+            problems += _content(store, digest, users.get(digest, ()), entry_of)
+    problems += _unexpected(store, set(manifests))
+    return problems
+
+
+def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: EntryLoader) -> Iterator[Problem]:
+    """That an object with the right bytes is also the right adapter."""
+    where = f"objects/{store.path(digest)}"
+    try:
+        with store.directory(digest) as directory:
+            adapter = Adapter.from_pretrained(directory)
+    except InputError as error:
+        yield Problem(Code.ADAPTER_DIGEST, where, f"the files are no adapter: {error}")
+        return
+    if adapter.digest != digest:
+        yield Problem(Code.ADAPTER_DIGEST, where, f"its content is that of adapter {adapter.digest[:12]}")
+        return
+    for user in users:
+        try:
+            entry = entry_of([user])[0]
+        except SeqeditError:
+            continue  # an entry that cannot be read is reported as such
+        same = (
+            entry.requests == tuple(adapter.requests)
+            and entry.method == dict(adapter.method)
+            and entry.base_model.fingerprint == adapter.base_model.fingerprint
+        )
+        if not same:
+            detail = "the entry names other requests, method or base model than its adapter"
+            yield Problem(Code.ADAPTER_ENTRY, f"entries/{user}", detail)
+
+
+def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
+    """What lies in the store and is not recorded."""
+    for path in store.objects():
+        shown = f"objects/{path}"
+        _, _, name = path.partition("/")
+        if name in recorded and path == store.path(name):
+            continue
+        if not name:
+            yield Problem(Code.EXTRA_FILE, shown, "a store holds directories of objects and nothing else")
+            continue
+        owner = _owner(store, path)
+        if owner is not None and (not is_digest(name) or path != store.path(owner)):
+            yield Problem(Code.RENAMED_OBJECT, shown, f"this is object {owner[:12]}, renamed")
+        elif not is_digest(name) or path != store.path(name):
+            yield Problem(Code.EXTRA_FILE, shown, "no object has this name")
+        elif owner is None:
+            yield Problem(Code.TEMPORARY_FILE, shown, "an object that was never completed")
+        else:
+            yield Problem(Code.ORPHAN_OBJECT, shown, "no entry uses this object; its writer was interrupted")
+    for name in sorted(store.children(TEMPORARY)):
+        yield Problem(Code.TEMPORARY_FILE, f"objects/{TEMPORARY}/{name}", "left behind by an interrupted writer")
+
+
+def _owner(store: ObjectStore, path: str) -> str | None:
+    """The digest in the manifest of the object at a path, or None."""
+    try:
+        with store.open(f"{path}/{MANIFEST}") as stream:
+            return Manifest.from_bytes(stream.read()).digest
+    except (OSError, InputError):
+        return None
