@@ -120,5 +120,7 @@ def _draw(logits: torch.Tensor, uniform: torch.Tensor, top_k: int) -> torch.Tens
     """One token per row by inverting the distribution function of the top k, (batch,)."""
     values, tokens = logits.float().topk(min(top_k, logits.shape[-1]), dim=-1)
     edges = torch.softmax(values.double(), dim=-1).cumsum(dim=-1)
-    place = torch.searchsorted(edges, uniform.to(edges.device).unsqueeze(1)).clamp(max=tokens.shape[1] - 1)
+    uniform = uniform.to(edges.device).unsqueeze(1).contiguous()
+    # Rounding may leave the last edge a hair below 1.
+    place = torch.searchsorted(edges, uniform).clamp(max=tokens.shape[1] - 1)
     return tokens.gather(1, place).squeeze(1)

@@ -1,0 +1,72 @@
+"""The model side of lm-eval: an in-memory model whose likelihoods come from our own scoring."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from lm_eval.models.huggingface import HFLM
+
+from evals.teacher_forcing import score_continuations
+
+
+class InMemoryModel(HFLM):
+    """lm-eval's model around a loaded model: its tokenization, but one forward pass per distinct context.
+
+    The stock class runs the LM head and log-softmax over every position; here only the positions that predict
+    a choice go through it. Log-likelihoods agree to rounding (there is a test). Tokens are lm-eval's own: the
+    tokenizer's default special tokens once in front of the context (a BOS for Llama, none for GPT-2).
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int, max_tokens_per_batch: int) -> None:
+        # lm-eval sets a padding token; the caller's tokenizer is not ours to change.
+        super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        self._max_tokens_per_batch = max_tokens_per_batch
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As the stock method, with a progress bar only on a terminal."""
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
+
+    def _loglikelihood_tokens(
+        self,
+        requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        pairs = []
+        for _, context, continuation in requests:
+            # Too long a text loses its beginning, as in lm-eval; the continuation always stays.
+            room = max(1, self.max_length + 1 - len(continuation))
+            pairs.append((context[-room:], continuation))
+        scored = score_continuations(self.model, pairs, max_tokens_per_batch=self._max_tokens_per_batch)
+        return [(-s.nll, s.argmax) for s in scored]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's log lines, progress bars and its metrics' warnings out of the caller's output.
+
+    On a terminal the progress bars stay.
+    """
+    import lm_eval.api.task as task_module
+
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # e.g. F1 without a positive prediction, which simply is 0
+        if not sys.stderr.isatty():
+            silent = partial(task_module.tqdm, disable=True)
+            stack.enter_context(mock.patch.object(task_module, "tqdm", silent))
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
