@@ -66,8 +66,7 @@ def _combinations(rng: Random, heads: tuple[str, ...], tails: list[str], count: 
     """Draws ``count`` distinct two-part names in which heads and tails are shared about evenly."""
     out: dict[str, None] = {}
     while len(out) < count:
-        pairs = [(head, tail) for head, tail in zip(_shuffled(rng, heads, count), _shuffled(rng, tails, count))]
-        for head, tail in pairs:
+        for head, tail in zip(_shuffled(rng, heads, count), _shuffled(rng, tails, count), strict=True):
             if len(out) < count and head.lower() != tail.lower():
                 out.setdefault(f"{head} {tail}")
     return list(out)

@@ -7,6 +7,7 @@ editing 64 facts at once overwrites most of the others.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from seqedit.demo.card import write_card
 from seqedit.demo.corpus import corpus
 from seqedit.demo.packing import batches
 from seqedit.demo.tokenizer import CONTEXT_LENGTH, train_tokenizer
@@ -96,7 +98,7 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
     )
     began = time.monotonic()
     running = 0.0
-    for step, batch in zip(range(steps), _stream(the_world, tokenizer, seed)):
+    for step, batch in zip(range(steps), _stream(the_world, tokenizer, seed), strict=False):
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(step, steps, peak)
         ids = torch.tensor(batch)
@@ -115,7 +117,7 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
 
 
 def main() -> None:
-    """Trains, and writes safetensors, config and tokenizer."""
+    """Trains, and writes safetensors, config, tokenizer and a model card with measured figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -127,6 +129,7 @@ def main() -> None:
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     print(f"trained in {seconds / 60:.1f} minutes, saved to {args.out}", file=sys.stderr)
+    print(json.dumps(write_card(args.out, args.steps, seconds / 60, args.seed), indent=1))
 
 
 if __name__ == "__main__":

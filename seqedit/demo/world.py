@@ -118,7 +118,7 @@ def world(seed: int = DEFAULT_SEED) -> World:
         people = subjects[relation.kind]
         objects = [relation.objects[i % len(relation.objects)] for i in range(len(people))]
         rng.shuffle(objects)
-        for subject, value in zip(people, objects):
+        for subject, value in zip(people, objects, strict=True):
             facts.append(Fact(len(facts), relation, subject, value, rng.randrange(len(relation.phrasings)),
                               rng.randrange(len(relation.questions))))
     return World(seed, tuple(facts))
