@@ -13,7 +13,7 @@ from seqedit.moment_store import default_cache_dir
 
 def demo_folder() -> Path:
     """Folder with the demo world's files; written on first use, whole or not at all."""
-    from seqedit.demo import SEED, write_world
+    from seqedit.demo import DEFAULT_SEED, write_world
 
     folder = default_cache_dir() / "demo" / _generator_digest()
     if folder.is_dir():
@@ -21,7 +21,7 @@ def demo_folder() -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        write_world(temporary, SEED)
+        write_world(temporary, DEFAULT_SEED)
         os.replace(temporary, folder)
     except OSError:
         if not folder.is_dir():  # else another process was faster, with the same content

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from seqedit.adapters import BaseModel
+from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import anatomy
 from seqedit.errors import InputError
 from seqedit.fingerprint import base_model_of
@@ -42,6 +42,20 @@ class EditedModel:
             if name not in self._base:
                 self._base[name] = self._by_name[name].matrix().clone()
         return {name: self._base[name] for name in modules}
+
+    def check(self, adapters: Iterable[Adapter]) -> None:
+        """Refuse adapters that were made for other base weights.
+
+        Raises:
+            InputError: names both models.
+        """
+        for adapter in adapters:
+            if adapter.base_model.fingerprint != self.base_model.fingerprint:
+                raise InputError(
+                    f"adapter {adapter.digest[:12]} was made for '{adapter.base_model.name}' (fingerprint "
+                    f"{adapter.base_model.fingerprint[:12]}), the model '{self.base_model.name}' has "
+                    f"{self.base_model.fingerprint[:12]}"
+                )
 
     def write(self, weights: Mapping[str, Tensor]) -> None:
         """Make the model the state whose composed weights are given; everything else goes back to the base."""

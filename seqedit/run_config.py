@@ -31,7 +31,7 @@ class EvalSettings(Config):
     generation: bool = setting(True, "generate from the new batch's generation prompts (GE, RS)")
     generation_records: int = setting(16, "at most this many records of a batch are generated for")
     generation_tokens: int = setting(50, "new tokens per generation prompt")
-    task_documents: int | None = setting(None, "take this many documents of each task, chosen by the seed")
+    task_documents: int | None = setting(None, "take only the first documents of each task")
     task_batch_size: int = setting(64, "documents per forward pass of a task")
     resamples: int = setting(10_000, "resamples of the paired bootstrap")
 
@@ -58,7 +58,6 @@ class RunConfig:
         dtype: Weight type, ``auto`` keeps the checkpoint's.
         device: Device, None for the GPU where there is one.
         title: Title of the report.
-        reference_texts: Target -> texts about subjects that truly have it, for the reference score.
     """
 
     model: str
@@ -78,7 +77,6 @@ class RunConfig:
     dtype: str = "auto"
     device: str | None = None
     title: str = "Sequential editing"
-    reference_texts: str | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -89,7 +87,7 @@ class RunConfig:
 
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
-    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "reference_texts",
+    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -152,7 +150,6 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         title=str(data.get("title", f"Sequential editing of {data['model']} by {data['method']}")),
-        reference_texts=local(data.get("reference_texts")),
     )
 
 

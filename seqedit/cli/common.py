@@ -1,0 +1,92 @@
+"""What several verbs share: where the ledger is, JSON output, one line per step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+LedgerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger", envvar="SEQEDIT_LEDGER", help="Ledger directory or database URL. [default: ./ledger, or .]"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def open_ledger(place: str | None) -> Any:
+    """The ledger of a command; without a place, the one in this directory."""
+    from ledger import Ledger
+
+    if place is None:
+        place = "." if Path("ledger.db").is_file() else "ledger"
+    return Ledger.open(place)
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def number(value: Any, digits: int = 1, width: int = 6) -> str:
+    """A number in a table, a dash where it is not known."""
+    return ("-" if value is None else f"{value:.{digits}f}").rjust(width)
+
+
+TASK_METRICS = ("mcc", "acc", "f1")
+
+
+def main_metric(task: Mapping[str, Any]) -> str | None:
+    """Which metric of a task a table shows."""
+    return next((m for m in TASK_METRICS if m in task), None)
+
+
+class StepTable:
+    """A table with one line per step, printed as the steps come."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+        self._tasks: list[str] = []
+
+    def title(self, text: str) -> None:
+        """A line above the table."""
+        self._print(f"\n{text}")
+
+    def baseline(self, baseline: Mapping[str, Any]) -> None:
+        """Heading, and the unedited model as step 0."""
+        self._tasks = [name for name in baseline if name != "counterfact"]
+        heads = "".join(f" {name[:13]:>13}" for name in self._tasks)
+        self._print(f"{'step':>4} {'entry':<8}" + "".join(f"{h:>7}" for h in _COLUMNS) + heads + f"{'sec':>7}")
+        scores = baseline.get("counterfact") or {}
+        cells = "".join(" " + number(scores.get(name)) for name in ("ES", "PS", "NS", "S", "GE"))
+        tasks = "".join(f" {number(baseline[n].get(main_metric(baseline[n]) or ''), 3, 13)}" for n in self._tasks)
+        self._print(f"{0:>4} {'base':<8}{cells}{'':>14}{tasks}")
+
+    def step(self, step: Mapping[str, Any]) -> None:
+        """One line."""
+        earlier = step.get("earlier") or {}
+        values = [step.get(name) for name in ("ES", "PS", "NS", "S", "GE")] + [earlier.get("ES"), earlier.get("S")]
+        cells = "".join(" " + number(value) for value in values)
+        tasks = "".join(f" {self._task((step.get('tasks') or {}).get(name) or {}):>13}" for name in self._tasks)
+        self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
+
+    def _task(self, task: Mapping[str, Any]) -> str:
+        metric = main_metric(task)
+        if metric is None:
+            return "-"
+        low, high = task.get("ci_low"), task.get("ci_high")
+        # A star where the interval of the change leaves out 0.
+        star = "*" if low is not None and high is not None and (low > 0 or high < 0) else " "
+        return f"{task[metric]:.3f}({task.get('change') or 0:+.2f}){star}"
+
+    def _print(self, line: str) -> None:
+        print(line, file=self.stream, flush=True)
+
+
+_COLUMNS = ("ES", "PS", "NS", "S", "GE", "old ES", "old S")

@@ -1,0 +1,51 @@
+"""``seqedit score``: CounterFact and zsRE scores of a model, with adapters or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, number, print_json
+
+
+@app.command()
+def score(
+    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
+    adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score records on a model: ES, PS, NS, S, EM, PM, NM in percent.
+
+    Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
+    """
+    from seqedit.adapters import Adapter
+    from seqedit.loaders import load_records
+
+    facts = load_records(records, limit=limit)
+    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+
+    from evals.counterfact import score_records
+    from ledger import compose
+    from seqedit.edited_model import EditedModel
+    from seqedit.models import load_model
+
+    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    if adapters:
+        edited = EditedModel(loaded, tokenizer, name=model)
+        edited.check(adapters)
+        modules = sorted({name for a in adapters for name in a.deltas})
+        edited.write(compose(edited.base_weights(modules), adapters))
+    result = score_records(loaded, tokenizer, facts).to_dict()
+    if json_:
+        print_json(result)
+        return
+    typer.echo(f"{len(facts)} records")
+    for name in ("ES", "PS", "NS", "S", "EM", "PM", "NM"):
+        typer.echo(f"{name:>3} {number(result[name], 2, 8)}")

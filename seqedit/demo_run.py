@@ -1,0 +1,117 @@
+"""The demonstration: the same facts edited by EMMET and by MEMIT, step by step, on a shipped model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from evals.report import write_report
+from seqedit.demo_files import demo_folder
+from seqedit.edited_model import EditedModel
+from seqedit.errors import InputError
+from seqedit.loaders import load_records
+from seqedit.models import DEMO_PREFIX, load_model
+from seqedit.requests import Record
+from seqedit.run_config import RunConfig, run_config
+from seqedit.runner import run
+from seqedit.summary import write_summary
+
+
+class Observer(Protocol):
+    """Who is told how the demonstration goes on."""
+
+    def title(self, text: str) -> None:
+        """A method begins."""
+
+    def baseline(self, baseline: dict[str, Any]) -> None:
+        """The unedited model was scored."""
+
+    def step(self, step: dict[str, Any]) -> None:
+        """A step was made and scored."""
+
+
+METHODS = ("emmet", "memit")
+TASKS = ("cola", "sst2", "mrpc", "rte")
+
+
+def demo_config(method: str, out: Path, *, model: str, steps: int, batch_size: int, seed: int = 0) -> RunConfig:
+    """The run of one method on the demo world, with the settings of the shipped preset."""
+    if not model.startswith(DEMO_PREFIX):
+        raise InputError(
+            f"the demo runs on demo-gpt2 or demo-llama, not on '{model}'; for other models see `seqedit run`"
+        )
+    world = demo_folder()
+    return run_config(
+        {
+            "model": model,
+            "facts": str(world / "counterfact.json"),
+            "method": method,
+            "preset": model,
+            "batch_size": batch_size,
+            "steps": steps,
+            "tasks": {name: str(world / "tasks" / f"{name}.jsonl") for name in TASKS},
+            "second_moments": {"text": str(world / "corpus.txt")},
+            "ledger": str(out.absolute() / "ledger"),
+            "branch": method,
+            "out": str(out.absolute() / method),
+            "seed": seed,
+            "title": f"{method.upper()} on the demo world",
+        },
+        Path.cwd(),
+    )
+
+
+def run_demo(
+    out: Path,
+    observer: Observer,
+    *,
+    model: str,
+    steps: int,
+    batch_size: int,
+    resume: bool = False,
+    methods: Sequence[str] = METHODS,
+) -> tuple[dict[str, Any], Path]:
+    """Run every method and write one summary and one report.
+
+    Returns:
+        The summary (of the first method, with all of them under "runs") and the path of the report.
+    """
+    runs: dict[str, dict[str, Any]] = {}
+    loaded = EditedModel(*load_model(model), name=model)
+    for method in methods:
+        config = demo_config(method, out, model=model, steps=steps, batch_size=batch_size)
+        records = load_records(config.facts)
+        random.Random(config.seed).shuffle(records)  # the file has one relation after the other
+        records = distinct_records(records, steps * batch_size)
+        observer.title(f"{config.title}: {steps} batches of {batch_size}")
+        runs[method] = run(
+            config, resume=resume, on_baseline=observer.baseline, on_step=observer.step, records=records, edited=loaded
+        )
+    summary = {**runs[methods[0]], "runs": runs}
+    write_summary(out / "summary.json", summary)
+    return summary, write_report(runs, out)
+
+
+def distinct_records(records: Sequence[Record], count: int) -> list[Record]:
+    """The first records of which no edited fact is a neighbour of another's.
+
+    A neighbour that is itself edited has another answer afterwards, and would count as damage that is none.
+    """
+    chosen: list[Record] = []
+    for record in records:
+        if any(_meddles(record, other) or _meddles(other, record) for other in chosen):
+            continue
+        chosen.append(record)
+        if len(chosen) == count:
+            return chosen
+    raise InputError(f"the facts give only {len(chosen)} records whose neighbours are not edited, {count} are needed")
+
+
+def _meddles(record: Record, other: Record) -> bool:
+    """Whether one record edits a fact that is among the other's neighbours, or its fact itself."""
+    edited, theirs = record.request, other.request
+    if edited.relation != theirs.relation:
+        return False
+    return edited.subject == theirs.subject or any(edited.subject in n.prompt for n in other.neighborhood_prompts)

@@ -1,0 +1,171 @@
+"""What is measured after every step of a run, on the model as it stands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
+from evals.generation import fit_vectorizer, score_generation
+from evals.scores import METRICS
+from evals.statistics import paired_change
+from evals.task_outcomes import TaskResult
+from evals.tasks import LoadedTasks, evaluate_tasks
+from seqedit.requests import Record
+from seqedit.run_config import EvalSettings
+
+
+@dataclass(frozen=True)
+class Batch:
+    """An entry's records, to be scored.
+
+    Attributes:
+        entry: Id of the entry.
+        records: Its records.
+        live: Positions of the records whose fact no later batch has superseded.
+    """
+
+    entry: str
+    records: Sequence[Record]
+    live: Sequence[int]
+
+
+@dataclass
+class StepScores:
+    """What was measured at one step, as JSON types.
+
+    Attributes:
+        new: ES, PS, NS, S, EM, PM, NM (and GE, RS) of the newest batch, per-prompt values under "records".
+        earlier: The same averages over all earlier batches, with "requests"; None at the first step.
+        by_entry: Entry id -> averages over its live records.
+        tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
+        outcomes: Task name -> per-document outcomes.
+        timings: Seconds of each part.
+    """
+
+    new: dict[str, Any] = field(default_factory=dict)
+    earlier: dict[str, Any] | None = None
+    by_entry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outcomes: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Evaluator:
+    """Scores a model the same way at every step: the same records, tasks, documents and seeds.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        settings: What to measure.
+        tasks: lm-eval tasks, loaded once; None for none.
+        reference_texts: All reference texts of the run, so that RS weights are the same at every step.
+        seed: Seed of generation and bootstrap.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        settings: EvalSettings,
+        *,
+        tasks: LoadedTasks | None = None,
+        reference_texts: Sequence[str] = (),
+        seed: int = 0,
+    ) -> None:
+        self.tokenizer, self.settings, self.tasks, self.seed = tokenizer, settings, tasks, seed
+        self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
+        self._tokenized: dict[int, TokenizedRecord] = {}
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks that are evaluated."""
+        return [] if self.tasks is None else list(self.tasks.tasks)
+
+    def baseline(self, model: Any, records: Sequence[Record]) -> StepScores:
+        """Scores of the unedited model: all records of the run, and the tasks the later changes are paired with."""
+        found = StepScores()
+        if self.settings.counterfact and records:
+            with _timed(found, "counterfact"):
+                found.new = score_tokenized(model, self._tokens(records)).to_dict()
+        self._score_tasks(model, found, None)
+        return found
+
+    def step(self, model: Any, batches: Sequence[Batch], baseline: Mapping[str, Any] | None) -> StepScores:
+        """Scores after a step.
+
+        Args:
+            model: The edited model.
+            batches: All active batches in ledger order; the last is the new one.
+            baseline: Task name -> outcomes of the unedited model.
+        """
+        found = StepScores()
+        if self.settings.counterfact:
+            with _timed(found, "counterfact"):
+                self._score_batches(model, batches, found)
+        if self.settings.generation:
+            with _timed(found, "generation"):
+                self._generate(model, batches[-1], found)
+        self._score_tasks(model, found, baseline)
+        return found
+
+    def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+        missing = [r for r in records if id(r) not in self._tokenized]
+        for record, tokens in zip(missing, tokenize_records(self.tokenizer, missing), strict=True):
+            self._tokenized[id(record)] = tokens
+        return [self._tokenized[id(r)] for r in records]
+
+    def _score_batches(self, model: Any, batches: Sequence[Batch], found: StepScores) -> None:
+        # The new batch whole, of earlier ones what is still in force: a superseded fact is not a forgotten one.
+        chosen = [[b.records[i] for i in b.live] for b in batches[:-1]] + [list(batches[-1].records)]
+        scores = score_tokenized(model, self._tokens([r for records in chosen for r in records]))
+        start = 0
+        for batch, records in zip(batches, chosen, strict=True):
+            part = scores.subset(range(start, start + len(records)))
+            start += len(records)
+            if records:
+                found.by_entry[batch.entry] = {**part.summary, "requests": len(records)}
+        found.new = scores.subset(range(start - len(chosen[-1]), start)).to_dict()
+        earlier = start - len(chosen[-1])
+        if earlier:
+            found.earlier = {**scores.subset(range(earlier)).summary, "requests": earlier}
+
+    def _generate(self, model: Any, batch: Batch, found: StepScores) -> None:
+        records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]
+        if not records:
+            return
+        scores = score_generation(
+            model, self.tokenizer, records,
+            max_new_tokens=self.settings.generation_tokens, seed=self.seed, vectorizer=self.vectorizer,
+        )  # fmt: skip
+        found.new |= {"GE": scores.entropy, "RS": scores.reference}
+
+    def _score_tasks(self, model: Any, found: StepScores, baseline: Mapping[str, Any] | None) -> None:
+        if self.tasks is None:
+            return
+        with _timed(found, "tasks"):
+            results = evaluate_tasks(model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size)
+        found.outcomes = {name: task.to_dict() for name, task in results.items()}
+        for name, task in results.items():
+            row: dict[str, Any] = dict(task.metrics)
+            if baseline is not None and name in baseline:
+                before = TaskResult.from_dict(name, baseline[name])
+                change = paired_change(
+                    task.main_metric, before, task, seed=self.seed, resamples=self.settings.resamples
+                )
+                row |= {
+                    "change": change.change, "ci_low": change.ci_low, "ci_high": change.ci_high,
+                    "p_value": change.p_value,
+                }  # fmt: skip
+            found.tasks[name] = row
+
+
+@contextmanager
+def _timed(scores: StepScores, part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    scores.timings[part] = time.perf_counter() - start
+
+
+SUMMARY_METRICS = (*METRICS, "GE", "RS")

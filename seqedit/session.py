@@ -1,0 +1,133 @@
+"""A session: a model, its ledger, and a sequence of edits, each one an entry and each one scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ledger import Entry, Ledger
+from seqedit.adapters import Adapter
+from seqedit.config import ClosedFormConfig
+from seqedit.context_templates import sample_context_templates
+from seqedit.edited_model import EditedModel
+from seqedit.editing import compute_adapter
+from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.requests import Record, Request
+from seqedit.second_moments import SecondMomentFactors, SecondMoments
+
+KIND_SCORES, KIND_TASKS, KIND_OUTCOMES, KIND_FORGETTING, KIND_RECORDS, KIND_TIMINGS = (
+    "counterfact", "tasks", "samples", "forgetting", "records", "seconds",
+)  # fmt: skip
+
+
+class Session:
+    """Edits a model batch after batch; its weights are always those of the ledger's HEAD.
+
+    Args:
+        edited: The loaded model.
+        ledger: Its ledger; must belong to the same base model.
+        moments: Second moments of every layer that will be edited.
+        context_templates: Groups of context templates; None samples them from the unedited model.
+        seed: Seed of that sampling.
+    """
+
+    def __init__(
+        self,
+        edited: EditedModel,
+        ledger: Ledger,
+        moments: SecondMoments,
+        *,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
+        if context_templates is None:
+            # From the base, not from the current state: a resumed run samples the same ones.
+            edited.write({})
+            self.sampled = True
+            context_templates = sample_context_templates(edited.model, edited.tokenizer, seed=seed)
+        else:
+            self.sampled = False
+        self.context_templates = context_templates
+        self._factors: dict[tuple[float, float], SecondMomentFactors] = {}
+        self.checkout()
+
+    def checkout(self, rev: str = "HEAD") -> None:
+        """Give the model the weights of a state, composed from the base."""
+        adapters = list(self.ledger.adapters(rev))
+        modules = sorted({name for adapter in adapters for name in adapter.deltas})
+        self.edited.write(self.ledger.compose(self.edited.base_weights(modules), rev) if modules else {})
+
+    def compute(self, requests: Sequence[Request], method: str, config: ClosedFormConfig) -> Adapter:
+        """Compute a batch on the current state; neither model nor ledger change."""
+        key = (config.second_moment_weight, config.shrinkage)
+        if key not in self._factors:
+            self._factors[key] = SecondMomentFactors(self.moments, weight=key[0], shrinkage=key[1])
+        return compute_adapter(
+            self.edited.model, self.edited.tokenizer, requests, method, config,
+            base_model=self.edited.base_model, second_moments=self.moments,
+            context_templates=self.context_templates, factors=self._factors[key],
+            seed=self.seed if self.sampled else None,
+        )  # fmt: skip
+
+    def edit(
+        self,
+        requests: Sequence[Request],
+        method: str,
+        config: ClosedFormConfig,
+        *,
+        message: str = "",
+        author: str = "",
+        when: str | None = None,
+    ) -> Entry:
+        """Compute a batch, append it to the ledger, and bring the model to the new state."""
+        head = self.ledger.head()
+        start = time.perf_counter()
+        adapter = self.compute(requests, method, config)
+        seconds = time.perf_counter() - start
+        entry = self.ledger.append(
+            adapter, message=message, author=author, time=when, parent=head,
+            scores={KIND_TIMINGS: {"edit": seconds}},
+        )  # fmt: skip
+        self.checkout()
+        return entry
+
+    def revert(self, rev: str, *, message: str | None = None) -> Entry:
+        """Take an entry out of force and bring the model to the new state."""
+        entry = self.ledger.revert(rev, message=message)
+        self.checkout()
+        return entry
+
+    def score(
+        self, evaluator: Evaluator, records: Mapping[str, Sequence[Record]], baseline: Mapping[str, Any] | None
+    ) -> StepScores:
+        """Score the state of HEAD and write the scores to the ledger.
+
+        Args:
+            evaluator: What to measure.
+            records: Entry id -> its records; entries without any are scored on their requests alone.
+            baseline: Task outcomes of the unedited model.
+        """
+        live = self.ledger.live_requests()
+        batches = [
+            Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id]) for e in self.ledger.active()
+        ]
+        scores = evaluator.step(self.edited.model, batches, baseline)
+        self.record_scores("HEAD", scores)
+        return scores
+
+    def record_scores(self, rev: str, scores: StepScores) -> None:
+        """Write scores of a state to the ledger; the averages last, so that they mark the step as scored."""
+        add = self.ledger.add_scores
+        new = dict(scores.new)
+        add(rev, KIND_RECORDS, {"records": new.pop("records", [])})
+        add(rev, KIND_FORGETTING, scores.by_entry)
+        add(rev, KIND_OUTCOMES, scores.outcomes)
+        add(rev, KIND_TASKS, scores.tasks)
+        add(rev, KIND_TIMINGS, scores.timings)
+        add(rev, KIND_SCORES, {**new, "earlier": scores.earlier})
+
+    def is_scored(self, rev: str) -> bool:
+        """Whether a state's scores are complete."""
+        return "earlier" in self.ledger.scores(rev, KIND_SCORES).get(KIND_SCORES, {})
