@@ -1,9 +1,9 @@
 """History of edits: entries, branches, a store of adapters, and states composed from them."""
 
-from ledger.compose import Composition, compose
+from ledger.compose import Composition
 from ledger.entries import Entry
 from ledger.errors import Conflict
 from ledger.ledger import Ledger
 from ledger.problems import Code, Problem
 
-__all__ = ["Code", "Composition", "Conflict", "Entry", "Ledger", "Problem", "compose"]
+__all__ = ["Code", "Composition", "Conflict", "Entry", "Ledger", "Problem"]

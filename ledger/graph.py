@@ -178,6 +178,4 @@ def live_facts(batches: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> dict
     for entry, facts in batches:
         for position, fact in enumerate(facts):
             last[fact] = (entry, position)
-    return {
-        entry: tuple(p for p, fact in enumerate(facts) if last[fact] == (entry, p)) for entry, facts in batches
-    }
+    return {entry: tuple(p for p, fact in enumerate(facts) if last[fact] == (entry, p)) for entry, facts in batches}

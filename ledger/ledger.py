@@ -68,9 +68,7 @@ class Ledger(Reader):
         return cls.open(place)
 
     @classmethod
-    def open(
-        cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None
-    ) -> Ledger:
+    def open(cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None) -> Ledger:
         """Open a ledger; nothing is created or changed.
 
         Args:

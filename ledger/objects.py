@@ -40,7 +40,7 @@ class ObjectStore(ABC):
 
         Raises:
             InputError: the digest is none, or ``write`` left something else than plain files.
-            EnvironmentFailure: the disk or network failed; nothing is left of the object.
+            EnvironmentFailure: the disk or network failed; the object does not exist then.
         """
 
     @abstractmethod

@@ -152,9 +152,7 @@ def load_facts(connection: Connection, ids: Iterable[str]) -> dict[str, list[tup
     wanted = list(ids)
     facts: dict[str, list[tuple[str, str]]] = {i: [] for i in wanted}
     for start in range(0, len(wanted), _CHUNK):
-        query = select(Requests.entry, Requests.subject, Requests.relation).order_by(
-            Requests.entry, Requests.position
-        )
+        query = select(Requests.entry, Requests.subject, Requests.relation).order_by(Requests.entry, Requests.position)
         for row in connection.execute(query.where(Requests.entry.in_(wanted[start : start + _CHUNK]))):
             facts[row.entry].append((row.subject, row.relation))
     return facts
@@ -198,9 +196,7 @@ def create_ref(connection: Connection, ref: str, entry: str, *, time: str, messa
     log_move(connection, ref, None, entry, time=time, message=message)
 
 
-def log_move(
-    connection: Connection, ref: str, old: str | None, new: str | None, *, time: str, message: str
-) -> None:
+def log_move(connection: Connection, ref: str, old: str | None, new: str | None, *, time: str, message: str) -> None:
     """Write one line of the reflog."""
     row: Mapping[str, Any] = {"ref": ref, "old": old, "new": new, "time": time, "message": message}
     connection.execute(insert(Reflog), [row])

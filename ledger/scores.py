@@ -41,9 +41,7 @@ def put_scores(connection: Connection, entry: str, kind: str, values: Values) ->
     keys = list(checked)
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
-        connection.execute(
-            delete(Scores).where(Scores.entry == entry, Scores.kind == kind, Scores.key.in_(chunk))
-        )
+        connection.execute(delete(Scores).where(Scores.entry == entry, Scores.kind == kind, Scores.key.in_(chunk)))
         connection.execute(
             insert(Scores), [{"entry": entry, "kind": kind, "key": key, "value": checked[key]} for key in chunk]
         )

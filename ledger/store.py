@@ -88,9 +88,7 @@ class LocalStore(ObjectStore):
     def children(self, path: str) -> dict[str, tuple[Kind, int]]:
         try:
             with os.scandir(self.root / path) as found:
-                return {
-                    item.name: (_kind(item), item.stat(follow_symlinks=False).st_size) for item in found
-                }
+                return {item.name: (_kind(item), item.stat(follow_symlinks=False).st_size) for item in found}
         except (FileNotFoundError, NotADirectoryError):
             return {}
 

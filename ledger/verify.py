@@ -60,9 +60,7 @@ def _sqlite_pages(database: Database, connection: Connection) -> Iterator[Proble
                 yield Problem(Code.DAMAGED_DATABASE, database.name, detail)
 
 
-def _entries(
-    connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel
-) -> Iterator[Problem]:
+def _entries(connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel) -> Iterator[Problem]:
     """The id of every entry, and that its rows say what its content says."""
     ids = list(nodes)
     for start in range(0, len(ids), _CHUNK):
