@@ -66,9 +66,7 @@ def perplexity(
     pairs = [(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
     if not pairs:
         raise InputError("perplexity needs a text of at least two tokens")
-    scored = score_continuations(
-        model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress
-    )
+    scored = score_continuations(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
     total = sum(s.tokens for s in scored)
     nll = sum(s.nll for s in scored) / total
     # A badly damaged model overflows; infinity says so, an exception would end the run.

@@ -95,9 +95,7 @@ def evaluate_tasks(
     if not tasks.tasks:
         return {}
     with quiet(), evaluating(model):
-        lm = InMemoryModel(
-            model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch
-        )
+        lm = InMemoryModel(model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch)
         # Bootstrapped standard errors cost minutes and do not serve paired comparison (see evals.statistics).
         results = evaluator.evaluate(
             lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True

@@ -1,0 +1,95 @@
+"""Matplotlib figures without pyplot, as PNG files and as inline SVG that follows a page's colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+INK = "#24292f"
+"""Colour of text and axes; in SVG it becomes the page's own text colour."""
+GRID = "#d0d7de"
+# Okabe and Ito's palette: told apart also without colour vision.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+
+
+def new_figure(width: float = 7.2, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure with one quiet axes; sizes in inches. Nothing global is touched."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.grid(True, axis="y", color=GRID, linewidth=0.6, alpha=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def label(axes: Axes, x: str, y: str, title: str) -> None:
+    """Axis labels and a title, in the ink colour."""
+    axes.set_xlabel(x, color=INK, fontsize=10)
+    axes.set_ylabel(y, color=INK, fontsize=10)
+    axes.set_title(title, color=INK, fontsize=11, loc="left")
+
+
+def legend(axes: Axes) -> None:
+    """A legend beside the data, if there is anything to tell apart."""
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        axes.legend(
+            handles,
+            names,
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+        )
+
+
+def step_ticks(axes: Axes, steps: list[int], vertical: bool = False) -> None:
+    """Whole numbers only, at most some 20 of them."""
+    stride = max(1, -(-len(steps) // 20))
+    (axes.set_yticks if vertical else axes.set_xticks)(steps[::stride])
+
+
+def write_png(figure: Figure, path: Path) -> Path:
+    """The figure on white, 150 dots per inch; bytes depend on the figure alone."""
+    figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return path
+
+
+def inline_svg(figure: Figure, name: str, description: str) -> str:
+    """An ``<svg>`` element for an HTML page.
+
+    Text stays text, the ink colour becomes ``currentColor`` so that light and dark pages both read, and ids
+    carry the name so that several figures can share a page.
+
+    Args:
+        figure: The figure.
+        name: Unique on the page; letters, digits and hyphens.
+        description: What the figure shows, for readers who do not see it.
+    """
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue().decode("utf-8")
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
+    svg = re.sub(r'font: ([\d.]+)px [^;"]*', r"font: \1px system-ui, sans-serif", svg)
+    alt = description.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
+    # A width in points would overrun narrow screens; the viewBox keeps the shape.
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{alt}"', 1)
