@@ -150,31 +150,41 @@ def features(module: nn.Module) -> tuple[int, int]:
 
 
 def _output_projection(layer: nn.Module, layer_name: str, width: int) -> Projection:
+    stacked = [n for n, p in layer.named_parameters() if p.ndim == 3 and width in p.shape]
+    if stacked:
+        raise ModelError(
+            f"layer '{layer_name}' stacks feed-forward experts in '{stacked[0]}'; editing a mixture of experts is not "
+            "supported"
+        )
     linears = _linears(layer)
     writers = [(n, m) for n, m in linears if features(m)[1] == width]
     if not writers:
         raise ModelError(
             f"layer '{layer_name}' has no linear module that writes {width} features; quantised or fused feed-forward "
-            "weights and stacked experts cannot be edited"
+            "weights cannot be edited"
         )
     name, module = writers[-1]
     d_in = features(module)[0]
     parent = name.rpartition(".")[0]
-    # Its inputs must be made by an expansion beside it: d -> d_in, or d -> 2 d_in where gate and up are fused.
-    expansions = [
-        n
-        for n, m in linears
-        if n != name and n.rpartition(".")[0] == parent and features(m) in ((width, d_in), (width, 2 * d_in))
-    ]
-    if not expansions:
-        raise ModelError(f"layer '{layer_name}': '{name}' writes to the residual stream but no expansion feeds it")
-    same_tail = [n for n, m in writers if n.rpartition(".")[2] == name.rpartition(".")[2] and features(m)[0] == d_in]
-    if len(same_tail) > 1 and len({n.rpartition(".")[0].rpartition(".")[0] for n in same_tail}) == 1:
+    # What reads the residual stream beside it: one expansion, or gate and up (fused into one of 2 d_in, perhaps).
+    # Three readers would be an attention's query, key and value.
+    readers = [features(m) for n, m in linears if n != name and _parent(n) == parent and features(m)[0] == width]
+    if not 1 <= len(readers) <= 2 or any(made not in (d_in, 2 * d_in) for _, made in readers):
         raise ModelError(
-            f"layer '{layer_name}' has several feed-forward experts ({', '.join(same_tail[:3])}, ...); "
-            "editing a mixture of experts is not supported"
+            f"layer '{layer_name}': '{name}' writes to the residual stream, but what feeds it is no feed-forward "
+            "expansion; this layer's structure is not supported"
+        )
+    twins = [n for n, m in writers if n.rpartition(".")[2] == name.rpartition(".")[2] and features(m)[0] == d_in]
+    if len(twins) > 1 and len({_parent(_parent(n)) for n in twins}) == 1 and _parent(parent):
+        raise ModelError(
+            f"layer '{layer_name}' has several feed-forward experts ({', '.join(twins[:3])}, ...); editing a mixture "
+            "of experts is not supported"
         )
     return Projection(f"{layer_name}.{name}", module)
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
 
 
 def _final_norm(model: nn.Module, layers_name: str, width: int) -> tuple[str, nn.Module]:

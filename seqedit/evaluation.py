@@ -11,7 +11,7 @@ from typing import Any
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.generation import fit_vectorizer, score_generation
 from evals.scores import METRICS
-from evals.statistics import paired_change
+from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from seqedit.requests import Record
@@ -151,13 +151,7 @@ class Evaluator:
             row: dict[str, Any] = dict(task.metrics)
             if baseline is not None and name in baseline:
                 before = TaskResult.from_dict(name, baseline[name])
-                change = paired_change(
-                    task.main_metric, before, task, seed=self.seed, resamples=self.settings.resamples
-                )
-                row |= {
-                    "change": change.change, "ci_low": change.ci_low, "ci_high": change.ci_high,
-                    "p_value": change.p_value,
-                }  # fmt: skip
+                row = task_changes(task, before, seed=self.seed, resamples=self.settings.resamples)
             found.tasks[name] = row
 
 

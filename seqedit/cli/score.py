@@ -32,7 +32,7 @@ def score(
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
 
     from evals.counterfact import score_records
-    from ledger import compose
+    from ledger.compose import compose
     from seqedit.edited_model import EditedModel
     from seqedit.models import load_model
 
