@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
-from ledger import Conflict, Ledger
+from ledger import Conflict, Ledger, rows
 from seqedit.adapters import BaseModel
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.requests import Request
@@ -146,7 +148,7 @@ class TestAppend:
     def test_entries_chain_from_the_root(self, filled):
         newest_first = filled.log()
         assert [e.message for e in newest_first] == ["edit 2", "edit 1", "edit 0", "base model"]
-        for child, parent in zip(newest_first, newest_first[1:], strict=False):
+        for child, parent in pairwise(newest_first):
             assert child.parents == (parent.id,)
         assert filled.head() == newest_first[0].id
 
@@ -384,8 +386,6 @@ class TestConflict:
         assert [(p.code, p.damage) for p in filled.verify()] == [("orphan-object", False)]
 
     def test_the_ref_itself_moves_by_compare_and_swap(self, filled):
-        from ledger import rows
-
         with filled.database.write() as connection, pytest.raises(Conflict):
             rows.move_ref(connection, "main", "0" * 64, filled.resolve("HEAD~1"), time=TIME, message="")
         assert filled.verify() == []
@@ -397,8 +397,6 @@ class TestConflict:
 
 
 def test_a_request_without_relation_is_identified_by_its_prompt(ledger):
-    import dataclasses
-
     adapter = build_adapter(1)
     bare = dataclasses.replace(adapter, requests=(Request("Rome", "{} is in", "x", case_id=5),))
     ledger.append(bare)
