@@ -13,25 +13,35 @@ from matplotlib.figure import Figure
 
 INK = "#24292f"
 """Colour of text and axes; in SVG it becomes the page's own text colour."""
-GRID = "#d0d7de"
 # Okabe and Ito's palette: told apart also without colour vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def new_figure(width: float = 7.2, height: float = 3.6) -> tuple[Figure, Axes]:
-    """A figure with one quiet axes; sizes in inches. Nothing global is touched."""
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure without axes; sizes in inches. Nothing global is touched."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    return figure
+
+
+def new_figure(width: float = 7.2, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure with one quiet axes; sizes in inches."""
+    figure = blank_figure(width, height)
+    return figure, quiet_axes(figure.add_subplot())
+
+
+def quiet_axes(axes: Axes) -> Axes:
+    """Two spines, a faint grid, everything in the ink colour."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(INK)
     axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(True, axis="y", color=GRID, linewidth=0.6, alpha=0.6)
+    # Ink made transparent stays faint on dark pages too, where a light grey would glare.
+    axes.grid(True, axis="y", color=INK, linewidth=0.6, alpha=0.15)
     axes.set_axisbelow(True)
-    return figure, axes
+    return axes
 
 
 def label(axes: Axes, x: str, y: str, title: str) -> None:

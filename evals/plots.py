@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from evals.figures import COLORS, INK, MARKERS, label, legend, new_figure, step_ticks
+from evals.figures import (
+    COLORS,
+    INK,
+    MARKERS,
+    blank_figure,
+    label,
+    legend,
+    new_figure,
+    quiet_axes,
+    step_ticks,
+)
 from evals.forgetting import forgetting_curve
 
 Summary = Mapping[str, Any]
@@ -30,7 +40,7 @@ def plot_forgetting_matrix(summary: Summary) -> Figure | None:
             if value is not None:
                 cells[step, batch] = value
     metric = summary.get("forgetting_metric") or "ES"
-    side = min(9.0, max(3.6, 0.42 * size + 2.2))
+    side = min(5.8, max(3.4, 0.42 * size + 2.0))
     figure, axes = new_figure(side + 1.0, side)
     axes.grid(False)
     edges = np.arange(size + 1) + 0.5
@@ -121,45 +131,41 @@ def plot_scores(summary: Summary, metric: str = "S") -> Figure | None:
 
 
 def plot_task_changes(summary: Summary) -> Figure | None:
-    """Change of every task's main metric against the unedited model, with its 95 % interval as a band."""
+    """Change of every task's main metric against the unedited model, a panel per task on one scale.
+
+    The 95 % interval is a band: where it leaves out 0, the change is more than chance.
+    """
     steps = summary.get("steps") or []
-    names = list(dict.fromkeys(name for step in steps for name in (step.get("tasks") or {})))
-    figure, axes = new_figure()
-    drawn: set[int] = set()
-    for index, name in enumerate(names):
-        rows = [
-            (int(step["step"]), step["tasks"][name])
-            for step in steps
-            if ((step.get("tasks") or {}).get(name) or {}).get("change") is not None
-        ]
-        if not rows:
-            continue
+    names = dict.fromkeys(name for step in steps for name in (step.get("tasks") or {}))
+    series = {name: rows for name in names if (rows := _changes(steps, name))}
+    if not series:
+        return None
+    columns = min(2, len(series))
+    lines = -(-len(series) // columns)
+    figure = blank_figure(7.2, 0.5 + 2.3 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).flatten()
+    for index, (name, rows) in enumerate(series.items()):
+        axes, color = quiet_axes(panels[index]), COLORS[index % len(COLORS)]
+        axes.axhline(0, color=INK, linewidth=0.8)
         x = [number for number, _ in rows]
-        drawn.update(x)
-        color = COLORS[index % len(COLORS)]
-        axes.plot(
-            x,
-            [task["change"] for _, task in rows],
-            color=color,
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=4,
-            label=f"{name} ({main_metric(rows[0][1])})",
-        )
+        axes.plot(x, [task["change"] for _, task in rows], color=color, marker="o", markersize=3.5)
         banded = [(n, t) for n, t in rows if t.get("ci_low") is not None and t.get("ci_high") is not None]
         axes.fill_between(
             [n for n, _ in banded],
             [t["ci_low"] for _, t in banded],
             [t["ci_high"] for _, t in banded],
             color=color,
-            alpha=0.13,
+            alpha=0.2,
             linewidth=0,
         )
-    if not drawn:
-        return None
-    axes.axhline(0, color=INK, linewidth=0.8)
-    step_ticks(axes, sorted(drawn))
-    label(axes, "step", "change against the unedited model", "Damage on tasks, same documents at every step")
-    legend(axes)
+        step_ticks(axes, sorted({number for rows in series.values() for number, _ in rows}))
+        label(axes, "", "", f"{name} ({main_metric(rows[0][1])})")
+        # Shared ticks are labelled on the last row only; a panel above a gap would have none.
+        axes.tick_params(labelbottom=index + columns >= len(series))
+    for unused in panels[len(series) :]:
+        unused.set_visible(False)
+    figure.supxlabel("step", color=INK, fontsize=10)
+    figure.supylabel("change against the unedited model", color=INK, fontsize=10)
     return figure
 
 
@@ -179,3 +185,9 @@ def main_metric(task: Mapping[str, Any]) -> str:
 def _series(steps: Sequence[Summary], get: Any) -> tuple[list[int], list[float]]:
     rows = [(int(step["step"]), value) for step in steps if (value := get(step)) is not None]
     return [number for number, _ in rows], [value for _, value in rows]
+
+
+def _changes(steps: Sequence[Summary], name: str) -> list[tuple[int, Mapping[str, Any]]]:
+    """(step, entry of the task) for the steps that measured a change."""
+    entries = ((int(step["step"]), (step.get("tasks") or {}).get(name) or {}) for step in steps)
+    return [(number, entry) for number, entry in entries if entry.get("change") is not None]

@@ -81,7 +81,8 @@ def _environment() -> Any:
 
 def number(value: Any, digits: int = 1) -> str:
     """A number with fixed digits; a dash for what is missing; text as it is."""
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    # A field that the template does not find is an "undefined" that prints as nothing.
+    if value is None or str(value) == "" or (isinstance(value, float) and math.isnan(value)):
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
