@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,12 +113,30 @@ class TestPlaces:
         with pytest.raises(InputError, match=r"format 99, this version knows 1"):
             Ledger.open(place)
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind the superuser")
-    def test_a_read_only_directory_is_read_and_refuses_writes(self, filled, place):
-        self.check_read_only(filled, place)
+    def test_a_read_only_directory_is_read_and_refuses_writes(self):
+        with tempfile.TemporaryDirectory() as directory:  # its parents, unlike tmp_path's, are open to all
+            os.chmod(directory, 0o755)
+            place = Path(directory) / "ledger"
+            with Ledger.create(place, MODEL) as ledger:
+                ledger.append(build_adapter(1))
+            for path in (place, *place.rglob("*")):
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    if os.geteuid() == 0:
+                        os.setuid(65534)  # permissions do not bind the superuser
+                    check_read_only(place)
+                    status = 0
+                finally:
+                    os._exit(status)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            for path in (place, *place.rglob("*")):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+            assert status == 0
 
-    def test_a_directory_taken_for_read_only_is_read_and_refuses_writes(self, filled, place, monkeypatch):
-        """The same path through the code for the superuser, whom permissions do not bind."""
+    def test_a_directory_on_a_read_only_mount_is_read_and_refuses_writes(self, filled, place, monkeypatch):
         monkeypatch.setattr("ledger.database.os.access", lambda *_: False)
         filled.close()
         with Ledger.open(place) as ledger:
@@ -126,22 +145,20 @@ class TestPlaces:
             with pytest.raises(EnvironmentFailure, match="readonly"):
                 ledger.revert("HEAD")
 
-    @staticmethod
-    def check_read_only(filled, place):
-        filled.close()
-        for path in (place, *place.rglob("*")):
-            path.chmod(0o555 if path.is_dir() else 0o444)
-        try:
-            with Ledger.open(place) as ledger:
-                assert len(ledger.log()) == 4
-                assert ledger.verify() == []
-                with pytest.raises(EnvironmentFailure):
-                    ledger.revert("HEAD")
-                with pytest.raises(EnvironmentFailure):
-                    ledger.append(build_adapter(9))
-        finally:
-            for path in (place, *place.rglob("*")):
-                path.chmod(0o755 if path.is_dir() else 0o644)
+
+def check_read_only(place: Path) -> None:
+    before = tree(place)
+    assert not os.access(place, os.W_OK)
+    with Ledger.open(place) as ledger:
+        assert len(ledger.log()) == 2
+        assert ledger.verify() == []
+        with pytest.raises(EnvironmentFailure):
+            ledger.revert("HEAD")
+        with pytest.raises(EnvironmentFailure):
+            ledger.append(build_adapter(9))
+        with pytest.raises(EnvironmentFailure):
+            ledger.add_scores("HEAD", "kind", {"key": 1})
+    assert tree(place) == before
 
 
 class TestAppend:

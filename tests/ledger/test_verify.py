@@ -53,6 +53,15 @@ def change(ledger: Ledger, statement: str, *values: object) -> None:
         raw.close()
 
 
+def codes(place: Path) -> set[str]:
+    """Codes of the problems of a ledger, which may be so broken that it does not even open."""
+    try:
+        with Ledger.open(place) as ledger:
+            return {problem.code for problem in ledger.verify()}
+    except CheckFailed:
+        return {"damaged-database"}
+
+
 def test_a_sound_ledger_has_no_problems(filled):
     filled.revert("HEAD~1")
     assert filled.verify() == []
@@ -201,11 +210,7 @@ class TestDatabase:
         for page in range(1, len(data) // size):
             data[page * size : page * size + 8] = b"\xff" * 8
         path.write_bytes(data)
-        try:
-            with Ledger.open(place) as ledger:
-                assert {problem.code for problem in ledger.verify()} == {"damaged-database"}
-        except CheckFailed as error:  # so broken that it does not even open
-            assert "is damaged" in str(error)
+        assert codes(place) == {"damaged-database"}
 
 
 def test_verifying_a_hundred_entries_without_data_takes_less_than_a_second(ledger):
