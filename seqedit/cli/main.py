@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from seqedit.cli.app import app
@@ -27,20 +26,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except SeqeditError as error:
         return _fail(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        return _fail("interrupted", 130)
-    except KeyboardInterrupt:
-        return _fail("interrupted; a run continues with --resume", 130)
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return 2
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return int(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _fail("interrupted; a run continues with --resume", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 3)
+    except Exception as error:
+        # Usage errors; which click they come from (typer brings its own) differs between typer's versions.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show(sys.stderr)
+        return 2
     return result if isinstance(result, int) else 0
 
 

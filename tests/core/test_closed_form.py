@@ -81,7 +81,7 @@ def test_equal_keys_under_the_strict_constraint_are_refused_and_named() -> None:
 
 
 def test_a_singular_second_moment_is_refused_with_the_way_out() -> None:
-    with pytest.raises(NumericsError, match="'h.1' is .*shrinkage"):
+    with pytest.raises(NumericsError, match=r"'h\.1' is .*shrinkage"):
         cholesky(torch.diag(torch.tensor([1.0, 1.0, 0.0])), "'h.1'")
     with pytest.raises(NumericsError, match="singular to working precision"):
         cholesky(torch.diag(torch.tensor([1.0, 1.0, 1e-18])))
