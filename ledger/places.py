@@ -15,7 +15,7 @@ from ledger.objects import ObjectStore
 from ledger.schema import SCHEMA_VERSION, Meta
 from ledger.store import open_store
 from seqedit.adapters import BaseModel
-from seqedit.errors import InputError
+from seqedit.errors import CheckFailed, InputError
 
 DATABASE = "ledger.db"
 OBJECTS = "objects"
@@ -56,6 +56,7 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
     """The parts of an existing ledger; nothing is created.
 
     Raises:
+        CheckFailed: the database is damaged.
         InputError: there is none (the message says how to make one), or it is of an unknown format.
     """
     advice = f"no ledger at {place}; make one with Ledger.create or `seqedit run`"
@@ -77,6 +78,9 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
         if directory is not None and not is_url(url):
             url = str(directory / url)  # an absolute path stays what it is
         return Opened(database, open_store(url), BaseModel(meta["base_model"], meta["base_fingerprint"]))
+    except KeyError as error:
+        database.close()
+        raise CheckFailed(f"the database {database.name} is damaged: its meta table lacks {error}") from error
     except BaseException:
         database.close()
         raise

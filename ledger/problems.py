@@ -38,7 +38,8 @@ class Problem:
 
     Attributes:
         code: What kind.
-        path: Where: ``objects/ab/ab12.../file``, ``entries/<id>``, ``refs/<name>`` or ``ledger.db``.
+        path: Where: ``objects/ab/ab12.../file``, ``entries/<id>``, ``refs/<name>`` or the
+            database's URL.
         detail: One sentence for people.
     """
 

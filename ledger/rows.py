@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from ledger.entries import Entry
+from ledger.entries import Entry, content_id
 from ledger.errors import Conflict
 from ledger.manifest import FileInfo, Manifest
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
@@ -66,10 +66,9 @@ def load_entries(connection: Connection, ids: Iterable[str]) -> list[Entry]:
     for start in range(0, len(wanted), _CHUNK):
         chunk = wanted[start : start + _CHUNK]
         for row in connection.execute(select(Entries.id, Entries.content).where(Entries.id.in_(chunk))):
-            entry = Entry.from_content(row.content)
-            if entry.id != row.id:
+            if content_id(row.content) != row.id:
                 raise CheckFailed(f"entry {row.id[:12]}: its content is not what its id names; run verify")
-            found[row.id] = entry
+            found[row.id] = Entry.from_content(row.content)
     missing = [i for i in wanted if i not in found]
     if missing:
         raise CheckFailed(f"entry {missing[0][:12]} is missing from the database; run verify")

@@ -40,8 +40,7 @@ class LocalStore(ObjectStore):
             present = self.intact(digest)
             if present is not None:
                 # It may be the orphan of a writer that died before the rename had reached the disk.
-                _sync(target.parent)
-                _sync(self.root)
+                self._sync_path(target)
                 return present
             # In the store itself, because only within one file system is a rename atomic.
             (self.root / TEMPORARY).mkdir(parents=True, exist_ok=True)
@@ -71,9 +70,13 @@ class LocalStore(ObjectStore):
             other = self.intact(target.name)
             if other is None:
                 raise
-        _sync(target.parent)
-        _sync(self.root)
+        self._sync_path(target)
         return other
+
+    def _sync_path(self, target: Path) -> None:
+        # Every directory that got a new name: the object's, its shard's and, the first time, the store's own.
+        for directory in (target.parent, self.root, self.root.absolute().parent):
+            _sync(directory)
 
     def _check_inside(self, path: Path) -> None:
         if path.is_symlink():

@@ -113,6 +113,12 @@ class TestPlaces:
         with pytest.raises(InputError, match=r"format 99, this version knows 1"):
             Ledger.open(place)
 
+    def test_a_database_without_its_description_is_damaged(self, ledger, place):
+        with ledger.database.write() as connection:
+            connection.exec_driver_sql("DELETE FROM meta WHERE key = 'objects'")
+        with pytest.raises(CheckFailed, match="meta table lacks 'objects'"):
+            Ledger.open(place)
+
     def test_a_read_only_directory_is_read_and_refuses_writes(self):
         with tempfile.TemporaryDirectory() as directory:  # its parents, unlike tmp_path's, are open to all
             os.chmod(directory, 0o755)
@@ -282,6 +288,14 @@ class TestCompose:
 
 
 class TestQuestions:
+    @pytest.mark.parametrize("content", ["garbage", "{}"])
+    def test_an_entry_whose_content_was_altered_is_never_shown(self, filled, content):
+        with filled.database.write() as connection:
+            connection.exec_driver_sql("UPDATE entries SET content = ? WHERE message = 'edit 1'", (content,))
+        for question in (filled.log, filled.active, lambda: filled.entry("HEAD~1")):
+            with pytest.raises(CheckFailed, match="not what its id names"):
+                question()
+
     def test_revisions(self, filled):
         ids = [e.id for e in filled.log()]
         assert filled.resolve("HEAD") == filled.resolve("main") == filled.resolve(ids[0]) == ids[0]
