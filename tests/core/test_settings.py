@@ -1,0 +1,86 @@
+"""Settings from presets, hyperparameter files, run configurations and the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from seqedit.config import TargetValueConfig
+from seqedit.errors import InputError
+from seqedit.hparams import read_hparams
+from seqedit.methods import get_method, method_names
+from seqedit.run_config import read_run_config
+from seqedit.settings import method_config, preset_names, read_preset
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_shipped_preset_fits_every_method_it_names(preset: str) -> None:
+    for method in method_names():
+        config = method_config(method, preset=preset)
+        assert config.layers, f"{preset} names no layers for {method}"
+        assert get_method(method).config.from_dict(config.to_dict()) == config
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    (tmp_path / "h.json").write_text('{"v_num_grad_steps": 7, "layers": [1], "v_lr": 0.1}')
+    config = method_config(
+        "memit", preset="gpt2-xl", hparams=tmp_path / "h.json", assignments=["steps=9"], layers="2,3"
+    )
+    assert config.steps == 9
+    assert config.layers == (2, 3)
+    assert config.learning_rate == 0.1
+    assert config.clamp_norm_factor == 0.75  # the preset's
+
+
+def test_public_hyperparameter_names_are_mapped_and_ours_accepted(tmp_path: Path) -> None:
+    file = tmp_path / "h.yaml"
+    file.write_text(yaml.safe_dump({"alg_name": "EMMET", "emmet_lambda": 0.2, "mom2_update_weight": 4000, "steps": 3}))
+    assert read_hparams(file, "emmet") == {"a": 0.2, "second_moment_weight": 4000, "steps": 3}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [("steps", 0, "at least 1"), ("learning_rate", 0, "greater than 0"), ("kl_factor", -1, "not be negative"),
+     ("steps", 2.5, "must be int"), ("learning_rate", "nan", "must be float"), ("stop_below", True, "must be float")],
+)  # fmt: skip
+def test_values_that_make_no_sense_are_refused_by_name(field: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=f"'{field}'.*{message}"):
+        TargetValueConfig.from_dict({field: value})
+
+
+def test_a_single_spread_over_several_layers_is_refused() -> None:
+    with pytest.raises(InputError, match="'single' edits one layer"):
+        method_config("rome", layers="1,2")
+
+
+def test_an_unknown_preset_lists_the_shipped_ones() -> None:
+    with pytest.raises(InputError, match="unknown preset 'gpt9'.*gpt2-xl"):
+        read_preset("gpt9", "memit")
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_example_configuration_is_read(example: Path) -> None:
+    config = read_run_config(example)
+    assert config.settings.layers
+    assert config.out.is_absolute() or ".." in str(config.out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"modle": "x"}, "unknown field 'modle'"), ({"facts": None}, "field 'facts' is missing"),
+     ({"batch_size": 0}, "batch_size must be at least 1"), ({"batch_size": "x"}, "'batch_size' must be int"),
+     ({"tasks": 3}, "'tasks' must be a list"), ({"evals": {"x": 1}}, "unknown setting 'x'"),
+     ({"evals": 3}, "'evals' must be a mapping"), ({"settings": {"layers": [1], "lr": 1}}, "unknown setting 'lr'")],
+)  # fmt: skip
+def test_a_bad_run_configuration_is_named_by_file_and_field(
+    change: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    data = {"model": "m", "facts": "f.json", "method": "memit", "out": "o", "settings": {"layers": [1]}, **change}
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(InputError, match=rf"run\.yaml: .*{message}"):
+        read_run_config(file)
