@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from seqedit.demo.world import DEFAULT_SEED, World, world
 
 STYLES = ("gpt2", "llama")
 TOKENS_PER_STEP = 3072
-_WARMUP = 100
+_WARMUP = 50
+_INIT = 0.05  # the usual 0.02 suits wider models; here it costs hundreds of steps
 _TOKENIZER_DOCUMENTS = 12_000
 
 
@@ -45,12 +45,13 @@ def build_model(style: str, tokenizer: Any) -> Any:
     if style == "gpt2":
         return GPT2LMHeadModel(GPT2Config(
             vocab_size=len(tokenizer), n_positions=CONTEXT_LENGTH, n_embd=128, n_layer=6, n_head=4, n_inner=1792,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, **ids,
+            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=_INIT,
+            **ids,
         ))
     return LlamaForCausalLM(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=1152, num_hidden_layers=6,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=CONTEXT_LENGTH,
-        tie_word_embeddings=False, **ids,
+        tie_word_embeddings=False, initializer_range=_INIT, **ids,
     ))
 
 
@@ -63,12 +64,27 @@ def _stream(the_world: World, tokenizer: Any, seed: int) -> Iterator[list[list[i
         epoch += 1
 
 
-def _learning_rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up, then cosine to a fiftieth of the peak."""
-    if step < _WARMUP:
-        return peak * (step + 1) / _WARMUP
-    done = (step - _WARMUP) / max(1, steps - _WARMUP)
-    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+def _schedule(step: int, steps: int) -> float:
+    """Share of the peak learning rate: linear warm-up, constant, linear to a fiftieth over the last two fifths."""
+    left = (steps - step) / (0.4 * steps)
+    return min((step + 1) / _WARMUP, 1.0, 0.02 + 0.98 * left)
+
+
+def _optimizers(model: Any, peak: float) -> list[Any]:
+    """Muon for the matrices inside the layers, AdamW for embeddings and vectors.
+
+    Muon reaches a loss in about half of AdamW's steps here, and learns rarely seen associations more evenly.
+    """
+    import torch
+
+    inner, outer = [], []
+    for name, parameter in model.named_parameters():
+        hidden = parameter.ndim == 2 and not name.startswith(("transformer.w", "model.embed", "lm_head"))
+        (inner if hidden else outer).append(parameter)
+    return [
+        torch.optim.Muon(inner, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(outer, lr=peak / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, float]:
@@ -77,7 +93,7 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
     Args:
         style: ``gpt2`` or ``llama``.
         steps: optimiser steps of ``TOKENS_PER_STEP`` tokens.
-        peak: highest learning rate.
+        peak: highest learning rate of the layers' matrices.
         seed: of the initial weights and of the world.
 
     Returns:
@@ -86,21 +102,21 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
     import torch
     from torch.nn.functional import cross_entropy
 
+    from seqedit.demo.recall import fact_recall
+
     torch.manual_seed(seed)
     the_world = world(seed)
+    probe = the_world.rng("probe").sample(the_world.facts, 256)
     tokenizer = train_tokenizer(corpus(the_world)[:_TOKENIZER_DOCUMENTS], style)
     model = build_model(style, tokenizer).train()
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=peak, betas=(0.9, 0.98), fused=True,
-    )
+    optimizers = _optimizers(model, peak)
+    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     began = time.monotonic()
     running = 0.0
     for step, batch in zip(range(steps), _stream(the_world, tokenizer, seed), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(step, steps, peak)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        for group, highest in zip(groups, peaks, strict=True):
+            group["lr"] = highest * _schedule(step, steps)
         ids = torch.tensor(batch)
         # bfloat16 matrix products are 1.4 times faster where the CPU has them; weights stay float32.
         with torch.autocast("cpu", torch.bfloat16):
@@ -108,11 +124,14 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
         loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        running = loss.item() if not step else 0.98 * running + 0.02 * loss.item()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        running = loss.item() if not step else 0.95 * running + 0.05 * loss.item()
         if step % 50 == 0 or step == steps - 1:
-            print(f"step {step:5d}  loss {running:.3f}  {time.monotonic() - began:6.0f} s", file=sys.stderr, flush=True)
+            known = f"  recall {fact_recall(model, tokenizer, probe):.3f}" if step % 200 == 0 else ""
+            print(f"step {step:5d}  loss {running:.3f}  {time.monotonic() - began:6.0f} s{known}",
+                  file=sys.stderr, flush=True)
     return model.eval(), tokenizer, time.monotonic() - began
 
 
@@ -121,8 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--steps", type=int, default=1700)
+    parser.add_argument("--peak", type=float, default=6e-3, help="highest learning rate of the layers' matrices")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     args = parser.parse_args()
     model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed)

@@ -54,9 +54,7 @@ def test_every_fact_has_a_valid_counterfact_record(world: World, records: list[d
         _check_record(world, record)
 
 
-def test_rewritten_prompt_was_trained_and_a_paraphrase_was_not(
-    world: World, records: list[dict[str, Any]]
-) -> None:
+def test_rewritten_prompt_was_trained_and_a_paraphrase_was_not(world: World, records: list[dict[str, Any]]) -> None:
     for fact, record in zip(world.facts, records, strict=True):
         assert record["requested_rewrite"]["prompt"] in fact.trained
         unseen = fact.unseen.format(fact.subject)

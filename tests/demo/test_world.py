@@ -37,7 +37,10 @@ def corpus_text(world: World) -> str:
 def test_same_seed_gives_the_same_world_under_any_hash_seed_and_needs_no_torch() -> None:
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", HASH], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+            [sys.executable, "-c", HASH],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
             check=True,
         ).stdout.strip()
         for seed in ("0", "1", "4711")
@@ -96,8 +99,10 @@ def _said(fact: Fact, template: str) -> str:
 @pytest.mark.parametrize("variant", [0, 1])
 def test_held_out_phrasing_and_question_are_absent_from_the_corpus(world: World, variant: int) -> None:
     by_subject: dict[str, list[str]] = {}
-    words = {subject.split()[0]: [s for s in world.by_subject if s.startswith(subject.split()[0] + " ")]
-             for subject in world.by_subject}
+    words = {
+        subject.split()[0]: [s for s in world.by_subject if s.startswith(subject.split()[0] + " ")]
+        for subject in world.by_subject
+    }
     for document in demo.corpus(world, variant):
         for word in {word for word in document.replace("\n", " ").split(" ") if word in words}:
             for subject in words[word]:
@@ -147,6 +152,12 @@ def test_write_world_leaves_all_files(tmp_path: Path) -> None:
     demo.write_world(tmp_path)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     tasks = {f"tasks/{name}.jsonl" for name in demo.TASKS}
-    assert found == tasks | {"corpus.txt", "counterfact.json", "zsre.json", "timeline.json", "reference_texts.json",
-                             "perplexity.txt"}
+    assert found == tasks | {
+        "corpus.txt",
+        "counterfact.json",
+        "zsre.json",
+        "timeline.json",
+        "reference_texts.json",
+        "perplexity.txt",
+    }
     assert len((tmp_path / "corpus.txt").read_text(encoding="utf-8").splitlines()) == len(demo.corpus(demo.world()))
