@@ -41,6 +41,11 @@ class Outcome:
             "values": dict(self.values),
         }
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        """The inverse of `to_dict`."""
+        return cls(**{**data, "log_likelihoods": tuple(data["log_likelihoods"])})
+
 
 @dataclass(frozen=True)
 class TaskResult:
@@ -74,6 +79,12 @@ class TaskResult:
             "documents": len(self.outcomes),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
         }
+
+    @classmethod
+    def from_dict(cls, name: str, data: Mapping[str, Any]) -> TaskResult:
+        """The inverse of `to_dict`, which leaves the name out."""
+        metrics = {k: v for k, v in data.items() if k not in ("documents", "outcomes")}
+        return cls(name, metrics, tuple(Outcome.from_dict(outcome) for outcome in data["outcomes"]))
 
 
 TaskResults = dict[str, TaskResult]
