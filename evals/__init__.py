@@ -13,13 +13,67 @@ if TYPE_CHECKING:
     from evals.counterfact import score_records as score_records
     from evals.counterfact import score_tokenized as score_tokenized
     from evals.counterfact import tokenize_records as tokenize_records
+    from evals.forgetting import AgePoint as AgePoint
+    from evals.forgetting import batch_scores as batch_scores
+    from evals.forgetting import earlier_scores as earlier_scores
+    from evals.forgetting import forgetting_curve as forgetting_curve
+    from evals.forgetting import forgetting_matrix as forgetting_matrix
+    from evals.forgetting import forgetting_row as forgetting_row
+    from evals.forgetting import retention as retention
+    from evals.generation import GenerationScores as GenerationScores
+    from evals.generation import fit_vectorizer as fit_vectorizer
+    from evals.generation import score_generation as score_generation
+    from evals.perplexity import Perplexity as Perplexity
+    from evals.perplexity import score_perplexity as score_perplexity
+    from evals.report import write_report as write_report
+    from evals.sampling import generate as generate
     from evals.scores import Scores as Scores
+    from evals.statistics import Change as Change
+    from evals.statistics import paired_change as paired_change
+    from evals.statistics import score_intervals as score_intervals
+    from evals.statistics import task_changes as task_changes
+    from evals.task_outcomes import Outcome as Outcome
+    from evals.task_outcomes import TaskResult as TaskResult
+    from evals.task_outcomes import TaskResults as TaskResults
+    from evals.tasks import GLUE_TASKS as GLUE_TASKS
+    from evals.tasks import LoadedTasks as LoadedTasks
+    from evals.tasks import evaluate_tasks as evaluate_tasks
+    from evals.tasks import load_tasks as load_tasks
+    from evals.teacher_forcing import Continuation as Continuation
+    from evals.teacher_forcing import score_continuations as score_continuations
 
 _HOMES = {
     "score_records": "evals.counterfact",
     "score_tokenized": "evals.counterfact",
     "tokenize_records": "evals.counterfact",
+    "AgePoint": "evals.forgetting",
+    "batch_scores": "evals.forgetting",
+    "earlier_scores": "evals.forgetting",
+    "forgetting_curve": "evals.forgetting",
+    "forgetting_matrix": "evals.forgetting",
+    "forgetting_row": "evals.forgetting",
+    "retention": "evals.forgetting",
+    "GenerationScores": "evals.generation",
+    "fit_vectorizer": "evals.generation",
+    "score_generation": "evals.generation",
+    "Perplexity": "evals.perplexity",
+    "score_perplexity": "evals.perplexity",
+    "write_report": "evals.report",
+    "generate": "evals.sampling",
     "Scores": "evals.scores",
+    "Change": "evals.statistics",
+    "paired_change": "evals.statistics",
+    "score_intervals": "evals.statistics",
+    "task_changes": "evals.statistics",
+    "Outcome": "evals.task_outcomes",
+    "TaskResult": "evals.task_outcomes",
+    "TaskResults": "evals.task_outcomes",
+    "GLUE_TASKS": "evals.tasks",
+    "LoadedTasks": "evals.tasks",
+    "evaluate_tasks": "evals.tasks",
+    "load_tasks": "evals.tasks",
+    "Continuation": "evals.teacher_forcing",
+    "score_continuations": "evals.teacher_forcing",
 }
 
 __all__ = sorted(_HOMES)

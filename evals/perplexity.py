@@ -28,7 +28,7 @@ class Perplexity:
     tokens: int
 
 
-def perplexity(
+def score_perplexity(
     model: Any,
     tokenizer: Any,
     texts: Iterable[str],
