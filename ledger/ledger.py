@@ -8,7 +8,7 @@ from types import TracebackType
 
 from sqlalchemy import Connection, insert
 
-from ledger import graph, places, rows
+from ledger import branches, graph, places, rows
 from ledger.entries import Entry, check_texts, root_entry, utc_now
 from ledger.errors import Conflict
 from ledger.manifest import Manifest
@@ -160,20 +160,47 @@ class Ledger(Reader):
         """
         target = self.entry(rev)
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        when = time or utc_now()
+        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, None, None)
 
+    def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
             return Entry(
                 base_model=self.base_model,
                 operation="revert",
-                time=when,
+                time=time,
                 parents=(head,),
                 targets=(target.id,),
                 author=author,
-                message=text,
+                message=message,
             )
 
-        return self._extend(build, parent, None, None)
+        return build
+
+    def check_revert(self, rev: str) -> Entry:
+        """The entry that `revert` would take out of force; refuses what `revert` refuses, and changes nothing."""
+        target = self.entry(rev)
+        build = self._revert_of(target, "", "", utc_now())
+        with self.database.read() as connection:
+            self._checked(connection, build, None, lock=False)
+        return target
+
+    def start_branch(self, name: str, rev: str = rows.HEAD) -> None:
+        """Make a branch at a revision; HEAD stays where it is.
+
+        Raises:
+            InputError: no such revision, or a name that cannot be one or is taken.
+        """
+        with self.database.write() as connection:
+            branches.start(connection, name, resolve(connection, rev))
+
+    def switch(self, name: str) -> None:
+        """Make HEAD name a branch, which then is the one that is extended.
+
+        Raises:
+            InputError: there is no such branch.
+        """
+        with self.database.write() as connection:
+            branches.switch(connection, name)
 
     def add_scores(self, rev: str, kind: str, values: Values) -> None:
         """Write scores of the state that an entry made.

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import graph, rows
+from ledger import branches, graph, rows
 from ledger.compose import compose
 from ledger.database import Database
 from ledger.entries import Entry
@@ -46,6 +46,16 @@ class Reader:
         """Name of the branch HEAD is on."""
         with self.database.read() as connection:
             return rows.head(connection)[0]
+
+    def branches(self) -> dict[str, str]:
+        """Branch name -> id of the entry it is at."""
+        with self.database.read() as connection:
+            return branches.branches(connection)
+
+    def root(self) -> str:
+        """Id of the root entry, the unedited model."""
+        with self.database.read() as connection:
+            return str(connection.execute(select(Entries.id).where(Entries.operation == "root")).scalar_one())
 
     def resolve(self, rev: str) -> str:
         """Id of the entry that a revision names.

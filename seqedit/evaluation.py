@@ -10,6 +10,7 @@ from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.generation import fit_vectorizer, score_generation
+from evals.sampling import generate
 from evals.scores import METRICS
 from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
@@ -41,6 +42,7 @@ class StepScores:
         new: ES, PS, NS, S, EM, PM, NM (and GE, RS) of the newest batch, per-prompt values under "records".
         earlier: The same averages over all earlier batches, with "requests"; None at the first step.
         by_entry: Entry id -> averages over its live records.
+        answers: Digest of a request -> what the model says next, greedily.
         tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
         outcomes: Task name -> per-document outcomes.
         timings: Seconds of each part.
@@ -49,6 +51,7 @@ class StepScores:
     new: dict[str, Any] = field(default_factory=dict)
     earlier: dict[str, Any] | None = None
     by_entry: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
@@ -89,6 +92,8 @@ class Evaluator:
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
                 found.new = score_tokenized(model, self._tokens(records)).to_dict()
+            with _timed(found, "answers"):
+                found.answers = self._answers(model, records)
         self._score_tasks(model, found, None)
         return found
 
@@ -104,6 +109,8 @@ class Evaluator:
         if self.settings.counterfact:
             with _timed(found, "counterfact"):
                 self._score_batches(model, batches, found)
+            with _timed(found, "answers"):
+                found.answers = self._answers(model, batches[-1].records)
         if self.settings.generation:
             with _timed(found, "generation"):
                 self._generate(model, batches[-1], found)
@@ -140,6 +147,11 @@ class Evaluator:
             max_new_tokens=self.settings.generation_tokens, seed=self.seed, vectorizer=self.vectorizer,
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
+
+    def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
+        prompts = [record.request.text for record in records]
+        texts = generate(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
+        return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
 
     def _score_tasks(self, model: Any, found: StepScores, baseline: Mapping[str, Any] | None) -> None:
         if self.tasks is None:

@@ -31,6 +31,7 @@ class EvalSettings(Config):
     generation: bool = setting(True, "generate from the new batch's generation prompts (GE, RS)")
     generation_records: int = setting(16, "at most this many records of a batch are generated for")
     generation_tokens: int = setting(50, "new tokens per generation prompt")
+    answer_tokens: int = setting(8, "new tokens of the answers that the report shows")
     task_documents: int | None = setting(None, "take only the first documents of each task")
     task_batch_size: int = setting(64, "documents per forward pass of a task")
     resamples: int = setting(10_000, "resamples of the paired bootstrap")

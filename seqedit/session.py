@@ -16,9 +16,13 @@ from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.requests import Record, Request
 from seqedit.second_moments import SecondMomentFactors, SecondMoments
 
-KIND_SCORES, KIND_TASKS, KIND_OUTCOMES, KIND_FORGETTING, KIND_RECORDS, KIND_TIMINGS = (
-    "counterfact", "tasks", "samples", "forgetting", "records", "seconds",
-)  # fmt: skip
+KIND_SCORES = "counterfact"
+KIND_TASKS = "tasks"
+KIND_OUTCOMES = "samples"
+KIND_FORGETTING = "forgetting"
+KIND_RECORDS = "records"
+KIND_ANSWERS = "answers"
+KIND_TIMINGS = "seconds"
 
 
 class Session:
@@ -123,6 +127,7 @@ class Session:
         new = dict(scores.new)
         add(rev, KIND_RECORDS, {"records": new.pop("records", [])})
         add(rev, KIND_FORGETTING, scores.by_entry)
+        add(rev, KIND_ANSWERS, scores.answers)
         add(rev, KIND_OUTCOMES, scores.outcomes)
         add(rev, KIND_TASKS, scores.tasks)
         add(rev, KIND_TIMINGS, scores.timings)

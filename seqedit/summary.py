@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.forgetting import forgetting_curve, forgetting_matrix
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
-from seqedit.session import KIND_FORGETTING, KIND_RECORDS, KIND_SCORES, KIND_TASKS, KIND_TIMINGS
+from seqedit.session import KIND_ANSWERS, KIND_FORGETTING, KIND_RECORDS, KIND_SCORES, KIND_TASKS, KIND_TIMINGS
 
 FORGETTING_METRIC = "ES"
 
@@ -25,14 +25,18 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         title: Title of the report.
 
     Returns:
-        The layout of design.md: baseline, steps (oldest first), and the forgetting matrix, whose rows are steps and
-        whose columns are the edits in the order they were made; None where an edit was not in force or not scored.
+        {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
+        "forgetting_curve"}. Row t, column i of the forgetting matrix is the score at step t of the edits made at step
+        i; None where they were not in force or not scored.
     """
     history = ledger.log(rev)[::-1]
     root, entries = history[0], history[1:]
     edits = [e for e in entries if e.adapter is not None]
-    steps = [_step(ledger, entry, number) for number, entry in enumerate(entries, 1)]
-    matrix = [_row(ledger, entry, edits, FORGETTING_METRIC) for entry in entries]
+    answers = ledger.scores(root.id, KIND_ANSWERS).get(KIND_ANSWERS, {})
+    steps = [_step(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
+    matrix = forgetting_matrix(
+        [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
+    )
     return {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
@@ -41,6 +45,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
+        "forgetting_curve": [point.to_dict() for point in forgetting_curve(matrix)],
     }
 
 
@@ -50,7 +55,7 @@ def _baseline(ledger: Ledger, root: Entry) -> dict[str, Any]:
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
 
 
-def _step(ledger: Ledger, entry: Entry, number: int) -> dict[str, Any]:
+def _step(ledger: Ledger, entry: Entry, number: int, before: Mapping[str, str]) -> dict[str, Any]:
     scores = ledger.scores(entry.id)
     new, timings = scores.get(KIND_SCORES, {}), scores.get(KIND_TIMINGS, {})
     return {
@@ -66,12 +71,14 @@ def _step(ledger: Ledger, entry: Entry, number: int) -> dict[str, Any]:
         "tasks": scores.get(KIND_TASKS, {}),
         "seconds": sum(timings.values()),
         "timings": timings,
-        "facts": _facts(entry, scores.get(KIND_RECORDS, {}).get("records") or []),
+        "facts": _facts(entry, scores.get(KIND_RECORDS, {}).get("records") or [], before, scores.get(KIND_ANSWERS, {})),
     }
 
 
-def _facts(entry: Entry, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Subject, prompt and targets of each request, with its likelihoods after the step where they were scored."""
+def _facts(
+    entry: Entry, records: Sequence[dict[str, Any]], before: Mapping[str, str], after: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Subject, prompt and targets of each request, with what the unedited and the new model answer."""
     facts = []
     for position, request in enumerate(entry.requests):
         fact: dict[str, Any] = {
@@ -79,6 +86,8 @@ def _facts(entry: Entry, records: Sequence[dict[str, Any]]) -> list[dict[str, An
             "prompt": request.text,
             "target_new": request.target_new,
             "target_true": request.target_true,
+            "before": before.get(request.digest()),
+            "after": after.get(request.digest()),
         }
         if position < len(records) and records[position]["rewrite"]:
             rewrite = records[position]["rewrite"][0]
@@ -87,22 +96,19 @@ def _facts(entry: Entry, records: Sequence[dict[str, Any]]) -> list[dict[str, An
     return facts
 
 
-def _row(ledger: Ledger, entry: Entry, edits: Sequence[Entry], metric: str) -> list[float | None]:
+def _row(ledger: Ledger, entry: Entry, made: Sequence[Entry], metric: str) -> list[float | None]:
+    """The metric, at one entry, of the edits of every entry up to it."""
     found = ledger.scores(entry.id, KIND_FORGETTING).get(KIND_FORGETTING, {})
-    row = [found.get(edit.id, {}).get(metric) for edit in edits]
-    # Edits that are made later are not part of this row at all.
-    known = {e.id for e in edits[: edits.index(entry) + 1]} if entry in edits else set(found)
-    return [value for edit, value in zip(edits, row, strict=True) if edit.id in known or value is not None]
+    return [found.get(earlier.id, {}).get(metric) for earlier in made]
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the whole file, old or new."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(summary, file, indent=1, ensure_ascii=False)
-            file.write("\n")
+        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", "utf-8")
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

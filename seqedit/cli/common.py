@@ -61,12 +61,12 @@ class StepTable:
     def baseline(self, baseline: Mapping[str, Any]) -> None:
         """Heading, and the unedited model as step 0."""
         self._tasks = [name for name in baseline if name != "counterfact"]
-        heads = "".join(f" {name[:13]:>13}" for name in self._tasks)
+        heads = "".join(f" {name[:12]:>12} " for name in self._tasks)
         self._print(f"{'step':>4} {'entry':<8}" + "".join(f"{h:>7}" for h in _COLUMNS) + heads + f"{'sec':>7}")
         scores = baseline.get("counterfact") or {}
-        cells = "".join(" " + number(scores.get(name)) for name in ("ES", "PS", "NS", "S", "GE"))
-        tasks = "".join(f" {number(baseline[n].get(main_metric(baseline[n]) or ''), 3, 13)}" for n in self._tasks)
-        self._print(f"{0:>4} {'base':<8}{cells}{'':>14}{tasks}")
+        cells = "".join(" " + number(scores.get(name)) for name in ("ES", "PS", "NS", "S", "GE", "-", "-"))
+        tasks = "".join(f" {self._task(baseline[name], 'base'):>13}" for name in self._tasks)
+        self._print(f"{0:>4} {'base':<8}{cells}{tasks}{number(None, 1, 7)}")
 
     def step(self, step: Mapping[str, Any]) -> None:
         """One line."""
@@ -76,10 +76,12 @@ class StepTable:
         tasks = "".join(f" {self._task((step.get('tasks') or {}).get(name) or {}):>13}" for name in self._tasks)
         self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
 
-    def _task(self, task: Mapping[str, Any]) -> str:
+    def _task(self, task: Mapping[str, Any], note: str | None = None) -> str:
         metric = main_metric(task)
         if metric is None:
             return "-"
+        if note is not None:
+            return f"{task[metric]:.3f} {note:>6} "
         low, high = task.get("ci_low"), task.get("ci_high")
         # A star where the interval of the change leaves out 0.
         star = "*" if low is not None and high is not None and (low > 0 or high < 0) else " "

@@ -1,0 +1,61 @@
+"""Branches: names of states that move on when an entry is appended."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import Connection, select, update
+
+from ledger import rows
+from ledger.entries import utc_now
+from ledger.schema import Refs
+from seqedit.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
+# A revision of hex digits alone names an entry.
+_LIKE_AN_ID = re.compile(r"[0-9a-f]{4,64}")
+
+
+def check_name(name: str) -> str:
+    """The name itself, if a branch can have it.
+
+    Raises:
+        InputError: it could be taken for something else, or has characters that revisions use.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or _LIKE_AN_ID.fullmatch(name) or name == rows.HEAD:
+        raise InputError(
+            f"{name!r} cannot name a branch: use letters, digits, '.', '_', '-' and '/', starting with a letter or "
+            f"digit, and neither {rows.HEAD} nor hex digits alone"
+        )
+    return name
+
+
+def branches(connection: Connection) -> dict[str, str]:
+    """Branch name -> id of the entry it is at, sorted by name."""
+    found = connection.execute(select(Refs.name, Refs.entry).where(Refs.entry.is_not(None)).order_by(Refs.name))
+    return {row.name: row.entry for row in found}
+
+
+def start(connection: Connection, name: str, entry: str) -> None:
+    """Make a branch at an entry.
+
+    Raises:
+        InputError: the name cannot be one, or is taken.
+    """
+    if check_name(name) in branches(connection):
+        raise InputError(f"branch '{name}' is there already")
+    rows.create_ref(connection, name, entry, time=utc_now(), message=f"branch: {name} at {entry[:12]}")
+
+
+def switch(connection: Connection, name: str) -> None:
+    """Make HEAD name a branch.
+
+    Raises:
+        InputError: there is no such branch; the message lists them.
+    """
+    known = branches(connection)
+    if name not in known:
+        raise InputError(f"no branch '{name}' (there are: {', '.join(known)})")
+    old = rows.head(connection)[1]
+    connection.execute(update(Refs).where(Refs.name == rows.HEAD).values(symbolic=name))
+    rows.log_move(connection, rows.HEAD, old, known[name], time=utc_now(), message=f"switch: to {name}")
