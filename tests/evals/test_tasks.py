@@ -144,12 +144,29 @@ def test_contexts_have_the_tokenizers_bos_once(
 
 
 def test_too_long_a_document_loses_its_beginning(model: Any, tokenizer: Any, tmp_path: Path) -> None:
-    tail = "Many people came to the market and stayed"
-    rows = [{"sentence": f"{noise} {tail}" * 9, "label": 1, "idx": 0} for noise in ("golf", "rowing")]
+    tail = "Many people came to the market and stayed. " * 20
+    rows = [{"sentence": f"{noise} {tail}", "label": 1, "idx": 0} for noise in ("golf", "rowing")]
     path = tmp_path / "sst2.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows))
-    results = evaluate_tasks(model, tokenizer, load_tasks(["sst2"], {"sst2": path}))
-    assert len(results["sst2"].outcomes) == 2
+    one, other = evaluate_tasks(model, tokenizer, load_tasks(["sst2"], {"sst2": path}))["sst2"].outcomes
+    assert one.log_likelihoods == pytest.approx(other.log_likelihoods)
+    assert one.doc_hash != other.doc_hash
+
+
+def test_peft_model_is_evaluated_as_it_stands(model: Any, tokenizer: Any, tasks: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(target_modules=["transformer.h.2.mlp.c_proj"], r=2, fan_in_fan_out=True)
+    wrapped = get_peft_model(copy.deepcopy(model), config)
+    for name, parameter in wrapped.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
+    adapted = evaluate_tasks(wrapped, tokenizer, tasks)["sst2"].outcomes
+    merged = evaluate_tasks(wrapped.merge_and_unload(), tokenizer, tasks)["sst2"].outcomes
+    plain = evaluate_tasks(model, tokenizer, tasks)["sst2"].outcomes
+    for a, m, p in zip(adapted, merged, plain, strict=True):
+        assert a.log_likelihoods == pytest.approx(m.log_likelihoods, abs=1e-3)
+        assert a.log_likelihoods != pytest.approx(p.log_likelihoods, abs=1e-2)
 
 
 def test_nothing_is_printed_and_nothing_warned(
