@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -284,6 +285,14 @@ class TestCompose:
         data[-1] ^= 1
         path.write_bytes(data)
         with pytest.raises(CheckFailed, match=f"object {digest[:12]}"):
+            filled.compose(build_base())
+
+    def test_another_whole_adapter_in_an_objects_place_is_never_composed(self, filled, place):
+        digest = filled.entry().adapter
+        path = place / "objects" / digest[:2] / digest
+        shutil.rmtree(path)
+        build_adapter(9).save_pretrained(path)
+        with pytest.raises(CheckFailed, match=f"object {digest[:12]} holds adapter {build_adapter(9).digest[:12]}"):
             filled.compose(build_base())
 
 
