@@ -77,12 +77,9 @@ def _overview(name: str, slug: str, run: Summary) -> dict[str, Any]:
 
 def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str) -> dict[str, Any]:
     steps = [dict(step) for step in run.get("steps") or []]
-    tasks = list(
-        dict.fromkeys(
-            [*(task for task in run.get("baseline") or {} if task not in ("counterfact", "perplexity"))]
-            + [task for step in steps for task in step.get("tasks") or {}]
-        )
-    )
+    metrics = {
+        task: main_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()
+    }
     for step in steps:
         step["tasks"] = {task: _task_view(entry) for task, entry in (step.get("tasks") or {}).items()}
         step["earlier"] = step.get("earlier") or {}
@@ -94,7 +91,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "overview": _overview(name, slug, run),
         "baseline": _baseline(run),
         "steps": steps,
-        "tasks": tasks,
+        "tasks": metrics,
         "scores": [m for m in _SCORES if any(step.get(m) is not None for step in steps)],
         "earlier": [m for m in _EARLIER if any(step["earlier"].get(m) is not None for step in steps)],
         "timings": list(dict.fromkeys(key for step in steps for key in step.get("timings") or {})),
