@@ -120,6 +120,17 @@ def _strings(row: Row, field: str) -> tuple[str, ...]:
     return tuple(v for v in values if v.strip())
 
 
+def _with_prompts(request: Request, row: Row) -> Record:
+    """A record with the prompts that CounterFact and the plain layout name alike."""
+    return Record(
+        request,
+        _strings(row, "paraphrase_prompts"),
+        tuple(Neighbor(p) for p in _strings(row, "neighborhood_prompts")),
+        _strings(row, "generation_prompts"),
+        _strings(row, "reference_texts"),
+    )
+
+
 def _counterfact(row: Row) -> Record:
     rewrite = row["requested_rewrite"]
     request = Request(
@@ -130,13 +141,7 @@ def _counterfact(row: Row) -> Record:
         relation=rewrite.get("relation_id"),
         case_id=row.get("case_id"),
     )
-    return Record(
-        request,
-        _strings(row, "paraphrase_prompts"),
-        tuple(Neighbor(p) for p in _strings(row, "neighborhood_prompts")),
-        _strings(row, "generation_prompts"),
-        _strings(row, "reference_texts"),
-    )
+    return _with_prompts(request, row)
 
 
 def _zsre(row: Row) -> Record:
@@ -152,15 +157,20 @@ def _zsre(row: Row) -> Record:
     return Record(request, _strings(row, "rephrase"), near)
 
 
-def _easyedit(row: Row) -> Record:
-    request = Request(
+def _filled_in(row: Row, *, target_true: str, relation: str) -> Request:
+    """A request from a flat row, whose prompt may have the subject filled in already."""
+    return Request(
         subject=row["subject"],
         prompt=_template(row["prompt"], row["subject"]),
         target_new=row["target_new"],
-        target_true=row.get("ground_truth"),
-        relation=row.get("relation_id"),
+        target_true=row.get(target_true),
+        relation=row.get(relation),
         case_id=row.get("case_id"),
     )
+
+
+def _easyedit(row: Row) -> Record:
+    request = _filled_in(row, target_true="ground_truth", relation="relation_id")
     prompts, truths = _strings(row, "locality_prompt"), _strings(row, "locality_ground_truth")
     if truths and len(truths) != len(prompts):
         raise RequestError("fields 'locality_prompt' and 'locality_ground_truth' have different lengths")
@@ -169,21 +179,7 @@ def _easyedit(row: Row) -> Record:
 
 
 def _plain(row: Row) -> Record:
-    request = Request(
-        subject=row["subject"],
-        prompt=_template(row["prompt"], row["subject"]),
-        target_new=row["target_new"],
-        target_true=row.get("target_true"),
-        relation=row.get("relation"),
-        case_id=row.get("case_id"),
-    )
-    return Record(
-        request,
-        _strings(row, "paraphrase_prompts"),
-        tuple(Neighbor(p) for p in _strings(row, "neighborhood_prompts")),
-        _strings(row, "generation_prompts"),
-        _strings(row, "reference_texts"),
-    )
+    return _with_prompts(_filled_in(row, target_true="target_true", relation="relation"), row)
 
 
 # The first format whose telling field is there reads the row.

@@ -29,7 +29,3 @@ def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Options of every verb."""
-
-
-# Imported for their commands; they need `app`, so they come last.
-from seqedit.cli import edit, history, runs, score  # noqa: E402, F401

@@ -1,0 +1,117 @@
+"""The rows that the target-value optimisation runs: every request in its contexts, and its KL prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from seqedit.anatomy import Anatomy
+from seqedit.batching import pad_right
+from seqedit.config import TargetValueConfig
+from seqedit.lookup import Prompt
+from seqedit.replay import Cut, logits_above, run_to_layer
+from seqedit.tracing import input_device
+
+
+@dataclass(frozen=True, eq=False)
+class TargetBatch:
+    """Rows of a group of requests: for each request its contexts, then its KL prompt.
+
+    Attributes:
+        cut: All rows, run up to layer L.
+        lookup: (rows,) lookup positions.
+        positions: (rows, m) positions whose logits are wanted, padded with 0.
+        targets: (rows, m) ids predicted there, -100 where there are none.
+        per_request: Rows of one request.
+        kl_logprobs: (requests, vocabulary) log-probabilities of the unperturbed KL prompts.
+    """
+
+    cut: Cut
+    lookup: Tensor
+    positions: Tensor
+    targets: Tensor
+    per_request: int
+    kl_logprobs: Tensor
+
+    @classmethod
+    def build(cls, model: Any, parts: Anatomy, prompts: Sequence[Sequence[Prompt]], layer: int) -> TargetBatch:
+        rows = [prompt for group in prompts for prompt in group]
+        device = input_device(model)
+        ids, mask = pad_right([prompt.ids for prompt in rows], device)
+        cut = run_to_layer(model, parts, layer, ids, mask)
+        width = max(1, *(len(p.target_ids) for p in rows))
+        positions = torch.zeros(len(rows), width, dtype=torch.long)
+        targets = torch.full((len(rows), width), -100, dtype=torch.long)
+        for row, prompt in enumerate(rows):
+            count = len(prompt.target_ids)
+            if count:
+                positions[row, :count] = prompt.target_start + torch.arange(count)
+                targets[row, :count] = torch.tensor(prompt.target_ids)
+            else:
+                positions[row, 0] = prompt.lookup
+        lookup = torch.tensor([p.lookup for p in rows], device=cut.hidden.device)
+        batch = cls(cut, lookup, positions.to(device), targets.to(device), len(prompts[0]), torch.empty(0))
+        with torch.no_grad():
+            kl_rows = torch.arange(batch.per_request - 1, len(rows), batch.per_request, device=device)
+            only_kl = batch._rows(kl_rows)
+            logits = logits_above(model, parts, only_kl.cut, only_kl.cut.hidden, only_kl.positions[:, :1])
+        return replace(batch, kl_logprobs=_log_softmax(logits[:, 0]))
+
+    @property
+    def requests(self) -> int:
+        return self.lookup.shape[0] // self.per_request
+
+    def initial(self) -> Tensor:
+        """(requests, d) hidden states of the bare prompts at the lookup token."""
+        rows = torch.arange(0, self.lookup.shape[0], self.per_request, device=self.lookup.device)
+        hidden = self.cut.hidden[rows, self.lookup[rows]]
+        return hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+
+    def perturbed(self, delta: Tensor) -> Tensor:
+        """Hidden states with (requests, d) ``delta`` added at every row's lookup token."""
+        hidden = self.cut.hidden
+        rows = torch.arange(hidden.shape[0], device=hidden.device)
+        added = hidden[rows, self.lookup] + delta.repeat_interleave(self.per_request, 0).to(hidden.dtype)
+        return hidden.index_put((rows, self.lookup), added)
+
+    def losses(self, logits: Tensor, delta: Tensor, initial: Tensor, config: TargetValueConfig) -> Tensor:
+        """(requests,) total losses from (rows, m, vocabulary) logits."""
+        logprobs = _log_softmax(logits).view(self.requests, self.per_request, logits.shape[1], -1)
+        targets = self.targets.to(logits.device).view(self.requests, self.per_request, -1)[:, :-1]
+        wanted = targets >= 0
+        picked = logprobs[:, :-1].gather(3, targets.clamp_min(0).unsqueeze(3)).squeeze(3)
+        nll = -(picked * wanted).sum(2) / wanted.sum(2)
+        kl = F.kl_div(self.kl_logprobs, logprobs[:, -1, 0], log_target=True, reduction="none").sum(1)
+        decay = delta.norm(dim=1) / initial.norm(dim=1) ** 2
+        device = delta.device
+        return nll.mean(1).to(device) + config.kl_factor * kl.to(device) + config.weight_decay * decay
+
+    def _rows(self, rows: Tensor) -> TargetBatch:
+        def take(tensor: Tensor) -> Tensor:
+            return tensor[rows.to(tensor.device)]
+
+        cut = replace(
+            self.cut,
+            input_ids=take(self.cut.input_ids),
+            attention_mask=take(self.cut.attention_mask),
+            hidden=take(self.cut.hidden),
+            # Whatever else a layer returns (attention weights, say) is not per-row state that later layers read.
+        )
+        return replace(
+            self, cut=cut, lookup=take(self.lookup), positions=take(self.positions), targets=take(self.targets)
+        )
+
+    def select(self, keep: Tensor) -> TargetBatch:
+        """Only the rows of some requests, (k,) indices."""
+        offsets = torch.arange(self.per_request, device=keep.device)
+        rows = (keep.unsqueeze(1) * self.per_request + offsets).reshape(-1)
+        return replace(self._rows(rows), kl_logprobs=self.kl_logprobs[keep.to(self.kl_logprobs.device)])
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
