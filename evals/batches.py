@@ -21,9 +21,7 @@ def longest_holders(sequences: Sequence[tuple[int, ...]]) -> list[int]:
     return holder
 
 
-def bucketed(
-    lengths: Sequence[int], scored: Sequence[int], max_tokens: int, max_scored: int
-) -> Iterator[list[int]]:
+def bucketed(lengths: Sequence[int], scored: Sequence[int], max_tokens: int, max_scored: int) -> Iterator[list[int]]:
     """Batches of row indices, longest rows first, so that running out of memory shows at once.
 
     Args:
@@ -38,9 +36,7 @@ def bucketed(
     batch: list[int] = []
     heads = 0
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        full = batch and (
-            (len(batch) + 1) * lengths[batch[0]] > max_tokens or heads + scored[index] > max_scored
-        )
+        full = batch and ((len(batch) + 1) * lengths[batch[0]] > max_tokens or heads + scored[index] > max_scored)
         if full:
             yield batch
             batch, heads = [], 0

@@ -100,9 +100,7 @@ def score_tokenized(
             for pair in (prompt.new, prompt.true):
                 if pair is not None:
                     index.setdefault(pair, len(index))
-    scored = score_continuations(
-        model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress
-    )
+    scored = score_continuations(model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress)
 
     def of(pair: _Pair | None) -> Continuation | None:
         return None if pair is None else scored[index[pair]]

@@ -108,9 +108,7 @@ def forgetting_curve(matrix: Sequence[Sequence[float | None]], level: float = 0.
     """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out."""
     curve = []
     for age in range(len(matrix)):
-        values = [
-            value for step in range(age, len(matrix)) if (value := matrix[step][step - age]) is not None
-        ]
+        values = [value for step in range(age, len(matrix)) if (value := matrix[step][step - age]) is not None]
         if values:
             curve.append(_age_point(age, values, level))
     return curve

@@ -51,8 +51,7 @@ class GenerationScores:
             "GE": self.entropy,
             "RS": self.reference,
             "records": [
-                {"case_id": r.case_id, "texts": list(r.texts), "GE": r.entropy, "RS": r.reference}
-                for r in self.records
+                {"case_id": r.case_id, "texts": list(r.texts), "GE": r.entropy, "RS": r.reference} for r in self.records
             ],
         }
 
@@ -107,9 +106,7 @@ def score_generation(
                 ),
             )
         )
-    return GenerationScores(
-        _mean(r.entropy for r in scored), _mean(r.reference for r in scored), tuple(scored)
-    )
+    return GenerationScores(_mean(r.entropy for r in scored), _mean(r.reference for r in scored), tuple(scored))
 
 
 def n_gram_entropy(texts: Sequence[str]) -> float:

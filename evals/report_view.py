@@ -77,9 +77,7 @@ def _overview(name: str, slug: str, run: Summary) -> dict[str, Any]:
 
 def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str) -> dict[str, Any]:
     steps = [dict(step) for step in run.get("steps") or []]
-    metrics = {
-        task: main_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()
-    }
+    metrics = {task: main_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()}
     for step in steps:
         step["tasks"] = {task: _task_view(entry) for task, entry in (step.get("tasks") or {}).items()}
         step["earlier"] = step.get("earlier") or {}

@@ -49,9 +49,7 @@ def generate(
     for prompt, tokens in zip(prompts, ids, strict=True):
         if not tokens or (limit is not None and len(tokens) > limit):
             raise InputError(f"prompt of {len(tokens)} tokens cannot be continued: {prompt[:60]!r}")
-    draws = torch.rand(
-        len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    draws = torch.rand(len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ends = end_token_ids(model, tokenizer)
     result = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (len(ids[i]), i))
@@ -92,9 +90,7 @@ def _continue_batch(
     cache = None
     for step in range(draws.shape[1]):
         arguments = {"position_ids": positions} if takes_positions else {}
-        output = model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **arguments, **extra
-        )
+        output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **arguments, **extra)
         cache = output.past_key_values
         chosen = _draw(output.logits[:, -1], draws[:, step], top_k)
         for row, token in enumerate(chosen.tolist()):

@@ -88,8 +88,7 @@ class Scores:
         return {
             **self.summary,
             "records": [
-                {"case_id": r.case_id, **{g: [asdict(p) for p in getattr(r, g)] for g in groups}}
-                for r in self.records
+                {"case_id": r.case_id, **{g: [asdict(p) for p in getattr(r, g)] for g in groups}} for r in self.records
             ],
         }
 

@@ -72,9 +72,7 @@ def paired_change(
         # F1 is about label 1, so there are at least two labels even if only label 0 occurs.
         labels = max(2, int(rows.max()) + 1)
     elif all(metric in o.values for o in (*before, *after)):
-        kinds, counts = distinct(
-            [(b.values[metric], a.values[metric]) for b, a in zip(before, after, strict=True)]
-        )
+        kinds, counts = distinct([(b.values[metric], a.values[metric]) for b, a in zip(before, after, strict=True)])
         rows, labels = np.array(kinds, dtype=np.float64), 0
     else:
         raise InputError(f"metric {metric!r} cannot be told from these outcomes; known: {', '.join(METRICS)}")
@@ -114,9 +112,7 @@ def task_changes(
     entry: dict[str, Any] = {}
     for metric in result.metrics:
         change = asdict(
-            paired_change(
-                metric, baseline.outcomes, result.outcomes, seed=seed, resamples=resamples, level=level
-            )
+            paired_change(metric, baseline.outcomes, result.outcomes, seed=seed, resamples=resamples, level=level)
         )
         value, _ = change.pop("value"), change.pop("baseline")
         if metric == result.main_metric:

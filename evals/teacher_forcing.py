@@ -117,9 +117,7 @@ def _scored_positions(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> l
     return sorted(needed)
 
 
-def _target_log_probs(
-    model: Any, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]
-) -> torch.Tensor:
+def _target_log_probs(model: Any, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]) -> torch.Tensor:
     """Log-probabilities at the needed positions, row by row: (positions, vocabulary), float32."""
     device = input_device(model)
     width = max(len(row) for row in rows)

@@ -150,7 +150,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         seed=integers.seed,
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
-        title=str(data.get("title", f"Sequential editing of {data['model']} by {data['method']}")),
+        title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
 
 

@@ -58,7 +58,7 @@ def test_a_single_spread_over_several_layers_is_refused() -> None:
 
 
 def test_an_unknown_preset_lists_the_shipped_ones() -> None:
-    with pytest.raises(InputError, match="unknown preset 'gpt9'.*gpt2-xl"):
+    with pytest.raises(InputError, match=r"unknown preset 'gpt9'.*gpt2-xl"):
         read_preset("gpt9", "memit")
 
 

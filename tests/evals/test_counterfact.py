@@ -30,9 +30,7 @@ def test_reproduces_the_published_codes_values(case: str, model: Any, tokenizer:
             assert prompt.nll_true == pytest.approx(nll["target_true"], abs=1e-4)
 
 
-def test_batch_size_and_padding_side_change_nothing(
-    model: Any, tokenizer: Any, records: list[Record]
-) -> None:
+def test_batch_size_and_padding_side_change_nothing(model: Any, tokenizer: Any, records: list[Record]) -> None:
     side = tokenizer.padding_side
     runs = []
     try:
@@ -99,9 +97,7 @@ def test_s_is_the_harmonic_mean() -> None:
 
 
 def test_missing_prompts_and_answers_are_null_not_zero(model: Any, tokenizer: Any) -> None:
-    bare = Record(
-        Request("Venxa Ulmigri", "{} competes in", "golf"), neighborhood_prompts=(Neighbor("A competes in"),)
-    )
+    bare = Record(Request("Venxa Ulmigri", "{} competes in", "golf"), neighborhood_prompts=(Neighbor("A competes in"),))
     scores = score_records(model, tokenizer, [bare])
     assert scores["EM"] is not None
     assert [scores[m] for m in ("ES", "PS", "NS", "S", "PM", "NM")] == [None] * 6
@@ -113,13 +109,11 @@ def test_missing_prompts_and_answers_are_null_not_zero(model: Any, tokenizer: An
 
 def test_a_neighbours_own_answer_takes_precedence(model: Any, tokenizer: Any, records: list[Record]) -> None:
     base = records[0]
-    own = replace(
-        base, neighborhood_prompts=tuple(Neighbor(n.prompt, "golf") for n in base.neighborhood_prompts)
-    )
+    own = replace(base, neighborhood_prompts=tuple(Neighbor(n.prompt, "golf") for n in base.neighborhood_prompts))
     plain, changed = score_records(model, tokenizer, [base, own]).records
-    golf = score_records(
-        model, tokenizer, [replace(base, request=replace(base.request, target_true="golf"))]
-    ).records[0]
+    golf = score_records(model, tokenizer, [replace(base, request=replace(base.request, target_true="golf"))]).records[
+        0
+    ]
     assert [p.nll_true for p in changed.neighborhood] == [p.nll_true for p in golf.neighborhood]
     assert [p.nll_true for p in changed.neighborhood] != [p.nll_true for p in plain.neighborhood]
     assert [p.nll_true for p in changed.rewrite] == [p.nll_true for p in plain.rewrite]
@@ -152,9 +146,7 @@ def test_real_records_score_without_loss(model: Any, tokenizer: Any, shared_data
     rows = json.loads((shared_data / "counterfact_2000.json").read_text())[:150]
     real = [
         Record(
-            Request(
-                r["subject"], r["prompt"].replace(r["subject"], "{}", 1), r["target_new"], r["ground_truth"]
-            ),
+            Request(r["subject"], r["prompt"].replace(r["subject"], "{}", 1), r["target_new"], r["ground_truth"]),
             (r["rephrase_prompt"],),
             (Neighbor(r["locality_prompt"], r["locality_ground_truth"]),),
         )

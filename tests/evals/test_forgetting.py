@@ -19,9 +19,7 @@ from seqedit.errors import InputError
 def scores(*held: bool) -> Scores:
     """One record per flag: whether its edit holds."""
     return Scores(
-        tuple(
-            RecordScore(i, (PromptScore("", 1.0, 2.0 if h else 0.5, h),), (), ()) for i, h in enumerate(held)
-        )
+        tuple(RecordScore(i, (PromptScore("", 1.0, 2.0 if h else 0.5, h),), (), ()) for i, h in enumerate(held))
     )
 
 

@@ -26,9 +26,7 @@ PROMPTS = [
 @pytest.mark.parametrize("family", ["reference_model", "llama"])
 def test_texts_do_not_depend_on_the_batch(family: str, request: pytest.FixtureRequest) -> None:
     model, tokenizer = request.getfixturevalue(family)
-    alone, together = (
-        generate(model, tokenizer, PROMPTS, max_new_tokens=15, seed=3, batch_size=n) for n in (1, 4)
-    )
+    alone, together = (generate(model, tokenizer, PROMPTS, max_new_tokens=15, seed=3, batch_size=n) for n in (1, 4))
     assert alone == together
     assert any(text.strip() for text in alone)
 

@@ -63,9 +63,7 @@ def test_interval_covers_no_difference_as_often_as_it_claims(metric: str, redraw
     covered = 0
     for seed in range(400):
         gold, before, after = two_models(rng, 200, redrawn)
-        change = paired_change(
-            metric, outcomes(gold, before), outcomes(gold, after), seed=seed, resamples=1000
-        )
+        change = paired_change(metric, outcomes(gold, before), outcomes(gold, after), seed=seed, resamples=1000)
         covered += change.ci_low <= 0 <= change.ci_high
     assert 0.92 <= covered / 400 <= 0.98
 
@@ -166,10 +164,7 @@ def record(es: float, ps: list[bool], ns: list[bool] | None = None) -> RecordSco
 def test_score_intervals_hold_their_scores() -> None:
     rng = np.random.default_rng(7)
     scores = Scores(
-        tuple(
-            record(rng.random() < 0.9, list(rng.random(2) < 0.7), list(rng.random(10) < 0.6))
-            for _ in range(80)
-        )
+        tuple(record(rng.random() < 0.9, list(rng.random(2) < 0.7), list(rng.random(10) < 0.6)) for _ in range(80))
     )
     intervals = score_intervals(scores)
     for metric, interval in intervals.items():

@@ -72,9 +72,7 @@ def test_equals_stock_lm_eval(family: str, tasks: Any, request: pytest.FixtureRe
             assert outcome.log_likelihoods == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
-def test_metrics_are_the_tasks_own_and_follow_from_the_outcomes(
-    model: Any, tokenizer: Any, tasks: Any
-) -> None:
+def test_metrics_are_the_tasks_own_and_follow_from_the_outcomes(model: Any, tokenizer: Any, tasks: Any) -> None:
     results = evaluate_tasks(model, tokenizer, tasks)
     assert {name: list(r.metrics) for name, r in results.items()} == {
         "cola": ["mcc"],
@@ -192,13 +190,9 @@ def test_local_documents_need_neither_network_nor_cache(
     assert not (tmp_path / "cache").exists()
 
 
-def test_limit_keeps_the_first_documents(
-    model: Any, tokenizer: Any, files: dict[str, Path], tasks: Any
-) -> None:
+def test_limit_keeps_the_first_documents(model: Any, tokenizer: Any, files: dict[str, Path], tasks: Any) -> None:
     everything = evaluate_tasks(model, tokenizer, tasks)["rte"].outcomes
-    some = evaluate_tasks(model, tokenizer, load_tasks(["rte"], {"rte": files["rte"]}, limit=3))[
-        "rte"
-    ].outcomes
+    some = evaluate_tasks(model, tokenizer, load_tasks(["rte"], {"rte": files["rte"]}, limit=3))["rte"].outcomes
     assert [o.doc_hash for o in some] == [o.doc_hash for o in everything[:3]]
 
 

@@ -37,9 +37,7 @@ def naive(model: Any, context: list[int], continuation: list[int]) -> tuple[floa
 
 @pytest.mark.parametrize("budget", [1, 7, 20, 4096])
 @pytest.mark.parametrize("family", ["reference_model", "llama"])
-def test_equals_one_pair_at_a_time_without_padding(
-    family: str, budget: int, request: pytest.FixtureRequest
-) -> None:
+def test_equals_one_pair_at_a_time_without_padding(family: str, budget: int, request: pytest.FixtureRequest) -> None:
     model, _ = request.getfixturevalue(family)
     scored = score_continuations(model, PAIRS, max_tokens_per_batch=budget)
     for (context, continuation), result in zip(PAIRS, scored, strict=True):
