@@ -8,6 +8,8 @@ EMMET as published, a = 1 MEMIT (arXiv 2210.07229 eq. 14), since K^T (C + K K^T)
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,11 +40,11 @@ def cholesky(C: Tensor, name: str = "C") -> Tensor:
     return factor
 
 
-def solve(factor: Tensor, K: Tensor, R: Tensor, a: float) -> tuple[Tensor, Tensor]:
+def solve(precondition: Callable[[Tensor], Tensor], K: Tensor, R: Tensor, a: float) -> tuple[Tensor, Tensor]:
     """Factors of the update for one layer.
 
     Args:
-        factor: Cholesky factor of C, (d_in, d_in) float64.
+        precondition: Takes (d_in, n) float64 keys to C^-1 K (`seqedit.preconditioner`).
         K: Keys as columns, (d_in, n).
         R: Residuals as columns, (d_out, n).
         a: Relaxation of the equality constraint, >= 0.
@@ -54,7 +56,7 @@ def solve(factor: Tensor, K: Tensor, R: Tensor, a: float) -> tuple[Tensor, Tenso
         NumericsError: if D + a I is singular to working precision; names the two closest keys.
     """
     K, R = K.double(), R.double()
-    preconditioned = torch.cholesky_solve(K, factor)
+    preconditioned = precondition(K)
     D = K.T @ preconditioned
     D = (D + D.T) / 2
     system = D + a * torch.eye(D.shape[0], dtype=D.dtype, device=D.device)

@@ -120,6 +120,7 @@ class ClosedFormConfig(TargetValueConfig):
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
     second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
     shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
+    protect_earlier: bool = setting(False, "let C grow by the keys of the ledger's active edits")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seqedit.adapters import Adapter, BaseModel
-from seqedit.anatomy import Anatomy, anatomy
+from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig
 from seqedit.delta import Dense, LowRank
 from seqedit.digests import json_digest
 from seqedit.errors import InputError, NumericsError
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
+from seqedit.preconditioner import Factorizations, Preconditioner, protect
 from seqedit.requests import Request, check_batch
-from seqedit.second_moments import SecondMomentFactors, SecondMoments
+from seqedit.second_moments import SecondMoments
 from seqedit.version import __version__
 from seqedit.workbench import Update, Workbench, add_to_weight, scratch
 
@@ -31,7 +33,8 @@ def compute_adapter(
     base_model: BaseModel,
     second_moments: SecondMoments,
     context_templates: Sequence[Sequence[str]],
-    factors: SecondMomentFactors | None = None,
+    factors: Factorizations | None = None,
+    earlier_keys: Mapping[str, Tensor] | None = None,
     seed: int | None = None,
     max_tokens: int = 8192,
 ) -> Adapter:
@@ -46,7 +49,8 @@ def compute_adapter(
         base_model: The unedited model that the adapter belongs to.
         second_moments: C0 of every edited layer.
         context_templates: Groups of context templates.
-        factors: Cholesky factors kept from earlier batches of the run, for the same moments and settings.
+        factors: Factorizations kept from earlier batches of the run, for the same moments.
+        earlier_keys: Module name -> (N, d_in) keys of earlier edits, protected where the config asks for it.
         seed: The seed the context templates were sampled with, for the record.
         max_tokens: Padded tokens of one forward pass.
 
@@ -64,9 +68,15 @@ def compute_adapter(
     second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
-    if factors is None:
-        factors = SecondMomentFactors(second_moments, weight=config.second_moment_weight, shrinkage=config.shrinkage)
-    bench = Workbench(model, tokenizer, parts, contexts, factors, max_tokens)
+    made = factors or Factorizations(second_moments)
+    protected = dict(earlier_keys or {}) if config.protect_earlier else {}
+
+    def precondition(projection: Projection) -> Preconditioner:
+        keys = protected.get(projection.name)
+        inner = chosen.precondition(made, projection, config)
+        return protect(inner, None if keys is None else keys.to(projection.weight.device).double().T)
+
+    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens)
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
     return Adapter(
@@ -80,6 +90,7 @@ def compute_adapter(
         provenance={
             "context_templates": [list(group) for group in contexts],
             "context_templates_digest": json_digest([list(group) for group in contexts]),
+            "protected_keys": max((int(keys.shape[0]) for keys in protected.values()), default=0),
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
             "second_moments": second_moments.digest,

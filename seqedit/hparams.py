@@ -21,6 +21,7 @@ _RENAMED = {
     "v_weight_decay": "weight_decay",
     "mom2_update_weight": "second_moment_weight",
     "emmet_lambda": "a",
+    "L2": "l2",
 }
 
 # Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.

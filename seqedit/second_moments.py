@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Projection
-from seqedit.closed_form import cholesky
 from seqedit.digests import tensors_digest
 from seqedit.errors import InputError
 from seqedit.progress import progress_bar
@@ -54,31 +53,6 @@ class SecondMoments:
                     f"the second moment of '{projection.name}' has shape {tuple(matrix.shape)}, "
                     f"the model needs {(d_in, d_in)}"
                 )
-
-
-class SecondMomentFactors:
-    """Cholesky factors of ``C = weight * ((1 - s) C0 + s mean(diag C0) I)``, one per layer for a whole run.
-
-    Shrinkage s towards the scaled identity keeps C invertible where little text was seen or keys are few (Ledoit
-    and Wolf, 2004); s = 0 takes C0 as it is.
-    """
-
-    def __init__(self, moments: SecondMoments, *, weight: float, shrinkage: float) -> None:
-        if not 0 <= shrinkage <= 1:
-            raise InputError(f"shrinkage must be between 0 and 1, got {shrinkage:g}")
-        if weight <= 0:
-            raise InputError(f"second_moment_weight must be positive, got {weight:g}")
-        self.moments, self.weight, self.shrinkage = moments, weight, shrinkage
-        self._factors: dict[str, Tensor] = {}
-
-    def __getitem__(self, projection: Projection) -> Tensor:
-        """Lower Cholesky factor for a module, (d_in, d_in) float64 on the module's device."""
-        device = projection.weight.device
-        if projection.name not in self._factors:
-            self.moments.require([projection])
-            C = shrink(self.moments.matrices[projection.name].to(device).double(), self.shrinkage) * self.weight
-            self._factors[projection.name] = cholesky(C, f"'{projection.name}'")
-        return self._factors[projection.name].to(device)
 
 
 def shrink(C0: Tensor, shrinkage: float) -> Tensor:

@@ -6,6 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ledger import Entry, Ledger
 from seqedit.adapters import Adapter
 from seqedit.config import ClosedFormConfig
@@ -13,8 +16,9 @@ from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.preconditioner import Factorizations
 from seqedit.requests import Record, Request
-from seqedit.second_moments import SecondMomentFactors, SecondMoments
+from seqedit.second_moments import SecondMoments
 
 KIND_SCORES = "counterfact"
 KIND_TASKS = "tasks"
@@ -54,7 +58,7 @@ class Session:
         else:
             self.sampled = False
         self.context_templates = context_templates
-        self._factors: dict[tuple[float, float], SecondMomentFactors] = {}
+        self._factors = Factorizations(moments)
         self.checkout()
 
     def checkout(self, rev: str = "HEAD") -> None:
@@ -65,15 +69,25 @@ class Session:
 
     def compute(self, requests: Sequence[Request], method: str, config: ClosedFormConfig) -> Adapter:
         """Compute a batch on the current state; neither model nor ledger change."""
-        key = (config.second_moment_weight, config.shrinkage)
-        if key not in self._factors:
-            self._factors[key] = SecondMomentFactors(self.moments, weight=key[0], shrinkage=key[1])
         return compute_adapter(
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=self.moments,
-            context_templates=self.context_templates, factors=self._factors[key],
+            context_templates=self.context_templates, factors=self._factors,
+            earlier_keys=self.earlier_keys() if config.protect_earlier else None,
             seed=self.seed if self.sampled else None,
         )  # fmt: skip
+
+    def earlier_keys(self) -> dict[str, Tensor]:
+        """Module name -> (N, d_in) keys of all active edits, as stored with their adapters.
+
+        A layer's key depends on the layers below only, which a batch has already written when it measures the key;
+        so the stored keys are those of the model after the batch, as AlphaEdit's cache wants them.
+        """
+        found: dict[str, list[Tensor]] = {}
+        for adapter in self.ledger.adapters():
+            for name, keys in adapter.keys.items():
+                found.setdefault(name, []).append(keys)
+        return {name: torch.cat(parts) for name, parts in found.items()}
 
     def edit(
         self,

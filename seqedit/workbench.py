@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seqedit.anatomy import Anatomy, Projection
-from seqedit.second_moments import SecondMomentFactors
+from seqedit.preconditioner import Preconditioner
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Workbench:
         tokenizer: Its fast tokenizer.
         parts: Its anatomy.
         contexts: Groups of context templates.
-        moments: Cholesky factors of the weighted, shrunk second moments.
+        precondition: C^-1 of a layer, earlier keys that are protected included.
         max_tokens: Padded tokens of one forward pass.
     """
 
@@ -31,7 +31,7 @@ class Workbench:
     tokenizer: Any
     parts: Anatomy
     contexts: Sequence[Sequence[str]]
-    moments: SecondMomentFactors
+    precondition: Callable[[Projection], Preconditioner]
     max_tokens: int = 8192
 
 

@@ -7,12 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seqedit.anatomy import Projection
 from seqedit.config import ClosedFormConfig
 from seqedit.errors import InputError
+from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.requests import Request
 from seqedit.workbench import Update, Workbench
 
 Compute = Callable[[Workbench, Sequence[Request], Any], Update]
+Precondition = Callable[[Factorizations, Projection, Any], Preconditioner]
+
+
+def weighted_cholesky(factors: Factorizations, projection: Projection, config: ClosedFormConfig) -> Preconditioner:
+    """C = second_moment_weight * C0, shrunk: what all closed forms but AlphaEdit use."""
+    return factors.cholesky(projection, weight=config.second_moment_weight, shrinkage=config.shrinkage)
 
 
 @dataclass(frozen=True)
@@ -24,25 +32,29 @@ class Method:
         config: Its config class.
         compute: Computes a batch and leaves it written to the model.
         summary: One line of help.
+        precondition: C^-1 of a layer without earlier keys, from a run's factorizations and the config.
     """
 
     name: str
     config: type[ClosedFormConfig]
     compute: Compute
     summary: str
+    precondition: Precondition
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def register(name: str, config: type[ClosedFormConfig]) -> Callable[[Compute], Compute]:
+def register(
+    name: str, config: type[ClosedFormConfig], precondition: Precondition = weighted_cholesky
+) -> Callable[[Compute], Compute]:
     """Decorator that adds a method; its docstring's first line becomes its summary."""
 
     def add(compute: Compute) -> Compute:
         if name in _METHODS:
             raise ValueError(f"method '{name}' is registered twice")
         summary = (compute.__doc__ or "").strip().splitlines()[0]
-        _METHODS[name] = Method(name, config, compute, summary)
+        _METHODS[name] = Method(name, config, compute, summary, precondition)
         return compute
 
     return add

@@ -10,14 +10,17 @@ import torch
 from safetensors.torch import load_file
 
 from seqedit.adapters import BaseModel
-from seqedit.anatomy import anatomy
+from seqedit.anatomy import Projection, anatomy
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter
 from seqedit.keys import measure_keys
 from seqedit.loaders import load_records
 from seqedit.methods import get_method
+from seqedit.methods.alphaedit import null_space
+from seqedit.methods.registry import weighted_cholesky
+from seqedit.preconditioner import Factorizations, Preconditioner, protect
 from seqedit.requests import requests_of
-from seqedit.second_moments import SecondMomentFactors, SecondMoments
+from seqedit.second_moments import SecondMoments
 from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE
 
@@ -66,8 +69,11 @@ def test_deltas_from_the_given_target_values_agree_to_1e_6(
     expected = load_file(REFERENCE / name / f"{method}.safetensors")
     config = get_method(method).config.from_dict(case.settings)
     parts = anatomy(model)
-    factors = SecondMomentFactors(case.moments, weight=config.second_moment_weight, shrinkage=0.0)
-    bench = Workbench(model, tokenizer, parts, case.contexts, factors)
+    factors = Factorizations(case.moments)
+    bench = Workbench(
+        model, tokenizer, parts, case.contexts,
+        lambda projection: weighted_cholesky(factors, projection, config),
+    )  # fmt: skip
     a = 1.0 if method == "memit" else (0.0 if len(case.requests) == 1 else 0.1)
     with scratch(parts.projections_of(config.layers)):
         update = closed_form_edit(bench, case.requests, config, a, target_values=expected["z"])
@@ -102,3 +108,36 @@ def test_rome_of_one_request_is_the_reference_of_one_request(reference_model: An
     )  # fmt: skip
     (module,) = adapter.deltas
     assert relative(adapter.deltas[module].dense(), expected[f"delta.{module}.weight"].T) < 1e-4
+
+
+def test_alphaedit_of_two_batches_is_the_references_with_the_first_batchs_keys_protected(
+    reference_model: Any, tmp_path: Any
+) -> None:
+    case, (model, tokenizer) = Case("multi_layer_batch8", tmp_path), reference_model
+    folder = REFERENCE / "multi_layer_batch8"
+    settings = json.loads((folder / "alphaedit.json").read_text())
+    expected = load_file(folder / "alphaedit.safetensors")
+    given = load_file(folder / "memit.safetensors")[
+        "z"
+    ]  # before any edit the target values are MEMIT's
+    config = get_method("alphaedit").config.from_dict(
+        {**case.settings, "nullspace_threshold": settings["threshold"], "l2": settings["L2"]}
+    )
+    parts = anatomy(model)
+    factors = Factorizations(case.moments)
+    projections = parts.projections_of(config.layers)
+    earlier: dict[str, torch.Tensor] = {}
+
+    def precondition(projection: Projection) -> Preconditioner:
+        return protect(null_space(factors, projection, config), earlier.get(projection.name))
+
+    bench = Workbench(model, tokenizer, parts, case.contexts, precondition)
+    with scratch(projections):
+        for number, (requests, z, tolerance) in enumerate(
+            ((case.requests[:4], given[:4], 1e-5), (case.requests[4:], None, 2e-2))
+        ):
+            update = closed_form_edit(bench, requests, config, 1.0, target_values=z)
+            for layer in update.layers:
+                wanted = expected[f"batch{number}.delta.{layer.projection.name}.weight"].T
+                assert relative(layer.B @ layer.A, wanted) < tolerance
+                earlier[layer.projection.name] = layer.keys.T

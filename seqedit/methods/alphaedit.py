@@ -1,0 +1,41 @@
+"""AlphaEdit (Fang et al. 2025, arXiv 2410.02355): MEMIT confined to the null space of what is to be preserved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seqedit.anatomy import Projection
+from seqedit.closed_form_edit import closed_form_edit
+from seqedit.config import ClosedFormConfig, setting
+from seqedit.errors import InputError
+from seqedit.methods.registry import register
+from seqedit.preconditioner import Factorizations, Preconditioner
+from seqedit.requests import Request
+from seqedit.workbench import Update, Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlphaEditConfig(ClosedFormConfig):
+    """AlphaEdit's settings; second_moment_weight and shrinkage do not enter."""
+
+    nullspace_threshold: float = setting(0.02, "eigenvectors of C0 with eigenvalues below this span the null space")
+    l2: float = setting(10.0, "weight of |Delta|^2 (L2)")
+    protect_earlier: bool = setting(True, "let C grow by the keys of the ledger's active edits (cache_c)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("nullspace_threshold", "l2"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"setting '{name}' must be greater than 0, got {getattr(self, name)}")
+
+
+def null_space(factors: Factorizations, projection: Projection, config: AlphaEditConfig) -> Preconditioner:
+    """The inverse that AlphaEdit's objective has in place of C^-1."""
+    return factors.null_space(projection, threshold=config.nullspace_threshold, l2=config.l2)
+
+
+@register("alphaedit", AlphaEditConfig, null_space)
+def alphaedit(bench: Workbench, requests: Sequence[Request], config: AlphaEditConfig) -> Update:
+    """Least squares in the null space of C0, with the keys of all earlier edits protected."""
+    return closed_form_edit(bench, requests, config, config.a)
