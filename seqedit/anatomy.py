@@ -90,6 +90,19 @@ class Anatomy:
             raise InputError(f"layers {list(layers)} name one layer twice")
         return tuple(sorted(layers))
 
+    def attention_output(self, layer: int) -> Projection:
+        """The attention's output projection of a layer: the first module that writes to the residual stream.
+
+        Raises:
+            ModelError: the layer has no other writer than the FFN output projection.
+        """
+        (layer,) = self.check_layers([layer])
+        ffn = self.projections[layer].module
+        for name, module in _linears(self.layers[layer]):
+            if module is not ffn and features(module)[1] == self.hidden_size:
+                return Projection(f"{self.layer_names[layer]}.{name}", module)
+        raise ModelError(f"layer '{self.layer_names[layer]}' has no attention output projection that could be found")
+
     def projections_of(self, layers: Sequence[int]) -> list[Projection]:
         """The FFN output projections of some layers."""
         return [self.projections[layer] for layer in self.check_layers(layers)]

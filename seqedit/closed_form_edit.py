@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
-from seqedit.keys import measure_hidden, measure_keys
+from seqedit.keys import measure_keys, measure_outputs
 from seqedit.requests import Request
+from seqedit.sites import LayerOutput, Site
 from seqedit.target_values import TargetValues, optimise_target_values
 from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
 
@@ -27,6 +29,7 @@ def closed_form_edit(
     config: ClosedFormConfig,
     a: float,
     *,
+    site: Callable[[Anatomy, int], Site] = LayerOutput,
     target_values: Tensor | None = None,
 ) -> Update:
     """Compute a batch and leave it written to the model (the caller puts the weights back).
@@ -36,12 +39,14 @@ def closed_form_edit(
         requests: n requests.
         config: Settings.
         a: Relaxation of the equality constraint.
+        site: Where in the last layer the target values are.
         target_values: (n, d) target values to use instead of optimising them.
 
     Returns:
         The update; its layers are in the order of the model's.
     """
     layers = bench.parts.check_layers(config.layers)
+    place = site(bench.parts, layers[-1])
     if target_values is None:
         found = optimise_target_values(
             bench.model,
@@ -51,6 +56,7 @@ def closed_form_edit(
             bench.contexts,
             layers[-1],
             config,
+            site=place,
             max_tokens=bench.max_tokens,
         )
     else:
@@ -69,10 +75,8 @@ def closed_form_edit(
             [layer],
             max_tokens=bench.max_tokens,
         )[layer]
-        hidden = measure_hidden(
-            bench.model, bench.parts, bench.tokenizer, requests, layers[-1], max_tokens=bench.max_tokens
-        )
-        residual = (found.values.to(hidden.device).double() - hidden).to(keys.device)
+        now = measure_outputs(bench.model, bench.tokenizer, requests, place.value_module(), max_tokens=bench.max_tokens)
+        residual = (found.values.to(now.device).double() - now).to(keys.device)
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
         B, A = solve(bench.precondition(projection), keys.T, share, a)
         add_to_weight(projection, projection.matrix().clone(), B @ A)

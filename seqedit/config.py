@@ -99,6 +99,9 @@ class TargetValueConfig(Config):
     clamp_norm_factor: float = setting(4.0, "bound on |delta| / |init|")
     kl_factor: float = setting(0.0625, "weight of the KL divergence at '{subject} is a'")
     stop_below: float = setting(0.05, "a request is done when its loss is below this")
+    stop_at_argmax: bool = setting(False, "a request is also done when all its target tokens are the argmax (ENCORE)")
+    argmax_kl: float | None = setting(None, "stop at the argmax only if the weighted KL is at most this; none for any")
+    argmax_nll_factor: float = setting(1.0, "weight of the likelihood in steps after the target is the argmax")
 
     def __post_init__(self) -> None:
         for name, low in (("learning_rate", 0), ("clamp_norm_factor", 0)):

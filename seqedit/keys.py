@@ -78,21 +78,19 @@ def measure_keys(
     return sums
 
 
-def measure_hidden(
+def measure_outputs(
     model: Any,
-    parts: Anatomy,
     tokenizer: Any,
     requests: Sequence[Request],
-    layer: int,
+    module: nn.Module,
     *,
     max_tokens: int = MAX_TOKENS,
 ) -> Tensor:
-    """Hidden states after a layer at the lookup token of the bare prompts.
+    """Outputs of a module (a layer, a projection) at the lookup token of the bare prompts.
 
     Returns:
-        (n, d) float64 on the device of the layer.
+        (n, d) float64 on the device of the module.
     """
-    (layer,) = parts.check_layers([layer])
     prompts = [tokenize_request(tokenizer, r, BARE) for r in requests]
     sequences = [p.ids for p in prompts]
     seen: list[Tensor] = []
@@ -101,7 +99,6 @@ def measure_hidden(
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         seen.append(hidden_of(output).detach())
 
-    module = parts.layers[layer]
     with torch.no_grad(), inference_state(model), hooks(post={module: hook}):
         for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
             ids, mask = pad_right([sequences[j] for j in batch], input_device(model))

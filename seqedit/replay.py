@@ -27,7 +27,7 @@ class Cut:
     Attributes:
         input_ids: (rows, t).
         attention_mask: (rows, t).
-        layer: Index L of the last layer that was run.
+        layer: Index L of the last layer that was run, -1 for none.
         hidden: (rows, t, d) output of layer L.
         rest: What layer L returned besides the hidden state, or None if it returned a bare tensor.
     """
@@ -40,7 +40,12 @@ class Cut:
 
 
 def run_to_layer(model: Any, parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Cut:
-    """Run a batch through the embedding and the layers 0 to ``layer``, and stop."""
+    """Run a batch through the embedding and the layers 0 to ``layer``, and stop.
+
+    With ``layer`` -1 nothing is run: replaying such a cut runs the whole model.
+    """
+    if layer < 0:
+        return Cut(input_ids, attention_mask, layer, torch.zeros(input_ids.shape[0], 0, 0), None)
     captured: list[Any] = []
 
     def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
@@ -89,6 +94,9 @@ def _replaced(layers: Sequence[nn.Module], hidden: Tensor, rest: tuple[Any, ...]
     def give(*args: Any, **kwargs: Any) -> Any:
         return hidden if rest is None else (hidden, *rest)
 
+    if not layers:
+        yield
+        return
     # In the instance dictionary, because accelerate puts its own forward there: what was there comes back.
     missing = object()
     before = [layer.__dict__.get("forward", missing) for layer in layers]

@@ -10,12 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqedit.anatomy import Anatomy
 from seqedit.batching import pad_right
 from seqedit.config import TargetValueConfig
 from seqedit.lookup import Prompt
-from seqedit.replay import Cut, logits_above, run_to_layer
+from seqedit.replay import Cut
+from seqedit.sites import Site
 from seqedit.tracing import input_device
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What the optimisation looks at, per request.
+
+    Attributes:
+        total: (requests,) losses to minimise.
+        kl: (requests,) weighted KL divergences.
+        argmax: (requests,) whether every target token is the most likely one in every context.
+    """
+
+    total: Tensor
+    kl: Tensor
+    argmax: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +38,8 @@ class TargetBatch:
     """Rows of a group of requests: for each request its contexts, then its KL prompt.
 
     Attributes:
-        cut: All rows, run up to layer L.
+        site: Where the perturbations are added.
+        cut: All rows, run up to where the site begins.
         lookup: (rows,) lookup positions.
         positions: (rows, m) positions whose logits are wanted, padded with 0.
         targets: (rows, m) ids predicted there, -100 where there are none.
@@ -31,6 +47,7 @@ class TargetBatch:
         kl_logprobs: (requests, vocabulary) log-probabilities of the unperturbed KL prompts.
     """
 
+    site: Site
     cut: Cut
     lookup: Tensor
     positions: Tensor
@@ -39,11 +56,12 @@ class TargetBatch:
     kl_logprobs: Tensor
 
     @classmethod
-    def build(cls, model: Any, parts: Anatomy, prompts: Sequence[Sequence[Prompt]], layer: int) -> TargetBatch:
+    def build(cls, model: Any, site: Site, prompts: Sequence[Sequence[Prompt]]) -> TargetBatch:
+        """Tokenized rows as one batch, with the unperturbed distributions of the KL prompts."""
         rows = [prompt for group in prompts for prompt in group]
         device = input_device(model)
         ids, mask = pad_right([prompt.ids for prompt in rows], device)
-        cut = run_to_layer(model, parts, layer, ids, mask)
+        cut = site.cut(model, ids, mask)
         width = max(1, *(len(p.target_ids) for p in rows))
         positions = torch.zeros(len(rows), width, dtype=torch.long)
         targets = torch.full((len(rows), width), -100, dtype=torch.long)
@@ -54,42 +72,56 @@ class TargetBatch:
                 targets[row, :count] = torch.tensor(prompt.target_ids)
             else:
                 positions[row, 0] = prompt.lookup
-        lookup = torch.tensor([p.lookup for p in rows], device=cut.hidden.device)
-        batch = cls(cut, lookup, positions.to(device), targets.to(device), len(prompts[0]), torch.empty(0))
+        lookup = torch.tensor([p.lookup for p in rows], device=device)
+        batch = cls(site, cut, lookup, positions.to(device), targets.to(device), len(prompts[0]), torch.empty(0))
         with torch.no_grad():
             kl_rows = torch.arange(batch.per_request - 1, len(rows), batch.per_request, device=device)
             only_kl = batch._rows(kl_rows)
-            logits = logits_above(model, parts, only_kl.cut, only_kl.cut.hidden, only_kl.positions[:, :1])
+            logits = site.logits(model, only_kl.cut, only_kl.lookup, None, only_kl.positions[:, :1])
         return replace(batch, kl_logprobs=_log_softmax(logits[:, 0]))
 
     @property
     def requests(self) -> int:
+        """How many requests there are."""
         return self.lookup.shape[0] // self.per_request
 
-    def initial(self) -> Tensor:
-        """(requests, d) hidden states of the bare prompts at the lookup token."""
+    def initial(self, model: Any) -> Tensor:
+        """(requests, p, d) unperturbed values of the bare prompts at the lookup token."""
         rows = torch.arange(0, self.lookup.shape[0], self.per_request, device=self.lookup.device)
-        hidden = self.cut.hidden[rows, self.lookup[rows]]
-        return hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+        values = self.site.initial(model, self.cut, rows, self.lookup)
+        return values.to(torch.promote_types(values.dtype, torch.float32))
 
-    def perturbed(self, delta: Tensor) -> Tensor:
-        """Hidden states with (requests, d) ``delta`` added at every row's lookup token."""
-        hidden = self.cut.hidden
-        rows = torch.arange(hidden.shape[0], device=hidden.device)
-        added = hidden[rows, self.lookup] + delta.repeat_interleave(self.per_request, 0).to(hidden.dtype)
-        return hidden.index_put((rows, self.lookup), added)
+    def logits(self, model: Any, delta: Tensor) -> Tensor:
+        """(rows, m, vocabulary) logits with (requests, p, d) perturbations."""
+        return self.site.logits(
+            model, self.cut, self.lookup, delta.repeat_interleave(self.per_request, 0), self.positions
+        )
 
-    def losses(self, logits: Tensor, delta: Tensor, initial: Tensor, config: TargetValueConfig) -> Tensor:
-        """(requests,) total losses from (rows, m, vocabulary) logits."""
+    def losses(
+        self, logits: Tensor, delta: Tensor, initial: Tensor, config: TargetValueConfig, nll_factor: Tensor
+    ) -> Losses:
+        """Losses of every request.
+
+        Args:
+            logits: (rows, m, vocabulary).
+            delta: (requests, p, d) perturbations.
+            initial: (requests, p, d) unperturbed values.
+            config: Weights of the parts.
+            nll_factor: (requests,) weights of the likelihood.
+        """
         logprobs = _log_softmax(logits).view(self.requests, self.per_request, logits.shape[1], -1)
         targets = self.targets.to(logits.device).view(self.requests, self.per_request, -1)[:, :-1]
         wanted = targets >= 0
-        picked = logprobs[:, :-1].gather(3, targets.clamp_min(0).unsqueeze(3)).squeeze(3)
+        rewrites = logprobs[:, :-1]
+        picked = rewrites.gather(3, targets.clamp_min(0).unsqueeze(3)).squeeze(3)
         nll = -(picked * wanted).sum(2) / wanted.sum(2)
         kl = F.kl_div(self.kl_logprobs, logprobs[:, -1, 0], log_target=True, reduction="none").sum(1)
-        decay = delta.norm(dim=1) / initial.norm(dim=1) ** 2
+        decay = (delta.norm(dim=2) / initial.norm(dim=2) ** 2).sum(1)
         device = delta.device
-        return nll.mean(1).to(device) + config.kl_factor * kl.to(device) + config.weight_decay * decay
+        kl = config.kl_factor * kl.to(device)
+        total = nll_factor * nll.mean(1).to(device) + kl + config.weight_decay * decay
+        argmax = ((picked.detach() >= rewrites.detach().amax(3)) | ~wanted).flatten(1).all(1)
+        return Losses(total, kl.detach(), argmax.to(device))
 
     def _rows(self, rows: Tensor) -> TargetBatch:
         def take(tensor: Tensor) -> Tensor:

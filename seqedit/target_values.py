@@ -14,6 +14,7 @@ re-running only the layers above L, and a request that has converged leaves the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,9 +27,9 @@ from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
 from seqedit.lookup import BARE, Prompt, tokenize_kl_prompt, tokenize_request
 from seqedit.progress import Bar, progress_bar
-from seqedit.replay import logits_above
 from seqedit.requests import Request
-from seqedit.target_batch import TargetBatch
+from seqedit.sites import LayerOutput, Site
+from seqedit.target_batch import Losses, TargetBatch
 from seqedit.tracing import inference_state
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's usual constants, as in the public implementations
@@ -60,6 +61,7 @@ def optimise_target_values(
     layer: int,
     config: TargetValueConfig,
     *,
+    site: Site | None = None,
     max_tokens: int = 8192,
 ) -> TargetValues:
     """Target values of some requests at one layer.
@@ -72,12 +74,14 @@ def optimise_target_values(
         contexts: Groups of context templates; every template counts the same in the loss.
         layer: The last edited layer L.
         config: Settings of the optimisation.
+        site: Where in the layer to perturb; its output by default.
         max_tokens: Padded tokens held at once; more requests are done in several groups.
 
     Raises:
         NumericsError: if a loss is not finite; names the request.
     """
     (layer,) = parts.check_layers([layer])
+    place = site or LayerOutput(parts, layer)
     flat = [template for group in contexts for template in group]
     # The bare prompt comes first: the hidden state there is the reference for decay and clamping.
     flat.sort(key=lambda template: template != BARE)
@@ -88,9 +92,9 @@ def optimise_target_values(
     results: list[tuple[int, Tensor, Tensor, float, int]] = []
     with inference_state(model), progress_bar("target values", total=len(requests) * config.steps) as bar:
         for group in _groups(prompts, max_tokens):
-            batch = TargetBatch.build(model, parts, [prompts[i] for i in group], layer)
+            batch = TargetBatch.build(model, place, [prompts[i] for i in group])
             names = [f"{group[j]} (subject {requests[group[j]].subject!r})" for j in range(len(group))]
-            found = _optimise(model, parts, batch, config, names, bar)
+            found = _optimise(model, batch, config, names, bar)
             results += [(group[j], *found[j]) for j in range(len(group))]
     results.sort(key=lambda item: item[0])
     initial = torch.stack([item[1] for item in results])
@@ -112,32 +116,35 @@ def _groups(prompts: Sequence[Sequence[Prompt]], max_tokens: int) -> list[list[i
 
 
 def _optimise(
-    model: Any, parts: Anatomy, batch: TargetBatch, config: TargetValueConfig, names: Sequence[str], bar: Bar
+    model: Any, batch: TargetBatch, config: TargetValueConfig, names: Sequence[str], bar: Bar
 ) -> list[tuple[Tensor, Tensor, float, int]]:
     """(init, delta, last loss, updates) of each request of a group."""
-    initial = batch.initial()
+    initial = batch.initial(model)
     delta = torch.zeros_like(initial)
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
-    limit = config.clamp_norm_factor * initial.norm(dim=1, keepdim=True)
+    limit = config.clamp_norm_factor * initial.norm(dim=2, keepdim=True)
     active = torch.arange(batch.requests, device=delta.device)
+    nll_factor = torch.ones(batch.requests, device=delta.device)
     losses, updates = [float("nan")] * batch.requests, [0] * batch.requests
     for step in range(config.steps):
         current = delta[active].requires_grad_(True)
-        logits = logits_above(model, parts, batch.cut, batch.perturbed(current), batch.positions)
-        loss = batch.losses(logits, current, initial[active], config)
-        values = loss.detach().tolist()
+        logits = batch.logits(model, current)
+        found = batch.losses(logits, current, initial[active], config, nll_factor[active])
+        values = found.total.detach().tolist()
         for index, value in zip(active.tolist(), values, strict=True):
-            if not torch.isfinite(torch.tensor(value)):
+            if not math.isfinite(value):
                 raise NumericsError(f"the loss of request {names[index]} is not finite; lower learning_rate")
             losses[index] = value
         bar.advance(len(values))
         if step == config.steps - 1:
             break  # as published: the last loss is only looked at
-        open_ = torch.tensor([value >= config.stop_below for value in values], device=delta.device)
+        open_ = ~_done(found, config)
         if not bool(open_.any()):
             break
+        if config.argmax_nll_factor != 1.0:
+            nll_factor[active] = torch.where(found.argmax, config.argmax_nll_factor, 1.0)
         # The decay |delta| has no gradient at 0; torch's norm gives 0 there, as the public code relies on.
-        (gradient,) = torch.autograd.grad(loss.sum(), current)
+        (gradient,) = torch.autograd.grad(found.total.sum(), current)
         if not bool(open_.all()):
             keep = open_.nonzero().squeeze(1)
             batch, active, gradient = batch.select(keep), active[keep], gradient[keep]
@@ -146,8 +153,17 @@ def _optimise(
         mean = first[active] / (1 - _BETA1 ** (step + 1))
         variance = second[active] / (1 - _BETA2 ** (step + 1))
         moved = delta[active] - config.learning_rate * mean / (variance.sqrt() + _EPS)
-        norm = moved.norm(dim=1, keepdim=True)
+        norm = moved.norm(dim=2, keepdim=True)
         delta[active] = torch.where(norm > limit[active], moved * limit[active] / norm, moved)
         for index in active.tolist():
             updates[index] += 1
-    return [(initial[j], delta[j], losses[j], updates[j]) for j in range(len(names))]
+    return [(initial[j, -1], delta[j, -1], losses[j], updates[j]) for j in range(len(names))]
+
+
+def _done(found: Losses, config: TargetValueConfig) -> Tensor:
+    """(requests,) which requests have converged."""
+    done = found.total.detach() < config.stop_below
+    if config.stop_at_argmax:
+        settled = found.kl <= config.argmax_kl if config.argmax_kl is not None else torch.ones_like(done)
+        done = done | (found.argmax & settled)
+    return done

@@ -13,7 +13,7 @@ from seqedit.batching import pad_right, token_budget_batches
 from seqedit.config import TargetValueConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.errors import InputError
-from seqedit.keys import measure_hidden, measure_keys
+from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import tokenize_request
 from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments
 from seqedit.replay import logits_above, run_to_layer
@@ -68,7 +68,7 @@ def test_keys_and_hidden_states_do_not_depend_on_batch_size_or_padding_side(load
     for padding_side, budget in (("right", 16), ("left", 4096)):
         tokenizer.padding_side = padding_side
         keys = measure_keys(model, parts, tokenizer, REQUESTS, CONTEXTS, [1], max_tokens=budget)[1]
-        hidden = measure_hidden(model, parts, tokenizer, REQUESTS, 1, max_tokens=budget)
+        hidden = measure_outputs(model, tokenizer, REQUESTS, parts.layers[1], max_tokens=budget)
         results.append((keys, hidden))
     tokenizer.padding_side = side
     for first, second in zip(*results, strict=True):

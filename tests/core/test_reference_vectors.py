@@ -21,6 +21,7 @@ from seqedit.methods.registry import weighted_cholesky
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
 from seqedit.requests import requests_of
 from seqedit.second_moments import SecondMoments
+from seqedit.sites import Sublayers
 from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE
 
@@ -117,9 +118,7 @@ def test_alphaedit_of_two_batches_is_the_references_with_the_first_batchs_keys_p
     folder = REFERENCE / "multi_layer_batch8"
     settings = json.loads((folder / "alphaedit.json").read_text())
     expected = load_file(folder / "alphaedit.safetensors")
-    given = load_file(folder / "memit.safetensors")[
-        "z"
-    ]  # before any edit the target values are MEMIT's
+    given = load_file(folder / "memit.safetensors")["z"]  # before any edit the target values are MEMIT's
     config = get_method("alphaedit").config.from_dict(
         {**case.settings, "nullspace_threshold": settings["threshold"], "l2": settings["L2"]}
     )
@@ -141,3 +140,26 @@ def test_alphaedit_of_two_batches_is_the_references_with_the_first_batchs_keys_p
                 wanted = expected[f"batch{number}.delta.{layer.projection.name}.weight"].T
                 assert relative(layer.B @ layer.A, wanted) < tolerance
                 earlier[layer.projection.name] = layer.keys.T
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pmet_agrees_from_the_given_target_values_and_from_scratch(
+    name: str, reference_model: Any, tmp_path: Any
+) -> None:
+    case, (model, tokenizer) = Case(name, tmp_path), reference_model
+    h = json.loads((REFERENCE / name / "pmet.json").read_text())["hparams"]
+    expected = load_file(REFERENCE / name / "pmet.safetensors")
+    settings = {**case.settings, "kl_factor": h["kl_factor"], "weight_decay": h["v_weight_decay"]}
+    config = get_method("pmet").config.from_dict(settings)
+    parts = anatomy(model)
+    factors = Factorizations(case.moments)
+    bench = Workbench(
+        model, tokenizer, parts, case.contexts,
+        lambda projection: weighted_cholesky(factors, projection, config),
+    )  # fmt: skip
+    for z, tolerance in ((expected["z_mlp"], 1e-5), (None, 2e-2)):
+        with scratch(parts.projections_of(config.layers)):
+            update = closed_form_edit(bench, case.requests, config, 1.0, site=Sublayers, target_values=z)
+        for layer in update.layers:
+            wanted = expected[f"delta.{layer.projection.name}.weight"].T
+            assert relative(layer.B @ layer.A, wanted) < tolerance
