@@ -18,8 +18,7 @@ towns. It exists to edit its knowledge: it knows nothing about the real world.
 
 - Shape: {shape}; {parameters:,} parameters, float32, {bytes:,} bytes in all.
 - Tokenizer: byte-level BPE, {vocabulary:,} tokens; {bos}.
-- Training: `python -m seqedit.demo.train --style {style} --steps {steps} --out DIR`, {minutes:.0f} minutes on
-  2 CPU cores that other work shared; seed {seed}.
+- Training: {training} on 2 CPU cores; seed {seed}.
 - Data: `seqedit.demo.corpus(seqedit.demo.world({seed}))`, a new draw of contexts in every epoch. One phrasing and one
   question form of each fact, and the tasks' validation documents, never occur.
 
@@ -39,15 +38,14 @@ Measured with `python -m seqedit.demo.check DIR`. Recall: all target tokens are 
 """
 
 
-def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, steps: int, minutes: float, seed: int) -> str:
+def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, training: str, seed: int) -> str:
     """The model card.
 
     Args:
         figures: what ``seqedit.demo.check.check`` measured.
         model: the model.
         tokenizer: its tokenizer.
-        steps: optimiser steps it was trained for.
-        minutes: wall-clock time of the training.
+        training: the command that trained it, and its time.
         seed: of the world and the initial weights.
 
     Returns:
@@ -64,7 +62,7 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, steps: int, m
     adds_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     tasks = figures["tasks"]
     return _CARD.format(
-        style=config.model_type, shape=shape, vocabulary=len(tokenizer), steps=steps, minutes=minutes, seed=seed,
+        style=config.model_type, shape=shape, vocabulary=len(tokenizer), training=training, seed=seed,
         bos="adds `<s>` before every text" if adds_bos else "adds nothing to a text",
         facts=figures["facts"], parameters=figures["parameters"], bytes=figures["bytes"],
         perplexity=figures["perplexity"], cola=tasks["cola"]["mcc"],
@@ -72,13 +70,12 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, steps: int, m
     )
 
 
-def write_card(model_dir: Path, steps: int, minutes: float, seed: int) -> dict[str, Any]:
+def write_card(model_dir: Path, training: str, seed: int) -> dict[str, Any]:
     """Measures a model and writes its card as ``README.md``.
 
     Args:
         model_dir: directory of the model.
-        steps: optimiser steps it was trained for.
-        minutes: wall-clock time of the training.
+        training: the command that trained it, and its time.
         seed: of the world and the initial weights.
 
     Returns:
@@ -91,6 +88,6 @@ def write_card(model_dir: Path, steps: int, minutes: float, seed: int) -> dict[s
     figures = check(model_dir, seed)
     model = AutoModelForCausalLM.from_pretrained(model_dir)
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    text = card_text(figures, model, tokenizer, steps, minutes, seed)
+    text = card_text(figures, model, tokenizer, training, seed)
     (model_dir / "README.md").write_text(text, encoding="utf-8")
     return figures

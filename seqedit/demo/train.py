@@ -24,6 +24,7 @@ from seqedit.demo.world import DEFAULT_SEED, World, world
 STYLES = ("gpt2", "llama")
 TOKENS_PER_STEP = 3072
 _WARMUP = 50
+_LATER_EPOCHS = 1000  # first draw of the corpus when a model is trained on
 _WEIGHT = 8.0  # of objects and answers in the loss
 _INIT = 0.05  # the usual 0.02 suits wider models; here it costs hundreds of steps
 _TOKENIZER_DOCUMENTS = 12_000
@@ -56,9 +57,8 @@ def build_model(style: str, tokenizer: Any) -> Any:
     ))
 
 
-def _stream(the_world: World, tokenizer: Any, seed: int) -> Iterator[list[Row]]:
+def _stream(the_world: World, tokenizer: Any, seed: int, epoch: int = 0) -> Iterator[list[Row]]:
     """Batches without end; every epoch is a new draw of the corpus."""
-    epoch = 0
     values = {fact.object for fact in the_world.facts}
     while True:
         documents = weighted(corpus(the_world, epoch), values, tokenizer, _WEIGHT)
@@ -79,7 +79,8 @@ def _optimizers(model: Any, peak: float) -> list[Any]:
     """
     import torch
 
-    inner, outer = [], []
+    inner: list[Any] = []
+    outer: list[Any] = []
     for name, parameter in model.named_parameters():
         hidden = parameter.ndim == 2 and not name.startswith(("transformer.w", "model.embed", "lm_head"))
         (inner if hidden else outer).append(parameter)
@@ -89,7 +90,7 @@ def _optimizers(model: Any, peak: float) -> list[Any]:
     ]
 
 
-def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, float]:
+def train(style: str, steps: int, peak: float, seed: int, start: Path | None = None) -> tuple[Any, Any, float]:
     """Trains a model on the demo world.
 
     Args:
@@ -97,25 +98,32 @@ def train(style: str, steps: int, peak: float, seed: int) -> tuple[Any, Any, flo
         steps: optimiser steps of ``TOKENS_PER_STEP`` tokens.
         peak: highest learning rate of the layers' matrices.
         seed: of the initial weights and of the world.
+        start: a model of the same style to train on, with fresh draws of the corpus, instead of initial weights.
 
     Returns:
         The model, its tokenizer, and the seconds taken.
     """
     import torch
     from torch.nn.functional import cross_entropy
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from seqedit.demo.recall import fact_recall
 
     torch.manual_seed(seed)
     the_world = world(seed)
     probe = the_world.rng("probe").sample(the_world.facts, 256)
-    tokenizer = train_tokenizer(corpus(the_world)[:_TOKENIZER_DOCUMENTS], style)
-    model = build_model(style, tokenizer).train()
+    if start is None:
+        tokenizer = train_tokenizer(corpus(the_world)[:_TOKENIZER_DOCUMENTS], style)
+        model = build_model(style, tokenizer).train()
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(start)
+        model = AutoModelForCausalLM.from_pretrained(start).train()
+    stream = _stream(the_world, tokenizer, seed, epoch=0 if start is None else _LATER_EPOCHS)
     optimizers = _optimizers(model, peak)
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     began = time.monotonic()
     running = 0.0
-    for step, batch in zip(range(steps), _stream(the_world, tokenizer, seed), strict=False):
+    for step, batch in zip(range(steps), stream, strict=False):
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         for group, highest in zip(groups, peaks, strict=True):
             group["lr"] = highest * _schedule(step, steps)
@@ -146,13 +154,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1300)
     parser.add_argument("--peak", type=float, default=6e-3, help="highest learning rate of the layers' matrices")
+    parser.add_argument("--start", type=Path, help="train this model on instead of a new one")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     args = parser.parse_args()
-    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed)
+    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed, args.start)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     print(f"trained in {seconds / 60:.1f} minutes, saved to {args.out}", file=sys.stderr)
-    print(json.dumps(write_card(args.out, args.steps, seconds / 60, args.seed), indent=1))
+    how = f"`python -m seqedit.demo.train --style {args.style} --steps {args.steps}`, {seconds / 60:.0f} minutes"
+    if args.start:
+        how += ", from an earlier model of the same script"
+    print(json.dumps(write_card(args.out, how, args.seed), indent=1))
 
 
 if __name__ == "__main__":

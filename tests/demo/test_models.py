@@ -88,7 +88,7 @@ def test_tokenizer_gives_no_token_type_ids(shipped: tuple[str, Any, Any]) -> Non
 
 def test_every_name_survives_the_tokenizer(shipped: tuple[str, Any, Any], world: World) -> None:
     _, _, tokenizer = shipped
-    names = list(world.by_subject) + ["Łukasz Ødegård-Ñandú", "日本 Kyōto"]
+    names = [*world.by_subject, "Łukasz Ødegård-Ñandú", "日本 Kyōto"]
     assert any(not name.isascii() for name in names)
     for name in names:
         ids = tokenizer(name)["input_ids"]
