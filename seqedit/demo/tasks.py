@@ -30,6 +30,9 @@ _PROMPTS: Mapping[str, str] = {
     "rte": "{sentence1}\nQuestion: {sentence2} True or False?\nAnswer:",
 }
 TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1500, "rte": 1500}
+LATER_SIZES: Mapping[str, int] = {"cola": 7200, "sst2": 1800, "mrpc": 4500, "rte": 4500}
+"""From draw ``LATER`` of the corpus on: the facts are learnt first, then the tasks, which build on them."""
+LATER = 4
 VALIDATION_SIZES: Mapping[str, int] = {"cola": 300, "sst2": 240, "mrpc": 240, "rte": 240}
 _EVERY = 10
 
@@ -142,7 +145,8 @@ def train_documents(world: World, name: str, variant: int = 0) -> list[Document]
     Returns:
         Distinct documents with GLUE's columns.
     """
-    return _documents(world, name, "train", TRAIN_SIZES[name], variant)
+    sizes = TRAIN_SIZES if variant < LATER else LATER_SIZES
+    return _documents(world, name, "train", sizes[name], variant)
 
 
 def task_documents(world: World, name: str, split: str = "validation") -> list[Document]:
@@ -164,5 +168,8 @@ def task_documents(world: World, name: str, split: str = "validation") -> list[D
     if split == "train":
         return train_documents(world, name)
     if split == "validation":
-        return _documents(world, name, split, VALIDATION_SIZES[name], 0)
+        return _documents(world, name, split, LATER_SIZES: Mapping[str, int] = {"cola": 7200, "sst2": 1800, "mrpc": 4500, "rte": 4500}
+"""From draw ``LATER`` of the corpus on: the facts are learnt first, then the tasks, which build on them."""
+LATER = 4
+VALIDATION_SIZES[name], 0)
     raise ValueError(f"unknown split {split!r}; choose from train, validation")
