@@ -168,8 +168,5 @@ def task_documents(world: World, name: str, split: str = "validation") -> list[D
     if split == "train":
         return train_documents(world, name)
     if split == "validation":
-        return _documents(world, name, split, LATER_SIZES: Mapping[str, int] = {"cola": 7200, "sst2": 1800, "mrpc": 4500, "rte": 4500}
-"""From draw ``LATER`` of the corpus on: the facts are learnt first, then the tasks, which build on them."""
-LATER = 4
-VALIDATION_SIZES[name], 0)
+        return _documents(world, name, split, VALIDATION_SIZES[name], 0)
     raise ValueError(f"unknown split {split!r}; choose from train, validation")
