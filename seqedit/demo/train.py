@@ -23,10 +23,10 @@ from seqedit.demo.world import DEFAULT_SEED, World, world
 
 STYLES = ("gpt2", "llama")
 TOKENS_PER_STEP = 3072
-_WARMUP = 50
+_WARMUP = 100
 _LATER_EPOCHS = 1000  # first draw of the corpus when a model is trained on
 _WEIGHT = 8.0  # of objects and answers in the loss
-_INIT = 0.05  # the usual 0.02 suits wider models; here it costs hundreds of steps
+_INIT = 0.02
 _TOKENIZER_DOCUMENTS = 12_000
 
 
@@ -42,19 +42,41 @@ def build_model(style: str, tokenizer: Any) -> Any:
     """
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
-           "pad_token_id": tokenizer.pad_token_id}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     if style == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(
-            vocab_size=len(tokenizer), n_positions=CONTEXT_LENGTH, n_embd=128, n_layer=6, n_head=4, n_inner=1792,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=_INIT,
+        return GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer),
+                n_positions=CONTEXT_LENGTH,
+                n_embd=128,
+                n_layer=6,
+                n_head=4,
+                n_inner=1792,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                initializer_range=_INIT,
+                **ids,
+            )
+        )
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=1152,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=CONTEXT_LENGTH,
+            tie_word_embeddings=False,
+            initializer_range=_INIT,
             **ids,
-        ))
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=1152, num_hidden_layers=6,
-        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=CONTEXT_LENGTH,
-        tie_word_embeddings=False, initializer_range=_INIT, **ids,
-    ))
+        )
+    )
 
 
 def _stream(the_world: World, tokenizer: Any, seed: int, epoch: int = 0) -> Iterator[list[Row]]:
@@ -72,33 +94,37 @@ def _schedule(step: int, steps: int) -> float:
     return min((step + 1) / _WARMUP, 1.0, 0.02 + 0.98 * left)
 
 
-def _optimizers(model: Any, peak: float) -> list[Any]:
-    """Muon for the matrices inside the layers, AdamW for embeddings and vectors.
+def _optimizer(model: Any, peak: float) -> Any:
+    """AdamW with weight decay on matrices.
 
-    Muon reaches a loss in about half of AdamW's steps here, and learns rarely seen associations more evenly.
+    Not Muon, although it memorises the facts in half the steps: it drives hidden norms to ten times what AdamW gives,
+    attention then drowns the token's own identity in the first layer, and a subject's key is a different one in every
+    phrasing (mean cosine 0.27, with AdamW above 0.8). Such a model knows its facts, but no edit of it generalises.
     """
     import torch
 
-    inner: list[Any] = []
-    outer: list[Any] = []
-    for name, parameter in model.named_parameters():
-        hidden = parameter.ndim == 2 and not name.startswith(("transformer.w", "model.embed", "lm_head"))
-        (inner if hidden else outer).append(parameter)
-    return [
-        torch.optim.Muon(inner, lr=peak, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=peak / 2, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-    ]
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    return torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
+        lr=peak,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
 
 
-def train(style: str, steps: int, peak: float, seed: int, start: Path | None = None) -> tuple[Any, Any, float]:
+def train(
+    style: str, steps: int, peak: float, seed: int, start: Path | None = None, checkpoint: Path | None = None
+) -> tuple[Any, Any, float]:
     """Trains a model on the demo world.
 
     Args:
         style: ``gpt2`` or ``llama``.
         steps: optimiser steps of ``TOKENS_PER_STEP`` tokens.
-        peak: highest learning rate of the layers' matrices.
+        peak: highest learning rate.
         seed: of the initial weights and of the world.
         start: a model of the same style to train on, with fresh draws of the corpus, instead of initial weights.
+        checkpoint: where to save the model every 300 steps, so that a stopped run can be taken up with ``start``.
 
     Returns:
         The model, its tokenizer, and the seconds taken.
@@ -119,14 +145,12 @@ def train(style: str, steps: int, peak: float, seed: int, start: Path | None = N
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = AutoModelForCausalLM.from_pretrained(start).train()
     stream = _stream(the_world, tokenizer, seed, epoch=0 if start is None else _LATER_EPOCHS)
-    optimizers = _optimizers(model, peak)
-    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
+    optimizer = _optimizer(model, peak)
     began = time.monotonic()
     running = 0.0
     for step, batch in zip(range(steps), stream, strict=False):
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-        for group, highest in zip(groups, peaks, strict=True):
-            group["lr"] = highest * _schedule(step, steps)
+        for group in optimizer.param_groups:
+            group["lr"] = peak * _schedule(step, steps)
         ids = torch.tensor([row for row, _ in batch])
         weights = torch.tensor([weight for _, weight in batch])[:, 1:].flatten()
         # bfloat16 matrix products are 1.4 times faster where the CPU has them; weights stay float32.
@@ -136,14 +160,19 @@ def train(style: str, steps: int, peak: float, seed: int, start: Path | None = N
         loss = (losses * weights).sum() / weights.sum()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         running = loss.item() if not step else 0.95 * running + 0.05 * loss.item()
         if step % 50 == 0 or step == steps - 1:
             known = f"  recall {fact_recall(model, tokenizer, probe):.3f}" if step % 100 == 0 else ""
-            print(f"step {step:5d}  loss {running:.3f}  {time.monotonic() - began:6.0f} s{known}",
-                  file=sys.stderr, flush=True)
+            print(
+                f"step {step:5d}  loss {running:.3f}  {time.monotonic() - began:6.0f} s{known}",
+                file=sys.stderr,
+                flush=True,
+            )
+        if checkpoint is not None and step and step % 300 == 0:
+            model.save_pretrained(checkpoint)
+            tokenizer.save_pretrained(checkpoint)
     return model.eval(), tokenizer, time.monotonic() - began
 
 
@@ -152,12 +181,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--style", choices=STYLES, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1300)
-    parser.add_argument("--peak", type=float, default=6e-3, help="highest learning rate of the layers' matrices")
+    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--start", type=Path, help="train this model on instead of a new one")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     args = parser.parse_args()
-    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed, args.start)
+    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed, args.start, args.out)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     print(f"trained in {seconds / 60:.1f} minutes, saved to {args.out}", file=sys.stderr)
