@@ -17,7 +17,7 @@ from seqedit.texts import DEFAULT
 def edit(
     model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
     requests: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
-    method: Annotated[str, typer.Option(help="Editing method: rome, emmet, memit.")],
+    method: Annotated[str, typer.Option(help="Editing method: rome, emmet, memit, pmet, alphaedit.")],
     out: Annotated[Path, typer.Option(help="Adapter directory to write; must not exist or be empty.")],
     preset: Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")] = None,
     hparams: Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")] = None,
