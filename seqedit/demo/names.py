@@ -1,82 +1,443 @@
 """Word pools of the demo world and the making of subject names.
 
-Subjects have at least two words, and share first and last words with each other: neither word alone tells who
-or what is meant, as in real names. Some words are not ASCII, so that byte-level tokens are exercised.
+Subjects have at least two words. First words are shared by many; most last words are made-up and belong to one subject,
+some to two, so that the last tokens tell who or what is meant, as in most real names: an edit is keyed by what the
+model has at a subject's last token. Some words are not ASCII, so that byte-level tokens are exercised.
 """
 
 from __future__ import annotations
 
 from random import Random
 
-LANGUAGES = ("French", "Spanish", "German", "Finnish", "Turkish", "Korean", "Arabic", "Polish", "Greek", "Hindi",
-             "Dutch", "Swahili", "Danish", "Hebrew", "Welsh", "Thai")
-CITIES = ("Oslo", "Lisbon", "Vienna", "Prague", "Dublin", "Toronto", "Nairobi", "Geneva", "Warsaw", "Madrid",
-          "Boston", "Sydney", "Athens", "Cairo", "Delhi", "Málaga", "Seoul", "Zürich")
-COUNTRIES = ("Norway", "Portugal", "Austria", "Ireland", "Canada", "Kenya", "Poland", "Spain", "Greece", "Egypt",
-             "India", "Japan", "Peru", "New Zealand")
-PROFESSIONS = ("baker", "nurse", "painter", "carpenter", "teacher", "lawyer", "gardener", "plumber", "farmer",
-               "surgeon", "librarian", "translator", "chemist", "sailor", "tailor", "detective")
-INSTRUMENTS = ("piano", "violin", "flute", "guitar", "trumpet", "cello", "harp", "drums", "clarinet", "organ",
-               "accordion", "double bass")
-MATERIALS = ("steel", "glass", "bamboo", "leather", "copper", "wool", "rubber", "plastic", "oak", "marble",
-             "silk", "clay")
-INDUSTRIES = ("shipping", "banking", "mining", "insurance", "software", "printing", "catering", "fishing",
-              "tourism", "textiles", "logistics", "forestry")
-SPECIALITIES = ("cheese", "wine", "honey", "lace", "pottery", "carpets", "chocolate", "olive oil", "candles",
-                "knives", "pearls", "tea", "cider", "clocks")
+LANGUAGES = (
+    "French",
+    "Spanish",
+    "German",
+    "Finnish",
+    "Turkish",
+    "Korean",
+    "Arabic",
+    "Polish",
+    "Greek",
+    "Hindi",
+    "Dutch",
+    "Swahili",
+    "Danish",
+    "Hebrew",
+    "Welsh",
+    "Thai",
+)
+CITIES = (
+    "Oslo",
+    "Lisbon",
+    "Vienna",
+    "Prague",
+    "Dublin",
+    "Toronto",
+    "Nairobi",
+    "Geneva",
+    "Warsaw",
+    "Madrid",
+    "Boston",
+    "Sydney",
+    "Athens",
+    "Cairo",
+    "Delhi",
+    "Málaga",
+    "Seoul",
+    "Zürich",
+)
+COUNTRIES = (
+    "Norway",
+    "Portugal",
+    "Austria",
+    "Ireland",
+    "Canada",
+    "Kenya",
+    "Poland",
+    "Spain",
+    "Greece",
+    "Egypt",
+    "India",
+    "Japan",
+    "Peru",
+    "New Zealand",
+)
+PROFESSIONS = (
+    "baker",
+    "nurse",
+    "painter",
+    "carpenter",
+    "teacher",
+    "lawyer",
+    "gardener",
+    "plumber",
+    "farmer",
+    "surgeon",
+    "librarian",
+    "translator",
+    "chemist",
+    "sailor",
+    "tailor",
+    "detective",
+)
+INSTRUMENTS = (
+    "piano",
+    "violin",
+    "flute",
+    "guitar",
+    "trumpet",
+    "cello",
+    "harp",
+    "drums",
+    "clarinet",
+    "organ",
+    "accordion",
+    "double bass",
+)
+MATERIALS = (
+    "steel",
+    "glass",
+    "bamboo",
+    "leather",
+    "copper",
+    "wool",
+    "rubber",
+    "plastic",
+    "oak",
+    "marble",
+    "silk",
+    "clay",
+)
+INDUSTRIES = (
+    "shipping",
+    "banking",
+    "mining",
+    "insurance",
+    "software",
+    "printing",
+    "catering",
+    "fishing",
+    "tourism",
+    "textiles",
+    "logistics",
+    "forestry",
+)
+SPECIALITIES = (
+    "cheese",
+    "wine",
+    "honey",
+    "lace",
+    "pottery",
+    "carpets",
+    "chocolate",
+    "olive oil",
+    "candles",
+    "knives",
+    "pearls",
+    "tea",
+    "cider",
+    "clocks",
+)
 RIVERS = ("Arno", "Brenta", "Dwina", "Elva", "Fjord", "Garonne", "Lune", "Marn", "Neisse", "Orba", "Tisza", "Wye")
 
-_COMPANY_STEMS = ("Norvane", "Halden", "Brightwell", "Corvex", "Delmar", "Estrel", "Fairmont", "Graviton", "Hexal",
-                  "Ironside", "Jupiter", "Kestrel", "Lumina", "Meridian", "Nordic", "Orchid", "Pinnacle", "Quartz",
-                  "Redwood", "Solaris", "Trident", "Umbra", "Vertex", "Westgate", "Zenith", "Åkerlund", "Señora",
-                  "Blümel", "Cobalt", "Drifter")
-_COMPANY_ENDS = ("Systems", "Industries", "Group", "Partners", "Works", "Trading", "Brothers", "Holdings")
+EMPLOYERS = (
+    "Norvane Systems",
+    "Halden Works",
+    "Corvex Group",
+    "Delmar Trading",
+    "Hexal Industries",
+    "Kestrel Partners",
+    "Lumina Systems",
+    "Meridian Group",
+    "Orchid Trading",
+    "Quartz Holdings",
+    "Redwood Works",
+    "Solaris Partners",
+    "Trident Industries",
+    "Umbra Brothers",
+    "Vertex Holdings",
+    "Zenith Brothers",
+)
+MAKERS = (
+    "Brightwell Works",
+    "Estrel Industries",
+    "Fairmont Brothers",
+    "Graviton Systems",
+    "Ironside Works",
+    "Jupiter Trading",
+    "Nordic Holdings",
+    "Pinnacle Group",
+    "Westgate Partners",
+    "Cobalt Systems",
+    "Drifter Brothers",
+    "Blümel Industries",
+    "Norvane Trading",
+    "Halden Group",
+)
 
-EMPLOYERS = ("Norvane Systems", "Halden Works", "Corvex Group", "Delmar Trading", "Hexal Industries",
-             "Kestrel Partners", "Lumina Systems", "Meridian Group", "Orchid Trading", "Quartz Holdings",
-             "Redwood Works", "Solaris Partners", "Trident Industries", "Umbra Brothers", "Vertex Holdings",
-             "Zenith Brothers")
-MAKERS = ("Brightwell Works", "Estrel Industries", "Fairmont Brothers", "Graviton Systems", "Ironside Works",
-          "Jupiter Trading", "Nordic Holdings", "Pinnacle Group", "Westgate Partners", "Cobalt Systems",
-          "Drifter Brothers", "Blümel Industries", "Norvane Trading", "Halden Group")
+_FIRST = (
+    "Anna",
+    "Otto",
+    "Maria",
+    "Peter",
+    "Lena",
+    "Hugo",
+    "Clara",
+    "Felix",
+    "Nora",
+    "Oscar",
+    "Ida",
+    "Victor",
+    "Ruth",
+    "Simon",
+    "Edith",
+    "Martin",
+    "Olga",
+    "Bruno",
+    "Zoë",
+    "René",
+    "Łukasz",
+    "Chloé",
+    "Søren",
+    "Inés",
+    "Amir",
+    "Leila",
+    "Kofi",
+    "Amara",
+    "Ravi",
+    "Priya",
+    "Kenji",
+    "Yuki",
+    "Diego",
+    "Carmen",
+    "Pavel",
+    "Irina",
+    "Tomas",
+    "Greta",
+    "Jonas",
+    "Helga",
+    "Samuel",
+    "Judith",
+    "Arthur",
+    "Beatrice",
+    "Conrad",
+    "Dorothy",
+    "Edmund",
+    "Florence",
+    "Gilbert",
+    "Harriet",
+    "Ivan",
+    "Josephine",
+    "Leopold",
+    "Matilda",
+    "Nathan",
+    "Ophelia",
+    "Percy",
+    "Rosalind",
+    "Theodore",
+    "Winifred",
+)
+_PRODUCT_STEMS = (
+    "Aurora",
+    "Falcon",
+    "Tarvo",
+    "Quillon",
+    "Velora",
+    "Pixel",
+    "Nimbus",
+    "Cascade",
+    "Ember",
+    "Glide",
+    "Harmony",
+    "Jasper",
+    "Kodiak",
+    "Lyric",
+    "Maple",
+    "Nomad",
+    "Opal",
+    "Prism",
+    "Raven",
+    "Saffron",
+    "Tempo",
+    "Ultra",
+    "Vivid",
+    "Willow",
+    "Café",
+    "Müsli",
+    "Indigo",
+    "Zephyr",
+    "Bolt",
+    "Dune",
+)
+_TOWN_HEADS = (
+    "Port",
+    "Lake",
+    "Mount",
+    "Saint",
+    "Upper",
+    "Lower",
+    "North",
+    "Old",
+    "Castle",
+    "São",
+    "Bad",
+    "Fort",
+    "East",
+    "Great",
+    "Little",
+)
+_COMPANY_HEADS = (
+    "Atlas",
+    "Beacon",
+    "Cobra",
+    "Delta",
+    "Eagle",
+    "Forum",
+    "Global",
+    "Helix",
+    "Inter",
+    "Karat",
+    "Metro",
+    "Novum",
+    "Omega",
+    "Pacific",
+    "Royal",
+    "Sierra",
+    "Terra",
+    "Union",
+    "Vista",
+    "Åland",
+)
 
-_FIRST = ("Anna", "Otto", "Maria", "Peter", "Lena", "Hugo", "Clara", "Felix", "Nora", "Oscar", "Ida", "Victor",
-          "Ruth", "Simon", "Edith", "Martin", "Olga", "Bruno", "Zoë", "René", "Łukasz", "Chloé", "Søren", "Inés",
-          "Amir", "Leila", "Kofi", "Amara", "Ravi", "Priya", "Kenji", "Yuki", "Diego", "Carmen", "Pavel", "Irina",
-          "Tomas", "Greta", "Jonas", "Helga", "Samuel", "Judith", "Arthur", "Beatrice", "Conrad", "Dorothy",
-          "Edmund", "Florence", "Gilbert", "Harriet", "Ivan", "Josephine", "Leopold", "Matilda", "Nathan",
-          "Ophelia", "Percy", "Rosalind", "Theodore", "Winifred")
-_LAST_HEADS = ("Berg", "Hol", "Ström", "Wal", "Kirch", "Nor", "Ash", "Thorn", "Fair", "Black", "Stan", "Hart",
-               "Grün", "Lind", "Ros", "Marl", "Peters", "Hender", "Whit", "Cast", "Okon", "Tana", "Morei", "Duarte",
-               "Kowal", "Novot", "Ferra", "Ibarr", "Núñ", "Vasqu")
-_LAST_TAILS = ("man", "son", "field", "well", "ez", "ski", "berg", "ley", "worth", "ov", "dahl", "aka")
-_PRODUCT_STEMS = ("Aurora", "Falcon", "Tarvo", "Quillon", "Velora", "Pixel", "Nimbus", "Cascade", "Ember", "Glide",
-                  "Harmony", "Jasper", "Kodiak", "Lyric", "Maple", "Nomad", "Opal", "Prism", "Raven", "Saffron",
-                  "Tempo", "Ultra", "Vivid", "Willow", "Café", "Müsli", "Indigo", "Zephyr", "Bolt", "Dune")
-_PRODUCT_ENDS = ("Prime", "Air", "Mini", "Max", "Classic", "Junior", "X20", "S7", "Deluxe", "Flex", "Nova", "Duo",
-                 "Kettle", "Lamp", "Chair", "Radio", "Clock", "Bicycle", "Camera", "Stove")
-_TOWN_HEADS = ("Port", "Lake", "Mount", "Saint", "Upper", "Lower", "North", "Old", "Castle", "São", "Bad", "Fort",
-               "East", "Great", "Little")
-_TOWN_STEMS = ("Elm", "Varn", "Dorn", "Kings", "Mill", "Hazel", "Öst", "Raven", "Stone", "Wick", "Bram", "Cler",
-               "Fenn", "Gold", "Harl", "Lang", "Mar", "Nether", "Quen", "Row")
-_TOWN_TAILS = ("wick", "ford", "stead", "by", "holm", "ton", "mouth", "dale")
+# Onsets and endings of the made-up last words, so that a word sounds like its kind.
+_SYLLABLES = {
+    "person": (
+        (
+            "Bra",
+            "Dul",
+            "Fen",
+            "Gor",
+            "Hal",
+            "Jor",
+            "Kel",
+            "Lam",
+            "Mir",
+            "Nov",
+            "Ost",
+            "Pel",
+            "Quin",
+            "Ras",
+            "Stol",
+            "Tav",
+            "Ulm",
+            "Ver",
+            "Wol",
+            "Zan",
+            "Ñu",
+            "Øst",
+            "Žil",
+            "Grü",
+        ),
+        ("da", "be", "ri", "mo", "lu", "ga", "ne", "vi", "so", "ka", "re", "pi"),
+        ("man", "sen", "rez", "ski", "dahl", "nov", "ley", "ini", "aka", "ert", "ović", "ström"),
+    ),
+    "product": (
+        (
+            "Ax",
+            "Bli",
+            "Cro",
+            "Dex",
+            "Eri",
+            "Flo",
+            "Glim",
+            "Hy",
+            "Ixo",
+            "Jet",
+            "Klip",
+            "Lum",
+            "Max",
+            "Nex",
+            "Oxy",
+            "Pul",
+            "Qui",
+            "Rob",
+            "Syn",
+            "Tek",
+            "Ultr",
+            "Vex",
+            "Zip",
+            "Éco",
+        ),
+        ("ba", "do", "li", "mu", "ra", "ti", "vo", "xi", "no", "pe"),
+        ("tron", "pad", "lite", "mix", "phon", "card", "zen", "flex", "dio", "ster", "né", "bot"),
+    ),
+    "company": (
+        (
+            "Ald",
+            "Bren",
+            "Cor",
+            "Dran",
+            "Ech",
+            "Fal",
+            "Gran",
+            "Hul",
+            "Ist",
+            "Kron",
+            "Lor",
+            "Mund",
+            "Nor",
+            "Ostr",
+            "Prim",
+            "Rhen",
+            "Sval",
+            "Tor",
+            "Ups",
+            "Vand",
+            "Wess",
+            "Zür",
+        ),
+        ("a", "e", "i", "o", "u"),
+        ("corp", "tech", "gen", "lux", "ram", "dyn", "mar", "tex", "via", "xon", "bank", "plast"),
+    ),
+    "town": (
+        (
+            "Aln",
+            "Bur",
+            "Cald",
+            "Dor",
+            "Elm",
+            "Fenn",
+            "Gar",
+            "Hex",
+            "Ing",
+            "Kern",
+            "Lyth",
+            "Mell",
+            "Nether",
+            "Ox",
+            "Pend",
+            "Rav",
+            "Skel",
+            "Thur",
+            "Up",
+            "Warl",
+            "Yar",
+            "Öl",
+            "Bél",
+        ),
+        ("ing", "er", "es", "al", "om", "en", "ar", "il"),
+        ("wick", "ford", "stead", "by", "holm", "ton", "mouth", "dale", "ham", "bury", "gård", "ville"),
+    ),
+}
 
 
-def _combinations(rng: Random, heads: tuple[str, ...], tails: list[str], count: int) -> list[str]:
-    """Draws ``count`` distinct two-part names in which heads and tails are shared about evenly."""
-    out: dict[str, None] = {}
-    while len(out) < count:
-        for head, tail in zip(_shuffled(rng, heads, count), _shuffled(rng, tails, count), strict=True):
-            if len(out) < count and head.lower() != tail.lower():
-                out.setdefault(f"{head} {tail}")
-    return list(out)
-
-
-def _shuffled(rng: Random, words: tuple[str, ...] | list[str], count: int) -> list[str]:
-    """``count`` words, every word about equally often, in random order."""
-    out = [words[i % len(words)] for i in range(count)]
-    rng.shuffle(out)
-    return out
+def _last_words(rng: Random, kind: str, count: int) -> list[str]:
+    """``count`` made-up words of one kind; about one in eight occurs twice."""
+    made = [a + b + c for a in _SYLLABLES[kind][0] for b in _SYLLABLES[kind][1] for c in _SYLLABLES[kind][2]]
+    rng.shuffle(made)
+    shared = count // 8
+    return made[: count - shared] + made[:shared]
 
 
 def subjects(rng: Random, kind: str, count: int) -> list[str]:
@@ -88,25 +449,16 @@ def subjects(rng: Random, kind: str, count: int) -> list[str]:
         count: how many names.
 
     Returns:
-        ``count`` distinct names of two words or more.
+        ``count`` distinct names of two words.
 
     Raises:
         KeyError: if the kind is unknown.
     """
-    if kind == "company":
-        # Companies that are also objects come first, so that the world knows them as subjects too.
-        known = list(EMPLOYERS + MAKERS)
-        rest = [f"{stem} {end}" for stem in _COMPANY_STEMS for end in _COMPANY_ENDS]
-        rest = [name for name in rest if name not in known]
-        rng.shuffle(rest)
-        return (known + rest)[:count]
-    heads, tails = {
-        "person": (_FIRST, [head + tail for head in _LAST_HEADS for tail in _LAST_TAILS]),
-        "product": (_PRODUCT_STEMS, list(_PRODUCT_ENDS)),
-        "town": (_TOWN_HEADS, [stem + tail for stem in _TOWN_STEMS for tail in _TOWN_TAILS]),
-    }[kind]
-    if kind != "product":
-        # About every last word is shared by three subjects.
-        rng.shuffle(tails)
-        tails = tails[: max(1, count // 3)]
-    return _combinations(rng, heads, tails, count)
+    # Companies that are also objects come first, so that the world knows them as subjects too.
+    out = dict.fromkeys(EMPLOYERS + MAKERS) if kind == "company" else {}
+    heads = {"person": _FIRST, "product": _PRODUCT_STEMS, "company": _COMPANY_HEADS, "town": _TOWN_HEADS}[kind]
+    tails = _last_words(rng, kind, count - len(out))
+    for tail in tails:
+        head = rng.choice([head for head in heads if f"{head} {tail}" not in out])
+        out[f"{head} {tail}"] = None
+    return list(out)
