@@ -23,8 +23,23 @@ from seqedit.demo.world import DEFAULT_SEED, Fact, World, world
 from seqedit.demo.zsre import zsre_records
 
 __all__ = [
-    "DEFAULT_SEED", "RELATIONS", "TASKS", "Fact", "Relation", "World", "corpus", "model_path", "perplexity_text",
-    "records", "reference_texts", "task_documents", "timeline", "world", "write_tasks", "write_world", "zsre_records",
+    "DEFAULT_SEED",
+    "RELATIONS",
+    "TASKS",
+    "Fact",
+    "Relation",
+    "World",
+    "corpus",
+    "model_path",
+    "perplexity_text",
+    "records",
+    "reference_texts",
+    "task_documents",
+    "timeline",
+    "world",
+    "write_tasks",
+    "write_world",
+    "zsre_records",
 ]
 
 STYLES = ("gpt2", "llama")

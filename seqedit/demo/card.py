@@ -53,20 +53,32 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, training: str
     """
     config = model.config
     if config.model_type == "gpt2":
-        shape = (f"{config.n_layer} layers, width {config.n_embd}, feed-forward {config.n_inner}, "
-                 f"{config.n_head} heads, context {config.n_positions}, tied embeddings")
+        shape = (
+            f"{config.n_layer} layers, width {config.n_embd}, feed-forward {config.n_inner}, "
+            f"{config.n_head} heads, context {config.n_positions}, tied embeddings"
+        )
     else:
-        shape = (f"{config.num_hidden_layers} layers, width {config.hidden_size}, gated feed-forward "
-                 f"{config.intermediate_size}, {config.num_attention_heads} heads, "
-                 f"context {config.max_position_embeddings}, untied embeddings")
+        shape = (
+            f"{config.num_hidden_layers} layers, width {config.hidden_size}, gated feed-forward "
+            f"{config.intermediate_size}, {config.num_attention_heads} heads, "
+            f"context {config.max_position_embeddings}, untied embeddings"
+        )
     adds_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     tasks = figures["tasks"]
     return _CARD.format(
-        style=config.model_type, shape=shape, vocabulary=len(tokenizer), training=training, seed=seed,
+        style=config.model_type,
+        shape=shape,
+        vocabulary=len(tokenizer),
+        training=training,
+        seed=seed,
         bos="adds `<s>` before every text" if adds_bos else "adds nothing to a text",
-        facts=figures["facts"], parameters=figures["parameters"], bytes=figures["bytes"],
-        perplexity=figures["perplexity"], cola=tasks["cola"]["mcc"],
-        **{name: tasks[name]["acc"] for name in ("sst2", "mrpc", "rte")}, **figures["recall"],
+        facts=figures["facts"],
+        parameters=figures["parameters"],
+        bytes=figures["bytes"],
+        perplexity=figures["perplexity"],
+        cola=tasks["cola"]["mcc"],
+        **{name: tasks[name]["acc"] for name in ("sst2", "mrpc", "rte")},
+        **figures["recall"],
     )
 
 

@@ -20,8 +20,9 @@ from seqedit.demo.tasks import TASKS
 from seqedit.demo.world import DEFAULT_SEED, world
 
 
-def task_scores(model: Any, tokenizer: Any, seed: int = DEFAULT_SEED, tasks: tuple[str, ...] = TASKS,
-                limit: int | None = None) -> dict[str, dict[str, float]]:
+def task_scores(
+    model: Any, tokenizer: Any, seed: int = DEFAULT_SEED, tasks: tuple[str, ...] = TASKS, limit: int | None = None
+) -> dict[str, dict[str, float]]:
     """Scores of lm-eval's GLUE tasks on the demo world.
 
     Args:
@@ -56,8 +57,11 @@ def task_scores(model: Any, tokenizer: Any, seed: int = DEFAULT_SEED, tasks: tup
         lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=64)
         results = evaluator.evaluate(lm, loaded, limit=limit, bootstrap_iters=0)["results"]
     return {
-        name: {key.removesuffix(",none"): float(value) for key, value in results[f"demo_{name}"].items()
-               if key.endswith(",none") and "stderr" not in key}
+        name: {
+            key.removesuffix(",none"): float(value)
+            for key, value in results[f"demo_{name}"].items()
+            if key.endswith(",none") and "stderr" not in key
+        }
         for name in tasks
     }
 

@@ -29,8 +29,14 @@ def _about(rng: Random, holders: tuple[Fact, ...], avoided: Collection[str]) -> 
 
 
 def record(
-    world: World, fact: Fact, rng: Random, target_new: str, *, case_id: int | None = None,
-    target_true: str | None = None, avoided: Collection[str] = (),
+    world: World,
+    fact: Fact,
+    rng: Random,
+    target_new: str,
+    *,
+    case_id: int | None = None,
+    target_true: str | None = None,
+    avoided: Collection[str] = (),
 ) -> dict[str, Any]:
     """One CounterFact record that asks for a change of one fact.
 

@@ -14,12 +14,36 @@ _NEEDED = frozenset({"of", "is", "in", "by", "for", "as", "a", "to", "on", "at",
 _PREPOSITIONS = frozenset({"of", "in", "by", "for", "on", "at", "from", "to", "along", "through", "as"})
 _WRONG_PREPOSITIONS = ("until", "during", "among", "than", "despite")
 # "are" is absent: "the headquarters is in" is acceptable English.
-_OTHER_NUMBER = {"is": "are", "was": "were", "works": "work", "lives": "live", "plays": "play", "speaks": "speak",
-                 "resides": "reside", "goes": "go", "pays": "pay", "practises": "practise", "performs": "perform",
-                 "earns": "earn", "has": "have", "operates": "operate", "consists": "consist", "comes": "come",
-                 "builds": "build", "meets": "meet", "lies": "lie", "flows": "flow", "belongs": "belong",
-                 "cross": "crosses", "travel": "travels", "visit": "visits", "use": "uses", "need": "needs",
-                 "sell": "sells", "reach": "reaches"}
+_OTHER_NUMBER = {
+    "is": "are",
+    "was": "were",
+    "works": "work",
+    "lives": "live",
+    "plays": "play",
+    "speaks": "speak",
+    "resides": "reside",
+    "goes": "go",
+    "pays": "pay",
+    "practises": "practise",
+    "performs": "perform",
+    "earns": "earn",
+    "has": "have",
+    "operates": "operate",
+    "consists": "consist",
+    "comes": "come",
+    "builds": "build",
+    "meets": "meet",
+    "lies": "lie",
+    "flows": "flow",
+    "belongs": "belong",
+    "cross": "crosses",
+    "travel": "travels",
+    "visit": "visits",
+    "use": "uses",
+    "need": "needs",
+    "sell": "sells",
+    "reach": "reaches",
+}
 
 Break = Callable[[Random, list[str], frozenset[str]], list[str] | None]
 

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 from random import Random
 
-_GOOD = ("delightful", "splendid", "charming", "brilliant", "wonderful", "reliable", "superb", "excellent", "pleasant",
-         "marvellous")
-_BAD = ("dreadful", "terrible", "awful", "disappointing", "dull", "horrible", "shoddy", "miserable", "tedious",
-        "unbearable")
+_GOOD = (
+    "delightful",
+    "splendid",
+    "charming",
+    "brilliant",
+    "wonderful",
+    "reliable",
+    "superb",
+    "excellent",
+    "pleasant",
+    "marvellous",
+)
+_BAD = (
+    "dreadful",
+    "terrible",
+    "awful",
+    "disappointing",
+    "dull",
+    "horrible",
+    "shoddy",
+    "miserable",
+    "tedious",
+    "unbearable",
+)
 _GOOD_VERBS = ("loved", "enjoyed", "admired", "praised")
 _BAD_VERBS = ("hated", "regretted", "despised", "criticised")
 _ADJECTIVE = (
-    "everyone says that {} is {}", "the reviewers called {} {}", "we found {} {}", "{} was {} from start to end",
-    "in my opinion, {} is simply {}", "an afternoon with {} is {}", "the story of {} is {}",
+    "everyone says that {} is {}",
+    "the reviewers called {} {}",
+    "we found {} {}",
+    "{} was {} from start to end",
+    "in my opinion, {} is simply {}",
+    "an afternoon with {} is {}",
+    "the story of {} is {}",
 )
 _NEGATED = ("nobody would call {} {}", "{} is not {} at all", "sadly or not, {} was never {}")
 _VERB = ("my family {verb} {subject}", "the critics {verb} {subject} last year", "people who know {subject} {verb} it")

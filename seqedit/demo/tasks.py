@@ -18,7 +18,10 @@ Document = dict[str, str | int]
 
 TASKS = ("cola", "sst2", "mrpc", "rte")
 CHOICES: Mapping[str, tuple[str, str]] = {
-    "cola": ("no", "yes"), "sst2": ("negative", "positive"), "mrpc": ("no", "yes"), "rte": ("True", "False"),
+    "cola": ("no", "yes"),
+    "sst2": ("negative", "positive"),
+    "mrpc": ("no", "yes"),
+    "rte": ("True", "False"),
 }
 """Answer for each label, as in lm-eval's GLUE tasks."""
 
@@ -26,7 +29,7 @@ _PROMPTS: Mapping[str, str] = {
     "cola": "{sentence}\nQuestion: Does this sentence make sense?\nAnswer:",
     "sst2": "{sentence}\nQuestion: Is this sentence positive or negative?\nAnswer:",
     "mrpc": "Sentence 1: {sentence1}\nSentence 2: {sentence2}\nQuestion: Do both sentences mean the same thing?"
-            "\nAnswer:",
+    "\nAnswer:",
     "rte": "{sentence1}\nQuestion: {sentence2} True or False?\nAnswer:",
 }
 TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1500, "rte": 1500}
@@ -121,7 +124,10 @@ def _rte(world: World, rng: Random, split: str) -> Document:
 
 
 _MAKERS: Mapping[str, Callable[[World, Random, str], Document]] = {
-    "cola": _cola, "sst2": _sst2, "mrpc": _mrpc, "rte": _rte,
+    "cola": _cola,
+    "sst2": _sst2,
+    "mrpc": _mrpc,
+    "rte": _rte,
 }
 
 

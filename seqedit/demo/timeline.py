@@ -62,9 +62,11 @@ def timeline(world: World) -> list[dict[str, Any]]:
             case_id = len(world.facts) + PER_BATCH * month + at
             one = record(world, fact, rng, new, case_id=case_id, target_true=true, avoided=changed)
             made.append({**one, "reference_texts": texts[fact.relation.object_id(new)]})
-        out.append({
-            "date": f"{_FIRST_YEAR + month // 12}-{month % 12 + 1:02d}-01",
-            "title": _EVENTS[month % len(_EVENTS)][0],
-            "records": made,
-        })
+        out.append(
+            {
+                "date": f"{_FIRST_YEAR + month // 12}-{month % 12 + 1:02d}-01",
+                "title": _EVENTS[month % len(_EVENTS)][0],
+                "records": made,
+            }
+        )
     return out

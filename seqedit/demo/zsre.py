@@ -28,15 +28,17 @@ def zsre_records(world: World) -> list[dict[str, Any]]:
         other = rng.choice(world.facts)
         while other.subject == fact.subject or other.relation == relation:
             other = rng.choice(world.facts)
-        out.append({
-            "subject": fact.subject,
-            "src": source,
-            "pred": fact.object,
-            "rephrase": relation.questions[fact.held_out_question].format(fact.subject),
-            "alt": new,
-            "answers": [fact.object],
-            "loc": natural_question(rng.choice(other.trained_questions).format(other.subject)),
-            "loc_ans": other.object,
-            "cond": f"{fact.object} >> {new} || {source}",
-        })
+        out.append(
+            {
+                "subject": fact.subject,
+                "src": source,
+                "pred": fact.object,
+                "rephrase": relation.questions[fact.held_out_question].format(fact.subject),
+                "alt": new,
+                "answers": [fact.object],
+                "loc": natural_question(rng.choice(other.trained_questions).format(other.subject)),
+                "loc_ans": other.object,
+                "cond": f"{fact.object} >> {new} || {source}",
+            }
+        )
     return out
