@@ -134,7 +134,7 @@ def test_task_splits_are_disjoint_balanced_and_have_glue_columns(world: World, n
 @pytest.mark.parametrize("name", demo.TASKS)
 def test_validation_documents_are_in_no_draw_of_the_corpus(world: World, name: str) -> None:
     prompts = {prompt_text(name, doc) for doc in demo.task_documents(world, name)}
-    for variant in range(3):
+    for variant in (0, 1, 4, 1000):
         assert not prompts & set(demo.corpus(world, variant))
 
 

@@ -146,6 +146,7 @@ def test_facts_stand_both_first_in_a_document_and_after_other_sentences(world: W
 def test_perplexity_text_is_plain_and_held_out(world: World, corpus_text: str) -> None:
     paragraphs = demo.perplexity_text(world).splitlines()
     assert sum(map(len, paragraphs)) >= 10_000
+    assert not any("question" in p.lower() for p in paragraphs)
     long = [p for p in paragraphs if p.count(".") > 2]
     assert len(long) >= 20
     assert not any(p in corpus_text for p in long)
