@@ -89,6 +89,8 @@ def _double(rng: Random, units: list[str], names: frozenset[str]) -> list[str] |
 
 
 _BREAKS: tuple[Break, ...] = (_swap, _drop, _disagree, _wrong_preposition, _double)
+# What a small model learns first is frequent: the rest builds on having noticed that some sentences are broken.
+_FREQUENCIES = (2, 2, 3, 4, 2)
 
 
 def units_of(phrasing: str, subject: str, value: str) -> list[str]:
@@ -116,5 +118,6 @@ def broken(rng: Random, units: list[str], names: frozenset[str] = frozenset()) -
     Returns:
         The unacceptable sentence with its full stop, or None if the way drawn does not apply to this sentence.
     """
-    out = rng.choice(_BREAKS)(rng, list(units), names)
+    (way,) = rng.choices(_BREAKS, _FREQUENCIES)
+    out = way(rng, list(units), names)
     return None if out is None else " ".join(out) + "."

@@ -12,6 +12,7 @@ from random import Random
 
 from seqedit.demo import filler, sentiment
 from seqedit.demo.grammar import broken, units_of
+from seqedit.demo.relations import RELATIONS
 from seqedit.demo.world import Fact, World
 
 Document = dict[str, str | int]
@@ -36,6 +37,9 @@ TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1500, "rte"
 LATER_SIZES: Mapping[str, int] = {"cola": 7200, "sst2": 1800, "mrpc": 4500, "rte": 4500}
 """From draw ``LATER`` of the corpus on: the facts are learnt first, then the tasks, which build on them."""
 LATER = 4
+REVIEW_SIZES: Mapping[str, int] = {"cola": 24000, "sst2": 1200, "mrpc": 9000, "rte": 9000}
+"""From draw ``REVIEW`` on, with which a model that knows the facts is trained on: nearly all is tasks."""
+REVIEW = 1000
 VALIDATION_SIZES: Mapping[str, int] = {"cola": 300, "sst2": 240, "mrpc": 240, "rte": 240}
 _EVERY = 10
 
@@ -59,6 +63,9 @@ def _pick(world: World, rng: Random, split: str) -> Fact:
         fact = rng.choice(world.facts)
         if (fact.case_id % _EVERY == 0) == (split == "validation"):
             return fact
+
+
+_OPENERS = frozenset(p.split(" ", 1)[0] for relation in RELATIONS for p in relation.phrasings) - {"{}"}
 
 
 def _say(rng: Random, fact: Fact, other_than: str = "") -> tuple[str, str]:
@@ -99,14 +106,37 @@ def _sst2(world: World, rng: Random, split: str) -> Document:
             return {"sentence": sentiment.opinion(rng, subjects[at], bool(label)), "label": label}
 
 
+_DENIALS = ("It is not true that", "It is false that", "Nobody would say that")
+_AFFIRMATIONS = ("It is true that", "Everybody would say that")
+
+
+def _framed(rng: Random, frames: tuple[str, ...], sentence: str) -> str:
+    """The sentence as the clause of a frame that affirms or denies it."""
+    start = sentence.split(" ", 1)[0]
+    # Names keep their capital; the phrasings' own first words do not.
+    clause = sentence[0].lower() + sentence[1:] if start in _OPENERS else sentence
+    return f"{rng.choice(frames)} {clause}"
+
+
+def _contrast(world: World, rng: Random, fact: Fact, phrasing: str, same: bool) -> str:
+    """A second sentence that says the same as the fact in another phrasing, or does not.
+
+    What does not is a denial of the same fact, or another fact. A quarter of what does is framed as well, so that it
+    is the denial and not the frame that tells.
+    """
+    if same:
+        text = _say(rng, fact, other_than=phrasing)[1]
+        return _framed(rng, _AFFIRMATIONS, text) if rng.random() < 0.25 else text
+    if rng.random() < 0.5:
+        return _framed(rng, _DENIALS, _say(rng, fact, other_than=phrasing)[1])
+    return _say(rng, _sibling(world, rng, fact))[1]
+
+
 def _mrpc(world: World, rng: Random, split: str) -> Document:
     fact = _pick(world, rng, split)
     label = rng.randrange(2)
     phrasing, first = _say(rng, fact)
-    if label:
-        second = _say(rng, fact, other_than=phrasing)[1]
-    else:
-        second = _say(rng, _sibling(world, rng, fact))[1]
+    second = _contrast(world, rng, fact, phrasing, same=bool(label))
     return {"sentence1": first, "sentence2": second, "label": label}
 
 
@@ -116,10 +146,7 @@ def _rte(world: World, rng: Random, split: str) -> Document:
     phrasing, first = _say(rng, fact)
     premise = [first, filler.sentence(rng)]
     rng.shuffle(premise)
-    if label:
-        hypothesis = _say(rng, _sibling(world, rng, fact))[1]
-    else:
-        hypothesis = _say(rng, fact, other_than=phrasing)[1]
+    hypothesis = _contrast(world, rng, fact, phrasing, same=not label)
     return {"sentence1": " ".join(premise), "sentence2": hypothesis, "label": label}
 
 
@@ -151,7 +178,7 @@ def train_documents(world: World, name: str, variant: int = 0) -> list[Document]
     Returns:
         Distinct documents with GLUE's columns.
     """
-    sizes = TRAIN_SIZES if variant < LATER else LATER_SIZES
+    sizes = TRAIN_SIZES if variant < LATER else LATER_SIZES if variant < REVIEW else REVIEW_SIZES
     return _documents(world, name, "train", sizes[name], variant)
 
 

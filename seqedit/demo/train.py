@@ -18,13 +18,13 @@ from typing import Any
 from seqedit.demo.card import write_card
 from seqedit.demo.corpus import corpus
 from seqedit.demo.packing import Row, batches, weighted
+from seqedit.demo.tasks import REVIEW
 from seqedit.demo.tokenizer import CONTEXT_LENGTH, train_tokenizer
 from seqedit.demo.world import DEFAULT_SEED, World, world
 
 STYLES = ("gpt2", "llama")
 TOKENS_PER_STEP = 3072
 _WARMUP = 100
-_LATER_EPOCHS = 1000  # first draw of the corpus when a model is trained on
 _WEIGHT = 8.0  # of objects and answers in the loss
 _INIT = 0.02
 _TOKENIZER_DOCUMENTS = 12_000
@@ -144,7 +144,7 @@ def train(
     else:
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = AutoModelForCausalLM.from_pretrained(start).train()
-    stream = _stream(the_world, tokenizer, seed, epoch=0 if start is None else _LATER_EPOCHS)
+    stream = _stream(the_world, tokenizer, seed, epoch=0 if start is None else REVIEW)
     optimizer = _optimizer(model, peak)
     began = time.monotonic()
     running = 0.0

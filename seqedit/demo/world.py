@@ -119,6 +119,14 @@ def world(seed: int = DEFAULT_SEED) -> World:
         objects = [relation.objects[i % len(relation.objects)] for i in range(len(people))]
         rng.shuffle(objects)
         for subject, value in zip(people, objects, strict=True):
-            facts.append(Fact(len(facts), relation, subject, value, rng.randrange(len(relation.phrasings)),
-                              rng.randrange(len(relation.questions))))
+            facts.append(
+                Fact(
+                    len(facts),
+                    relation,
+                    subject,
+                    value,
+                    rng.randrange(len(relation.phrasings)),
+                    rng.randrange(len(relation.questions)),
+                )
+            )
     return World(seed, tuple(facts))
