@@ -52,6 +52,8 @@ def demo_config(method: str, out: Path, *, model: str, steps: int, batch_size: i
             "batch_size": batch_size,
             "steps": steps,
             "tasks": {name: str(world / "tasks" / f"{name}.jsonl") for name in TASKS},
+            # Small enough that all measurements of a step cost no more than the edit itself.
+            "evals": {"task_documents": 150, "generation_records": 8, "generation_tokens": 30},
             "second_moments": {"text": str(world / "corpus.txt")},
             "ledger": str(out.absolute() / "ledger"),
             "branch": method,
@@ -79,12 +81,12 @@ def run_demo(
         The summary (of the first method, with all of them under "runs") and the path of the report.
     """
     runs: dict[str, dict[str, Any]] = {}
+    configs = [demo_config(method, out, model=model, steps=steps, batch_size=batch_size) for method in methods]
+    records = load_records(configs[0].facts)
+    random.Random(configs[0].seed).shuffle(records)  # the file has one relation after the other
+    records = distinct_records(records, steps * batch_size)
     loaded = EditedModel(*load_model(model), name=model)
-    for method in methods:
-        config = demo_config(method, out, model=model, steps=steps, batch_size=batch_size)
-        records = load_records(config.facts)
-        random.Random(config.seed).shuffle(records)  # the file has one relation after the other
-        records = distinct_records(records, steps * batch_size)
+    for method, config in zip(methods, configs, strict=True):
         observer.title(f"{config.title}: {steps} batches of {batch_size}")
         runs[method] = run(
             config, resume=resume, on_baseline=observer.baseline, on_step=observer.step, records=records, edited=loaded

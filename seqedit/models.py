@@ -16,9 +16,16 @@ DEMO_PREFIX = "demo-"
 def resolve_model(name: str) -> str:
     """The directory of a shipped model (``demo-gpt2``, ``demo-llama``), or the name as it is."""
     if name.startswith(DEMO_PREFIX) and not Path(name).exists():
-        from seqedit.demo import model_path
+        from seqedit.demo import STYLES, model_path
 
-        return str(model_path(name.removeprefix(DEMO_PREFIX)))
+        style = name.removeprefix(DEMO_PREFIX)
+        if style in STYLES and not model_path(style).is_dir():
+            raise InputError(
+                f"the model '{name}' is not shipped with this version; train it with "
+                f"`python -m seqedit.demo.train --style {style} --out DIR` and give the directory"
+            )
+        if style in STYLES:
+            return str(model_path(style))
     return name
 
 

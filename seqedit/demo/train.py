@@ -114,7 +114,13 @@ def _optimizer(model: Any, peak: float) -> Any:
 
 
 def train(
-    style: str, steps: int, peak: float, seed: int, start: Path | None = None, checkpoint: Path | None = None
+    style: str,
+    steps: int,
+    peak: float,
+    seed: int,
+    start: Path | None = None,
+    checkpoint: Path | None = None,
+    draw: int | None = None,
 ) -> tuple[Any, Any, float]:
     """Trains a model on the demo world.
 
@@ -124,6 +130,7 @@ def train(
         peak: highest learning rate.
         seed: of the initial weights and of the world.
         start: a model of the same style to train on, with fresh draws of the corpus, instead of initial weights.
+        draw: first draw of the corpus; by default 0, or `tasks.REVIEW` with ``start``.
         checkpoint: where to save the model every 300 steps, so that a stopped run can be taken up with ``start``.
 
     Returns:
@@ -144,7 +151,8 @@ def train(
     else:
         tokenizer = AutoTokenizer.from_pretrained(start)
         model = AutoModelForCausalLM.from_pretrained(start).train()
-    stream = _stream(the_world, tokenizer, seed, epoch=0 if start is None else REVIEW)
+    first = draw if draw is not None else 0 if start is None else REVIEW
+    stream = _stream(the_world, tokenizer, seed, epoch=first)
     optimizer = _optimizer(model, peak)
     began = time.monotonic()
     running = 0.0
@@ -184,9 +192,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--peak", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--start", type=Path, help="train this model on instead of a new one")
+    parser.add_argument("--draw", type=int, help="first draw of the corpus; continue with unseen ones")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED)
     args = parser.parse_args()
-    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed, args.start, args.out)
+    model, tokenizer, seconds = train(args.style, args.steps, args.peak, args.seed, args.start, args.out, args.draw)
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     print(f"trained in {seconds / 60:.1f} minutes, saved to {args.out}", file=sys.stderr)
