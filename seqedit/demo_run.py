@@ -52,7 +52,7 @@ def demo_config(method: str, out: Path, *, model: str, steps: int, batch_size: i
             "batch_size": batch_size,
             "steps": steps,
             "tasks": {name: str(world / "tasks" / f"{name}.jsonl") for name in TASKS},
-            # Small enough that all measurements of a step cost no more than the edit itself.
+            # Few enough that the whole demonstration takes minutes.
             "evals": {"task_documents": 150, "generation_records": 8, "generation_tokens": 30},
             "second_moments": {"text": str(world / "corpus.txt")},
             "ledger": str(out.absolute() / "ledger"),

@@ -1,4 +1,4 @@
-"""A small closed world and two language models that know it, so that everything works without a Hub.
+"""A small closed world and a language model that knows it, so that everything works without a Hub.
 
 ``world()`` draws people, products, companies and towns with 4,200 facts. The functions below turn it into a training
 corpus, CounterFact and zsRE records, a timeline of updates and GLUE-layout tasks; ``model_path`` gives the shipped
