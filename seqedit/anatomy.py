@@ -1,53 +1,25 @@
 """Where the editable parts of a decoder-only language model are, found from its module tree.
 
 Nothing here knows a model family by name. The decoder layers are the longest list of equally built modules; the
-FFN output projection is, within a layer, the last registered linear module that writes to the residual stream.
+FFN output projection is, within a layer, the last registered linear module that writes to the residual stream. A
+PEFT-wrapped model is read as the model inside it: names are those of the unwrapped model, and of a module that
+carries a LoRA it is the base layer that is meant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch import nn
 
 from seqedit.errors import InputError, ModelError
+from seqedit.projection import Projection, features, linears, output_projection, parent
+from seqedit.residual import adds_output
 
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """An FFN output projection.
-
-    Attributes:
-        name: Exact module name in the model.
-        module: ``nn.Linear`` or transformers' ``Conv1D``.
-    """
-
-    name: str
-    module: nn.Module
-
-    @property
-    def transposed(self) -> bool:
-        """True where the parameter is stored as (d_in, d_out), as in Conv1D."""
-        return isinstance(self.module, Conv1D)
-
-    @property
-    def weight(self) -> nn.Parameter:
-        """The parameter in its own layout."""
-        return self.module.weight  # type: ignore[return-value]
-
-    def matrix(self) -> Tensor:
-        """The weight as a (d_out, d_in) view, detached."""
-        weight = self.weight.detach()
-        return weight.T if self.transposed else weight
-
-    def write(self, matrix: Tensor) -> None:
-        """Overwrite the weight with a (d_out, d_in) matrix, cast to the parameter's dtype and device."""
-        with torch.no_grad():
-            self.weight.copy_(matrix.T if self.transposed else matrix)
+__all__ = ["Anatomy", "Projection", "anatomy", "features"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +27,7 @@ class Anatomy:
     """The parts of one model.
 
     Attributes:
+        model: The model itself.
         layers: Decoder layers in order.
         layer_names: Their module names.
         projections: FFN output projection of each layer.
@@ -64,6 +37,7 @@ class Anatomy:
         hidden_size: Width d of the residual stream.
     """
 
+    model: Any
     layers: tuple[nn.Module, ...]
     layer_names: tuple[str, ...]
     projections: tuple[Projection, ...]
@@ -71,6 +45,14 @@ class Anatomy:
     final_norm_name: str
     lm_head: nn.Module
     hidden_size: int
+
+    @cached_property
+    def adds_ffn_output(self) -> bool:
+        """True where layers add their FFN's output to the residual stream as it is, not normalised or scaled.
+
+        Found by running one token through the first layer, which stands for all: they are built alike.
+        """
+        return adds_output(self.model, self.layers[0], self.projections[0].module)
 
     def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """The layers in increasing order.
@@ -91,17 +73,25 @@ class Anatomy:
         return tuple(sorted(layers))
 
     def attention_output(self, layer: int) -> Projection:
-        """The attention's output projection of a layer: the first module that writes to the residual stream.
+        """The attention's output projection of a layer.
+
+        The first block that writes to the residual stream is the attention; within it the output projection is
+        registered last, after a query, key or value that may be as wide as the residual stream.
 
         Raises:
             ModelError: the layer has no other writer than the FFN output projection.
         """
         (layer,) = self.check_layers([layer])
         ffn = self.projections[layer].module
-        for name, module in _linears(self.layers[layer]):
-            if module is not ffn and features(module)[1] == self.hidden_size:
-                return Projection(f"{self.layer_names[layer]}.{name}", module)
-        raise ModelError(f"layer '{self.layer_names[layer]}' has no attention output projection that could be found")
+        writers = [
+            (n, m) for n, m in linears(self.layers[layer]) if m is not ffn and features(m)[1] == self.hidden_size
+        ]
+        if not writers:
+            raise ModelError(
+                f"layer '{self.layer_names[layer]}' has no attention output projection that could be found"
+            )
+        name, module = [(n, m) for n, m in writers if parent(n) == parent(writers[0][0])][-1]
+        return Projection(f"{self.layer_names[layer]}.{name}", module)
 
     def projections_of(self, layers: Sequence[int]) -> list[Projection]:
         """The FFN output projections of some layers."""
@@ -119,13 +109,26 @@ def anatomy(model: Any) -> Anatomy:
         raise ModelError(f"{type(model).__name__} has no LM head; load it with AutoModelForCausalLM")
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     width = int(config.hidden_size)
-    name, layers = _decoder_layers(model)
+    inner = _unwrapped(model)
+    name, layers = _decoder_layers(inner)
     names = tuple(f"{name}.{i}" for i in range(len(layers)))
     projections = tuple(
-        _output_projection(layer, layer_name, width) for layer, layer_name in zip(layers, names, strict=True)
+        output_projection(layer, layer_name, width) for layer, layer_name in zip(layers, names, strict=True)
     )
-    norm_name, norm = _final_norm(model, name, width)
-    return Anatomy(layers, names, projections, norm, norm_name, head, width)
+    norm_name, norm = _final_norm(inner, name, width)
+    return Anatomy(model, layers, names, projections, norm, norm_name, head, width)
+
+
+def _unwrapped(model: Any) -> nn.Module:
+    """The model inside a PEFT wrapper, or the model itself."""
+    if not hasattr(model, "get_base_model"):
+        return model  # type: ignore[no-any-return]
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ModelError(
+            "the PEFT adapter of the model puts virtual tokens before the prompt, which moves every token's position; "
+            "edit the base model"
+        )
+    return model.get_base_model()  # type: ignore[no-any-return]
 
 
 def _decoder_layers(model: nn.Module) -> tuple[str, tuple[nn.Module, ...]]:
@@ -137,7 +140,7 @@ def _decoder_layers(model: nn.Module) -> tuple[str, tuple[nn.Module, ...]]:
         and len({type(m) for m in module}) == 1
         # A list inside a layer (experts, for one) is not the list of layers.
         and "." in name
-        and any(_linears(m) for m in module)
+        and any(linears(m) for m in module)
     ]
     outer = [(n, m) for n, m in lists if not any(n.startswith(other + ".") for other, _ in lists if other != n)]
     if not outer:
@@ -150,54 +153,6 @@ def _decoder_layers(model: nn.Module) -> tuple[str, tuple[nn.Module, ...]]:
         )
     name, module = best[0]
     return name, tuple(module)
-
-
-def _linears(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(n, m) for n, m in module.named_modules() if isinstance(m, nn.Linear | Conv1D)]
-
-
-def features(module: nn.Module) -> tuple[int, int]:
-    """(d_in, d_out) of a linear module."""
-    rows, columns = module.weight.shape  # type: ignore[union-attr,misc]
-    return (int(rows), int(columns)) if isinstance(module, Conv1D) else (int(columns), int(rows))
-
-
-def _output_projection(layer: nn.Module, layer_name: str, width: int) -> Projection:
-    stacked = [n for n, p in layer.named_parameters() if p.ndim == 3 and width in p.shape]
-    if stacked:
-        raise ModelError(
-            f"layer '{layer_name}' stacks feed-forward experts in '{stacked[0]}'; editing a mixture of experts is not "
-            "supported"
-        )
-    linears = _linears(layer)
-    writers = [(n, m) for n, m in linears if features(m)[1] == width]
-    if not writers:
-        raise ModelError(
-            f"layer '{layer_name}' has no linear module that writes {width} features; quantised or fused feed-forward "
-            "weights cannot be edited"
-        )
-    name, module = writers[-1]
-    d_in = features(module)[0]
-    parent = name.rpartition(".")[0]
-    # What reads the residual stream beside it: one expansion, or gate and up (fused into one of 2 d_in, perhaps).
-    # Three readers would be an attention's query, key and value.
-    readers = [features(m) for n, m in linears if n != name and _parent(n) == parent and features(m)[0] == width]
-    if not 1 <= len(readers) <= 2 or any(made not in (d_in, 2 * d_in) for _, made in readers):
-        raise ModelError(
-            f"layer '{layer_name}': '{name}' writes to the residual stream, but what feeds it is no feed-forward "
-            "expansion; this layer's structure is not supported"
-        )
-    twins = [n for n, m in writers if n.rpartition(".")[2] == name.rpartition(".")[2] and features(m)[0] == d_in]
-    if len(twins) > 1 and len({_parent(_parent(n)) for n in twins}) == 1 and _parent(parent):
-        raise ModelError(
-            f"layer '{layer_name}' has several feed-forward experts ({', '.join(twins[:3])}, ...); editing a mixture "
-            "of experts is not supported"
-        )
-    return Projection(f"{layer_name}.{name}", module)
-
-
-def _parent(name: str) -> str:
-    return name.rpartition(".")[0]
 
 
 def _final_norm(model: nn.Module, layers_name: str, width: int) -> tuple[str, nn.Module]:

@@ -12,7 +12,7 @@ from seqedit.anatomy import Anatomy
 from seqedit.batching import pad_right, token_budget_batches
 from seqedit.lookup import BARE, tokenize_request
 from seqedit.requests import Request
-from seqedit.tracing import hidden_of, hooks, inference_state, input_device, run_until
+from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
 
 MAX_TOKENS = 16_384
 """Padded tokens of one forward pass when nothing else is asked for."""
@@ -65,7 +65,7 @@ def measure_keys(
             ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
             run_until(model, last, ids, mask)
             for layer in layers:
-                inputs = seen[layer]
+                inputs = by_token(seen[layer], ids)
                 device = inputs.device
                 at = torch.tensor([jobs[j][2].lookup for j in batch], device=device)
                 keys = inputs[torch.arange(len(batch), device=device), at].double()
@@ -103,7 +103,7 @@ def measure_outputs(
         for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
             ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
             run_until(model, module, ids, mask)
-            hidden = seen.pop()
+            hidden = by_token(seen.pop(), ids)
             at = torch.tensor([prompts[j].lookup for j in batch], device=hidden.device)
             if result is None:
                 result = torch.zeros(len(requests), hidden.shape[2], dtype=torch.float64, device=hidden.device)

@@ -7,6 +7,7 @@ itself, and need not be written into the FFN's weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
 from seqedit.replay import Cut, logits_above, run_to_layer
-from seqedit.tracing import StopForward, hidden_of, hooks
+from seqedit.tracing import StopForward, by_token, hidden_of, hooks
 
 
 class Site(Protocol):
@@ -40,51 +41,30 @@ class Site(Protocol):
         """The module whose output at the lookup token is to become the target value."""
 
 
-class LayerOutput:
-    """The output of layer L (MEMIT's ``layer_module_tmp``)."""
+class ModuleOutputs:
+    """Outputs of some modules of layer L, perturbed together; the last one's is the target value.
 
-    perturbations = 1
+    Args:
+        parts: The model's anatomy.
+        below: Last layer that no perturbation reaches; it and everything under it never run again. Layer L itself
+            may be named: its output is then handed out again, for a perturbation to be added to it.
+        modules: What is perturbed, in order.
+    """
 
-    def __init__(self, parts: Anatomy, layer: int) -> None:
-        self.parts, self.layer = parts, layer
-
-    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Cut:
-        """Run up to layer L; everything below never runs again."""
-        return run_to_layer(model, self.parts, self.layer, input_ids, attention_mask)
-
-    def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
-        """Hidden states after layer L."""
-        return cut.hidden[rows, lookup[rows]].unsqueeze(1)
-
-    def logits(self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, positions: Tensor) -> Tensor:
-        """Layers above L on the perturbed hidden states."""
-        hidden = cut.hidden if delta is None else _added(cut.hidden, lookup, delta[:, 0])
-        return logits_above(model, self.parts, cut, hidden, positions)
-
-    def value_module(self) -> nn.Module:
-        """Layer L itself."""
-        return self.parts.layers[self.layer]
-
-
-class Sublayers:
-    """The outputs of attention and FFN of layer L (PMET); the FFN's is the target value."""
-
-    perturbations = 2
-
-    def __init__(self, parts: Anatomy, layer: int) -> None:
-        self.parts, self.layer = parts, layer
-        self.modules = (parts.attention_output(layer).module, parts.projections[layer].module)
+    def __init__(self, parts: Anatomy, below: int, modules: Sequence[nn.Module]) -> None:
+        self.parts, self.below, self.modules = parts, below, tuple(modules)
+        self.perturbations = len(self.modules)
 
     def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Cut:
-        """Run up to the layer below L: layer L itself depends on the attention's perturbation."""
-        return run_to_layer(model, self.parts, self.layer - 1, input_ids, attention_mask)
+        """Run up to the layer that no perturbation reaches."""
+        return run_to_layer(model, self.parts, self.below, input_ids, attention_mask)
 
     def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
-        """Outputs of both sublayers."""
+        """Outputs of the modules."""
         seen: dict[nn.Module, Tensor] = {}
 
         def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            seen[module] = hidden_of(output).detach()
+            seen[module] = by_token(hidden_of(output).detach(), cut.input_ids)
             if len(seen) == len(self.modules):
                 raise StopForward
 
@@ -94,12 +74,13 @@ class Sublayers:
         return torch.stack([seen[module][rows, lookup[rows]] for module in self.modules], dim=1)
 
     def logits(self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, positions: Tensor) -> Tensor:
-        """Layers from L on with both sublayers' outputs perturbed."""
+        """The layers above the cut with all modules' outputs perturbed."""
 
         def add(number: int) -> Any:
             def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
                 assert delta is not None
-                changed = _added(hidden_of(output), lookup, delta[:, number])
+                states = hidden_of(output)
+                changed = _added(by_token(states, cut.input_ids), lookup, delta[:, number]).view_as(states)
                 return (changed, *output[1:]) if isinstance(output, tuple) else changed
 
             return hook
@@ -109,8 +90,30 @@ class Sublayers:
             return logits_above(model, self.parts, cut, cut.hidden, positions)
 
     def value_module(self) -> nn.Module:
-        """The FFN output projection of layer L."""
+        """The last of the modules."""
         return self.modules[-1]
+
+
+class LayerOutput(ModuleOutputs):
+    """The output of layer L (MEMIT's ``layer_module_tmp``).
+
+    Where a layer normalises or scales its FFN's output before adding it (Gemma 2, Granite), a residual R written
+    into the projection does not move the layer's output by R. There it is the FFN's output that is perturbed and
+    becomes the target value, so that the constraint W k = z still says what was optimised.
+    """
+
+    def __init__(self, parts: Anatomy, layer: int) -> None:
+        if parts.adds_ffn_output:
+            super().__init__(parts, layer, (parts.layers[layer],))
+        else:
+            super().__init__(parts, layer - 1, (parts.projections[layer].module,))
+
+
+class Sublayers(ModuleOutputs):
+    """The outputs of attention and FFN of layer L (PMET); the FFN's is the target value."""
+
+    def __init__(self, parts: Anatomy, layer: int) -> None:
+        super().__init__(parts, layer - 1, (parts.attention_output(layer).module, parts.projections[layer].module))
 
 
 def _added(states: Tensor, lookup: Tensor, delta: Tensor) -> Tensor:

@@ -9,11 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqedit.errors import ModelError
+
 
 def input_device(model: Any) -> torch.device:
     """Where token ids must be for this model, also when it is spread over devices."""
-    device: torch.device = model.get_input_embeddings().weight.device
-    return device
+    embedding = model.get_input_embeddings()
+    weight: Tensor = embedding.weight
+    if not weight.is_meta:
+        return weight.device
+    # Offloaded: accelerate's hook knows where the embedding is put for the time of a forward pass.
+    device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    if device is None:
+        raise ModelError("the token embedding has no weights (meta device); load the model with its weights")
+    return torch.device(device)
 
 
 @contextmanager
@@ -39,6 +48,11 @@ def inference_state(model: nn.Module) -> Iterator[None]:
 def hidden_of(output: Any) -> Tensor:
     """The hidden state in what a decoder layer returns (a tensor, or a tuple that starts with it)."""
     return output[0] if isinstance(output, tuple) else output
+
+
+def by_token(states: Tensor, input_ids: Tensor) -> Tensor:
+    """States as (rows, t, features); some families (OPT) run their FFN on all tokens in one row."""
+    return states.reshape(*input_ids.shape, states.shape[-1])
 
 
 class StopForward(Exception):
