@@ -80,5 +80,5 @@ def closed_form_edit(
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
         B, A = solve(bench.precondition(projection), keys.T, share, a)
         add_to_weight(projection, projection.matrix().clone(), B @ A)
-        updates.append(LayerUpdate(projection, B, A, keys))
+        updates.append(LayerUpdate(projection, (B, A), keys))
     return Update(tuple(updates), found.values, found.losses, found.updates)

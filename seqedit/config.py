@@ -89,6 +89,25 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     raise InputError(f"setting '{name}' must be {expected}, got {value!r}")
 
 
+def check_positive(config: Config, *names: str, zero: bool = False) -> None:
+    """Refuse settings that are not greater than 0 (or, with ``zero``, less than 0); None is not checked.
+
+    Raises:
+        InputError: names the setting and its value.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not (value >= 0 if zero else value > 0):
+            raise InputError(f"setting '{name}' must {'not be negative' if zero else 'be greater than 0'}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditConfig(Config):
+    """What every editing method can be told."""
+
+    layers: tuple[int, ...] = setting((), "layers to edit")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetValueConfig(Config):
     """Optimisation of the target values."""
@@ -104,33 +123,28 @@ class TargetValueConfig(Config):
     argmax_nll_factor: float = setting(1.0, "weight of the likelihood in steps after the target is the argmax")
 
     def __post_init__(self) -> None:
-        for name, low in (("learning_rate", 0), ("clamp_norm_factor", 0)):
-            if not getattr(self, name) > low:
-                raise InputError(f"setting '{name}' must be greater than {low}, got {getattr(self, name)}")
+        check_positive(self, "learning_rate", "clamp_norm_factor")
         if self.steps < 1:
             raise InputError(f"setting 'steps' must be at least 1, got {self.steps}")
-        for name in ("weight_decay", "kl_factor"):
-            if getattr(self, name) < 0:
-                raise InputError(f"setting '{name}' must not be negative, got {getattr(self, name)}")
+        check_positive(self, "weight_decay", "kl_factor", zero=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClosedFormConfig(TargetValueConfig):
+class ClosedFormConfig(EditConfig, TargetValueConfig):
     """Settings of the closed-form methods (`seqedit.closed_form`)."""
 
-    layers: tuple[int, ...] = setting((), "layers to edit")
     spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
     second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
     shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
+    frobenius_weight: float = setting(0.0, "weight of |Delta|^2 (Frobenius), added to C (ENCORE)")
+    merge_same_subject: bool = setting(False, "one target value for all requests of a subject (MEMIT-Merge)")
     protect_earlier: bool = setting(False, "let C grow by the keys of the ledger's active edits")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.a < 0:
-            raise InputError(f"setting 'a' must not be negative, got {self.a}")
-        if self.second_moment_weight <= 0:
-            raise InputError(f"setting 'second_moment_weight' must be positive, got {self.second_moment_weight}")
+        check_positive(self, "second_moment_weight")
+        check_positive(self, "a", "frobenius_weight", zero=True)
         if not 0 <= self.shrinkage <= 1:
             raise InputError(f"setting 'shrinkage' must be between 0 and 1, got {self.shrinkage}")
         if self.spread == "single" and len(self.layers) > 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, Projection, anatomy
-from seqedit.config import ClosedFormConfig
+from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.delta import Dense, LowRank
 from seqedit.digests import json_digest
 from seqedit.errors import InputError, NumericsError
@@ -28,10 +28,10 @@ def compute_adapter(
     tokenizer: Any,
     requests: Sequence[Request],
     method: str,
-    config: ClosedFormConfig,
+    config: EditConfig,
     *,
     base_model: BaseModel,
-    second_moments: SecondMoments,
+    second_moments: SecondMoments | None = None,
     context_templates: Sequence[Sequence[str]],
     factors: Factorizations | None = None,
     earlier_keys: Mapping[str, Tensor] | None = None,
@@ -47,11 +47,11 @@ def compute_adapter(
         method: Name of a registered method.
         config: Its settings.
         base_model: The unedited model that the adapter belongs to.
-        second_moments: C0 of every edited layer.
+        second_moments: C0 of every edited layer, for the methods that need them.
         context_templates: Groups of context templates.
         factors: Factorizations kept from earlier batches of the run, for the same moments.
         earlier_keys: Module name -> (N, d_in) keys of earlier edits, protected where the config asks for it.
-        seed: The seed the context templates were sampled with, for the record.
+        seed: Of whatever is drawn at random, the context templates included.
         max_tokens: Padded tokens of one forward pass.
 
     Raises:
@@ -65,18 +65,23 @@ def compute_adapter(
     contexts = check_context_templates(context_templates)
     parts = anatomy(model)
     projections = parts.projections_of(config.layers)
-    second_moments.require(projections)
+    if chosen.needs_second_moments and second_moments is None:
+        raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
+    if second_moments is not None and chosen.needs_second_moments:
+        second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
-    made = factors or Factorizations(second_moments)
-    protected = dict(earlier_keys or {}) if config.protect_earlier else {}
+    made = factors or (Factorizations(second_moments) if second_moments is not None else None)
+    protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
 
     def precondition(projection: Projection) -> Preconditioner:
+        if chosen.precondition is None or made is None:
+            raise InputError(f"method '{method}' is no closed form and has no second moments")
         keys = protected.get(projection.name)
         inner = chosen.precondition(made, projection, config)
         return protect(inner, None if keys is None else keys.to(projection.weight.device).double().T)
 
-    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens)
+    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0)
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
     return Adapter(
@@ -93,23 +98,37 @@ def compute_adapter(
             "protected_keys": max((int(keys.shape[0]) for keys in protected.values()), default=0),
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
-            "second_moments": second_moments.digest,
-            "second_moment_tokens": second_moments.tokens,
+            **_moments_used(second_moments if chosen.needs_second_moments else None),
             "seed": seed,
             "seqedit": __version__,
             "torch": str(torch.__version__),
+            **update.provenance,
         },
     )
+
+
+def protects_earlier(config: EditConfig) -> bool:
+    """Whether the settings ask for the keys of earlier edits to be protected."""
+    return isinstance(config, ClosedFormConfig) and config.protect_earlier
+
+
+def _moments_used(moments: SecondMoments | None) -> dict[str, Any]:
+    return {
+        "second_moments": None if moments is None else moments.digest,
+        "second_moment_tokens": None if moments is None else moments.tokens,
+    }
 
 
 def _deltas(update: Update) -> dict[str, LowRank | Dense]:
     deltas: dict[str, LowRank | Dense] = {}
     for layer in update.layers:
-        name, (d_out, n) = layer.projection.name, layer.B.shape
-        if n > min(d_out, layer.A.shape[1]):
-            deltas[name] = Dense((layer.B @ layer.A).float().contiguous().cpu())
+        name = layer.projection.name
+        if isinstance(layer.delta, torch.Tensor):
+            deltas[name] = Dense(layer.delta.float().contiguous().cpu())
         else:
-            deltas[name] = LowRank.from_factors(layer.B, layer.A)
+            B, A = layer.delta
+            few = A.shape[0] <= min(B.shape[0], A.shape[1])
+            deltas[name] = LowRank.from_factors(B, A) if few else Dense((B @ A).float().contiguous().cpu())
         if not bool(torch.isfinite(deltas[name].dense()).all()):
             raise NumericsError(f"the update of '{name}' is not finite in float32; lower learning_rate")
     return deltas

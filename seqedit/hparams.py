@@ -22,6 +22,9 @@ _RENAMED = {
     "mom2_update_weight": "second_moment_weight",
     "emmet_lambda": "a",
     "L2": "l2",
+    "lr": "learning_rate",
+    "num_steps": "steps",
+    "lora_alpha": "alpha",
 }
 
 # Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.
@@ -36,6 +39,9 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "fact_token": ("subject_last",),
     "mom2_adjustment": (True,),
     "context_template_length_params": (),
+    "objective_optimization": ("target_new",),
+    "lora_type": ("lora",),
+    "lora_dropout": (0, 0.0),
 }
 
 
@@ -57,7 +63,8 @@ def read_hparams(path: str | Path, method: str) -> dict[str, Any]:
         if ours in known:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
-            settings[ours] = value
+            # Their fine-tuning files say false for no bound.
+            settings[ours] = None if ours == "norm_constraint" and value is False else value
         elif name in _ONLY:
             if _ONLY[name] and value not in _ONLY[name]:
                 raise InputError(f"{path}: field '{name}' must be {_ONLY[name][0]!r} here, got {value!r}")

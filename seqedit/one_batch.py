@@ -8,10 +8,11 @@ from typing import Any
 
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, anatomy
-from seqedit.config import ClosedFormConfig
+from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.editing import compute_adapter
 from seqedit.fingerprint import fingerprint
+from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.moment_store import cached_second_moments, read_second_moments
 from seqedit.requests import Request
@@ -23,7 +24,7 @@ def edit_one_batch(
     model: str,
     requests: Sequence[Request],
     method: str,
-    config: ClosedFormConfig,
+    config: EditConfig,
     *,
     second_moments: Path | None = None,
     text: str | None = None,
@@ -37,14 +38,16 @@ def edit_one_batch(
     parts = anatomy(loaded)
     parts.check_layers(config.layers)  # before minutes are spent on second moments
     digest = fingerprint(loaded)
-    moments = provide_second_moments(
-        loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text
-    )
+    moments = None
+    if get_method(method).needs_second_moments:
+        moments = provide_second_moments(
+            loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text
+        )
     templates = context_templates or sample_context_templates(loaded, tokenizer, seed=seed)
     return compute_adapter(
         loaded, tokenizer, requests, method, config,
         base_model=BaseModel(model, digest), second_moments=moments, context_templates=templates,
-        seed=None if context_templates else seed,
+        seed=seed,
     )  # fmt: skip
 
 

@@ -102,20 +102,23 @@ class Factorizations:
 
     def __init__(self, moments: SecondMoments) -> None:
         self.moments = moments
-        self._made: dict[tuple[str, str, float, float], Tensor] = {}
+        self._made: dict[tuple[str | float, ...], Tensor] = {}
 
-    def cholesky(self, projection: Projection, *, weight: float, shrinkage: float) -> CholeskyPreconditioner:
-        """C = weight * ((1 - s) C0 + s mean(diag C0) I), factored.
+    def cholesky(
+        self, projection: Projection, *, weight: float, shrinkage: float, ridge: float = 0.0
+    ) -> CholeskyPreconditioner:
+        """C = weight * ((1 - s) C0 + s mean(diag C0) I) + ridge I, factored.
 
         Shrinkage s towards the scaled identity keeps C invertible where little text was seen or keys are few (Ledoit
-        and Wolf, 2004); s = 0 takes C0 as it is.
+        and Wolf, 2004); s = 0 takes C0 as it is. A ridge is the weight of |Delta|^2 in the least-squares objective.
 
         Raises:
             NumericsError: C is not positive definite, or too near to singular.
         """
-        key = ("cholesky", projection.name, weight, shrinkage)
+        key = ("cholesky", projection.name, weight, shrinkage, ridge)
         if key not in self._made:
             C = shrink(self._matrix(projection), shrinkage) * weight
+            C.diagonal().add_(ridge)
             self._made[key] = cholesky(C, f"'{projection.name}'")
         return CholeskyPreconditioner(self._made[key].to(projection.weight.device))
 
@@ -125,7 +128,7 @@ class Factorizations:
         Raises:
             NumericsError: there are none.
         """
-        key = ("null space", projection.name, threshold, 0.0)
+        key = ("null space", projection.name, threshold)
         if key not in self._made:
             values, vectors = torch.linalg.eigh(self._matrix(projection))
             basis = vectors[:, values < threshold]

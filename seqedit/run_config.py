@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seqedit.config import ClosedFormConfig, Config, setting
+from seqedit.config import Config, EditConfig, setting
 from seqedit.errors import InputError
 from seqedit.hparams import read_mapping
 from seqedit.settings import method_config
@@ -64,7 +64,7 @@ class RunConfig:
     model: str
     facts: str
     method: str
-    settings: ClosedFormConfig
+    settings: EditConfig
     batch_size: int
     ledger: str
     out: Path

@@ -13,6 +13,7 @@ from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator
 from seqedit.loaders import load_records
 from seqedit.lookup import check_context_templates, tokenize_request
+from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.one_batch import provide_second_moments
 from seqedit.requests import Record, check_batch, requests_of
@@ -64,12 +65,14 @@ def run(
         except InputError as error:
             raise InputError(f"{config.facts}, record {number}: {error}") from error
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
-    moments = provide_second_moments(
-        edited.model, edited.tokenizer, edited.parts, config.model, edited.base_model.fingerprint,
-        config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
-        file=None if config.second_moments.file is None else Path(config.second_moments.file),
-        sequence_length=config.second_moments.sequence_length,
-    )  # fmt: skip
+    moments = None
+    if get_method(config.method).needs_second_moments:
+        moments = provide_second_moments(
+            edited.model, edited.tokenizer, edited.parts, config.model, edited.base_model.fingerprint,
+            config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
+            file=None if config.second_moments.file is None else Path(config.second_moments.file),
+            sequence_length=config.second_moments.sequence_length,
+        )  # fmt: skip
     with _open_ledger(config, edited, resume) as ledger:
         session = Session(edited, ledger, moments, context_templates=config.context_templates, seed=config.seed)
         done = _finished(ledger, config, batches)

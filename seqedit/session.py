@@ -11,10 +11,10 @@ from torch import Tensor
 
 from ledger import Entry, Ledger
 from seqedit.adapters import Adapter
-from seqedit.config import ClosedFormConfig
+from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
-from seqedit.editing import compute_adapter
+from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.preconditioner import Factorizations
 from seqedit.requests import Record, Request
@@ -35,7 +35,7 @@ class Session:
     Args:
         edited: The loaded model.
         ledger: Its ledger; must belong to the same base model.
-        moments: Second moments of every layer that will be edited.
+        moments: Second moments of every layer that will be edited; None where no method needs them.
         context_templates: Groups of context templates; None samples them from the unedited model.
         seed: Seed of that sampling.
     """
@@ -44,7 +44,7 @@ class Session:
         self,
         edited: EditedModel,
         ledger: Ledger,
-        moments: SecondMoments,
+        moments: SecondMoments | None,
         *,
         context_templates: Sequence[Sequence[str]] | None = None,
         seed: int = 0,
@@ -58,7 +58,7 @@ class Session:
         else:
             self.sampled = False
         self.context_templates = context_templates
-        self._factors = Factorizations(moments)
+        self._factors = None if moments is None else Factorizations(moments)
         self.checkout()
 
     def checkout(self, rev: str = "HEAD") -> None:
@@ -67,14 +67,14 @@ class Session:
         modules = sorted({name for adapter in adapters for name in adapter.deltas})
         self.edited.write(self.ledger.compose(self.edited.base_weights(modules), rev) if modules else {})
 
-    def compute(self, requests: Sequence[Request], method: str, config: ClosedFormConfig) -> Adapter:
+    def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
         """Compute a batch on the current state; neither model nor ledger change."""
         return compute_adapter(
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=self.moments,
             context_templates=self.context_templates, factors=self._factors,
-            earlier_keys=self.earlier_keys() if config.protect_earlier else None,
-            seed=self.seed if self.sampled else None,
+            earlier_keys=self.earlier_keys() if protects_earlier(config) else None,
+            seed=self.seed,
         )  # fmt: skip
 
     def earlier_keys(self) -> dict[str, Tensor]:
@@ -93,7 +93,7 @@ class Session:
         self,
         requests: Sequence[Request],
         method: str,
-        config: ClosedFormConfig,
+        config: EditConfig,
         *,
         message: str = "",
         author: str = "",

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from seqedit.config import ClosedFormConfig
+from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.hparams import read_hparams, read_mapping
 from seqedit.methods import get_method
@@ -31,7 +31,9 @@ def read_preset(name: str, method: str) -> dict[str, Any]:
         raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())})")
     data = read_mapping(path)
     known = {f.name for f in fields(get_method(method).config)}
-    common = {k: v for k, v in data.get("common", {}).items() if k in known}
+    # What is common is meant for the closed forms: a rate of theirs would be absurd for fine-tuning.
+    shared = known if issubclass(get_method(method).config, ClosedFormConfig) else {"layers"}
+    common = {k: v for k, v in data.get("common", {}).items() if k in shared & known}
     return {**common, **data.get("methods", {}).get(method, {})}
 
 
@@ -44,7 +46,7 @@ def method_config(
     assignments: Sequence[str] = (),
     layers: str | None = None,
     spread: str | None = None,
-) -> ClosedFormConfig:
+) -> EditConfig:
     """Settings of a method; later sources win: preset, hyperparameter file, settings, assignments, options.
 
     Args:

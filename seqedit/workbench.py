@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,15 +16,16 @@ from seqedit.preconditioner import Preconditioner
 
 @dataclass(frozen=True, eq=False)
 class Workbench:
-    """A model in its current state, with what every closed form needs.
+    """A model in its current state, with what editing methods need.
 
     Attributes:
         model: The causal LM; methods write to it and `scratch` puts it back.
         tokenizer: Its fast tokenizer.
         parts: Its anatomy.
         contexts: Groups of context templates.
-        precondition: C^-1 of a layer, earlier keys that are protected included.
+        precondition: C^-1 of a layer, earlier keys that are protected included; for the closed forms.
         max_tokens: Padded tokens of one forward pass.
+        seed: Of whatever a method draws at random.
     """
 
     model: Any
@@ -33,6 +34,7 @@ class Workbench:
     contexts: Sequence[Sequence[str]]
     precondition: Callable[[Projection], Preconditioner]
     max_tokens: int = 8192
+    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +43,12 @@ class LayerUpdate:
 
     Attributes:
         projection: The module.
-        B: (d_out, n) float64.
-        A: (n, d_in) float64.
-        keys: (n, d_in) float64, the keys it was solved for.
+        delta: (d_out, n) and (n, d_in) factors, or the (d_out, d_in) update itself; float64.
+        keys: (n, d_in) float64, the keys it was solved for; those of the edited model where nothing was solved.
     """
 
     projection: Projection
-    B: Tensor
-    A: Tensor
+    delta: tuple[Tensor, Tensor] | Tensor
     keys: Tensor
 
 
@@ -58,15 +58,17 @@ class Update:
 
     Attributes:
         layers: One update per edited layer, in order.
-        target_values: (n, d) target values.
+        target_values: (n, d) target values; the hidden states that were reached where none were asked for.
         losses: Last loss of each request's optimisation.
         updates: Optimisation updates each request took.
+        provenance: What else a method wants to record, as JSON types.
     """
 
     layers: tuple[LayerUpdate, ...]
     target_values: Tensor
     losses: tuple[float, ...]
     updates: tuple[int, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 @contextmanager

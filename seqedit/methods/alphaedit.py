@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from seqedit.anatomy import Projection
 from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, setting
-from seqedit.errors import InputError
+from seqedit.config import ClosedFormConfig, check_positive, setting
 from seqedit.methods.registry import register
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.requests import Request
@@ -25,9 +24,7 @@ class AlphaEditConfig(ClosedFormConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("nullspace_threshold", "l2"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"setting '{name}' must be greater than 0, got {getattr(self, name)}")
+        check_positive(self, "nullspace_threshold", "l2")
 
 
 def null_space(factors: Factorizations, projection: Projection, config: AlphaEditConfig) -> Preconditioner:

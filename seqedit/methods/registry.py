@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqedit.anatomy import Projection
-from seqedit.config import ClosedFormConfig
+from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.requests import Request
@@ -20,7 +20,9 @@ Precondition = Callable[[Factorizations, Projection, Any], Preconditioner]
 
 def weighted_cholesky(factors: Factorizations, projection: Projection, config: ClosedFormConfig) -> Preconditioner:
     """C = second_moment_weight * C0, shrunk: what all closed forms but AlphaEdit use."""
-    return factors.cholesky(projection, weight=config.second_moment_weight, shrinkage=config.shrinkage)
+    return factors.cholesky(
+        projection, weight=config.second_moment_weight, shrinkage=config.shrinkage, ridge=config.frobenius_weight
+    )
 
 
 @dataclass(frozen=True)
@@ -32,21 +34,27 @@ class Method:
         config: Its config class.
         compute: Computes a batch and leaves it written to the model.
         summary: One line of help.
-        precondition: C^-1 of a layer without earlier keys, from a run's factorizations and the config.
+        precondition: C^-1 of a layer without earlier keys, from a run's factorizations and the config; None for a
+            method that is no closed form and needs no second moments.
     """
 
     name: str
-    config: type[ClosedFormConfig]
+    config: type[EditConfig]
     compute: Compute
     summary: str
-    precondition: Precondition
+    precondition: Precondition | None
+
+    @property
+    def needs_second_moments(self) -> bool:
+        """Whether C0 of the edited layers has to be measured before."""
+        return self.precondition is not None
 
 
 _METHODS: dict[str, Method] = {}
 
 
 def register(
-    name: str, config: type[ClosedFormConfig], precondition: Precondition = weighted_cholesky
+    name: str, config: type[EditConfig], precondition: Precondition | None = weighted_cholesky
 ) -> Callable[[Compute], Compute]:
     """Decorator that adds a method; its docstring's first line becomes its summary."""
 

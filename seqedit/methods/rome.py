@@ -25,18 +25,14 @@ class RomeConfig(ClosedFormConfig):
 @register("rome", RomeConfig)
 def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> Update:
     """Equality constraint, one request after the other, each a rank-one update."""
-    # Each request sees the ones before it already written; the batch's update is the sum of theirs.
+    # Each request sees the ones before it already written; the batch's update is the sum of theirs. One and the same
+    # averaged key is used everywhere, as in R-ROME (arXiv 2403.07175): mixing two kinds of keys made ROME collapse.
     singles = [closed_form_edit(bench, [request], config, config.a) for request in requests]
     layers = []
     for parts in zip(*(single.layers for single in singles), strict=True):
-        layers.append(
-            LayerUpdate(
-                parts[0].projection,
-                torch.cat([part.B for part in parts], dim=1),
-                torch.cat([part.A for part in parts], dim=0),
-                torch.cat([part.keys for part in parts], dim=0),
-            )
-        )
+        factors = [part.delta for part in parts]
+        B, A = torch.cat([f[0] for f in factors], dim=1), torch.cat([f[1] for f in factors], dim=0)
+        layers.append(LayerUpdate(parts[0].projection, (B, A), torch.cat([part.keys for part in parts], dim=0)))
     return Update(
         tuple(layers),
         torch.cat([single.target_values for single in singles]),

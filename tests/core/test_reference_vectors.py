@@ -79,7 +79,7 @@ def test_deltas_from_the_given_target_values_agree_to_1e_6(
     with scratch(parts.projections_of(config.layers)):
         update = closed_form_edit(bench, case.requests, config, a, target_values=expected["z"])
     for layer in update.layers:
-        assert relative(layer.B @ layer.A, expected[f"delta.{layer.projection.name}.weight"].T) < 1e-6
+        assert relative(layer.delta[0] @ layer.delta[1], expected[f"delta.{layer.projection.name}.weight"].T) < 1e-6
 
 
 @pytest.mark.parametrize("method", ["emmet", "memit"])
@@ -138,7 +138,7 @@ def test_alphaedit_of_two_batches_is_the_references_with_the_first_batchs_keys_p
             update = closed_form_edit(bench, requests, config, 1.0, target_values=z)
             for layer in update.layers:
                 wanted = expected[f"batch{number}.delta.{layer.projection.name}.weight"].T
-                assert relative(layer.B @ layer.A, wanted) < tolerance
+                assert relative(layer.delta[0] @ layer.delta[1], wanted) < tolerance
                 earlier[layer.projection.name] = layer.keys.T
 
 
@@ -162,4 +162,4 @@ def test_pmet_agrees_from_the_given_target_values_and_from_scratch(
             update = closed_form_edit(bench, case.requests, config, 1.0, site=Sublayers, target_values=z)
         for layer in update.layers:
             wanted = expected[f"delta.{layer.projection.name}.weight"].T
-            assert relative(layer.B @ layer.A, wanted) < tolerance
+            assert relative(layer.delta[0] @ layer.delta[1], wanted) < tolerance
