@@ -53,7 +53,7 @@ def run(
         InputError: wrong configuration, facts or ledger; nothing was written.
     """
     facts = list(records if records is not None else load_records(config.facts))
-    batches = _batches(facts, config)
+    batches = batches_of(facts, config)
     if config.context_templates is not None:
         check_context_templates(config.context_templates)
     if edited is None:
@@ -104,7 +104,12 @@ def run(
     return summary
 
 
-def _batches(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]:
+def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]:
+    """The batches of a run.
+
+    Raises:
+        InputError: too few facts, or a batch that holds a fact twice; names it.
+    """
     wanted = len(facts) if config.steps is None else config.steps * config.batch_size
     if len(facts) < wanted:
         raise InputError(

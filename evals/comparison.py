@@ -1,0 +1,128 @@
+"""The table of the papers: methods by row, scores with their intervals by column, as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
+"""Scores of the published tables, in their order; the first four in percent, the last two x100."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score with its confidence interval; None where nothing tells it."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def text(self, digits: int = 1) -> str:
+        """E.g. ``84.4 [81.0, 87.5]``; ``-`` where there is no value."""
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.{digits}f}"
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One method, scored on all facts after the last of its batches.
+
+    Attributes:
+        label: What the row is called.
+        cells: Score name -> value and interval; `COLUMNS`, then tasks as ``cola.mcc``.
+        seconds_per_edit: Time of the edits over their number; None for the unedited model.
+        note: What the reader has to know, e.g. that the method broke off.
+    """
+
+    label: str
+    cells: Mapping[str, Cell] = field(default_factory=dict)
+    seconds_per_edit: float | None = None
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        cells = {name: {"value": c.value, "low": c.low, "high": c.high} for name, c in self.cells.items()}
+        return {"label": self.label, "cells": cells, "seconds_per_edit": self.seconds_per_edit, "note": self.note}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ComparisonRow:
+        """The inverse of `to_dict`."""
+        cells = {name: Cell(**cell) for name, cell in data["cells"].items()}
+        return cls(data["label"], cells, data["seconds_per_edit"], data["note"])
+
+
+def columns(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Score names that some row has, the published ones first."""
+    found = dict.fromkeys(name for row in rows for name in row.cells)
+    known = [name for name in COLUMNS if any(row.cells.get(name, Cell(None)).value is not None for row in rows)]
+    return [*known, *(name for name in found if name not in COLUMNS)]
+
+
+def markdown(rows: Sequence[ComparisonRow]) -> str:
+    """A Markdown table; notes follow it."""
+    names = columns(rows)
+    head = ["method", *names, "s / edit"]
+    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    for row in rows:
+        lines.append(f"| {' | '.join([row.label.replace('|', chr(92) + '|'), *_texts(row, names)])} |")
+    lines += [f"\n{row.label}: {row.note}" for row in rows if row.note]
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(rows: Sequence[ComparisonRow]) -> str:
+    """Full precision: for every score a column, and its interval's ends as ``NAME_low`` and ``NAME_high``."""
+    names = columns(rows)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    writer.writerow(["method", *ends, "seconds_per_edit", "note"])
+    for row in rows:
+        cells = [row.cells.get(name, Cell(None)) for name in names]
+        values = [value for cell in cells for value in (cell.value, cell.low, cell.high)]
+        writer.writerow([row.label, *("" if v is None else repr(float(v)) for v in [*values, row.seconds_per_edit]),
+                         row.note])  # fmt: skip
+    return buffer.getvalue()
+
+
+def latex(rows: Sequence[ComparisonRow]) -> str:
+    """A ``tabular`` for the booktabs package; half the interval's width stands small behind the value."""
+    names = columns(rows)
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * (len(names) + 1)}}}",
+        r"\toprule",
+        " & ".join(["Method", *map(_escaped, names), "s / edit"]) + r" \\",
+        r"\midrule",
+    ]
+    for row in rows:
+        values = []
+        for name in names:
+            cell = row.cells.get(name, Cell(None))
+            text = "--" if cell.value is None else f"{cell.value:.{_digits(name)}f}"
+            if cell.value is not None and cell.low is not None and cell.high is not None:
+                text = f"${text}_{{\\pm {(cell.high - cell.low) / 2:.{_digits(name)}f}}}$"
+            values.append(text)
+        seconds = "--" if row.seconds_per_edit is None else f"{row.seconds_per_edit:.2f}"
+        lines.append(" & ".join([_escaped(row.label), *values, seconds]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _texts(row: ComparisonRow, names: Sequence[str]) -> list[str]:
+    seconds = "-" if row.seconds_per_edit is None else f"{row.seconds_per_edit:.2f}"
+    return [*(row.cells.get(name, Cell(None)).text(_digits(name)) for name in names), seconds]
+
+
+def _digits(name: str) -> int:
+    """Percentages with one digit, task metrics (between -1 and 1) with three."""
+    return 3 if "." in name else 1
+
+
+def _escaped(text: str) -> str:
+    special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+               "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
+    return "".join(special.get(character, character) for character in text)

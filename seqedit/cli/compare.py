@@ -1,0 +1,44 @@
+"""``seqedit compare``: several methods on the same facts, as the table of the papers."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, print_json
+
+
+@app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(help="YAML file: a run's fields, and methods: {label: {settings}, ...}.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is kept.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Run several methods on the same facts and write their table and plot.
+
+    Example: seqedit compare examples/demo-compare.yaml
+    """
+    from seqedit.compare_config import read_compare_config
+
+    settings = read_compare_config(config)
+
+    from evals.comparison import columns, markdown
+    from seqedit.comparison import compare as compare_methods
+
+    def row_done(row: object) -> None:
+        from evals.comparison import ComparisonRow
+
+        assert isinstance(row, ComparisonRow)
+        texts = [f"{name} {row.cells[name].text(1 if '.' not in name else 3)}" for name in columns([row])]
+        typer.echo(f"{row.label}: {'  '.join(texts)}{'  ' + row.note if row.note else ''}", err=True)
+
+    rows = compare_methods(settings, resume=resume, on_row=row_done)
+    if json_:
+        print_json({"title": settings.title, "rows": [row.to_dict() for row in rows]})
+        return
+    sys.stdout.write(markdown(rows))
+    typer.echo(f"\ntables and plot: {settings.out / 'comparison.md'} (.csv, .tex, .json, .png)")

@@ -1,0 +1,192 @@
+"""Several methods on the same facts: each a branch of one ledger, scored where all its batches are in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from evals.comparison import COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown
+from evals.comparison_plot import plot_comparison
+from evals.counterfact import score_records
+from evals.figures import write_png
+from evals.generation import fit_vectorizer, score_generation
+from evals.resampling import percentile_interval
+from evals.statistics import score_intervals, task_changes
+from evals.task_outcomes import TaskResult
+from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
+from ledger import Ledger
+from seqedit.compare_config import CompareConfig
+from seqedit.edited_model import EditedModel
+from seqedit.errors import NumericsError
+from seqedit.loaders import load_records
+from seqedit.models import load_model
+from seqedit.requests import Record
+from seqedit.run_config import RunConfig
+from seqedit.runner import batches_of, run
+from seqedit.session import KIND_TIMINGS, Session
+from seqedit.summary import write_summary
+
+KIND_COMPARISON = "comparison"
+OnRow = Callable[[ComparisonRow], None]
+
+
+def compare(
+    config: CompareConfig,
+    *,
+    resume: bool = False,
+    on_start: Callable[[str], None] | None = None,
+    on_row: OnRow | None = None,
+    records: Sequence[Record] | None = None,
+    edited: EditedModel | None = None,
+) -> list[ComparisonRow]:
+    """Run every method and leave tables, plot and ledger under ``config.out``.
+
+    A method that breaks off (its update is not finite, a system is singular) is scored where it stopped, on all
+    facts, and its row says so.
+
+    Args:
+        config: What to compare.
+        resume: Continue; finished runs and finished scores are kept.
+        on_start: Called with each method's label before it runs.
+        on_row: Called with each finished row.
+        records: The facts, instead of reading them.
+        edited: The loaded, unedited model, instead of loading it.
+
+    Returns:
+        The rows: the unedited model, then the methods in their order.
+
+    Raises:
+        InputError: wrong configuration, facts or ledger.
+    """
+    first = next(iter(config.runs.values()))
+    facts = list(records if records is not None else load_records(first.facts))
+    facts = [record for batch in batches_of(facts, first) for record in batch]
+    if edited is None:
+        edited = EditedModel(*load_model(first.model, dtype=first.dtype, device=first.device), name=first.model)
+    files = {name: file for name, file in config.tasks.items() if file is not None}
+    tasks = load_tasks(list(config.tasks), files, limit=config.evals.task_documents) if config.tasks else None
+    judge = _Judge(config, edited, facts, tasks)
+    rows: list[ComparisonRow] = []
+    for label, run_config in config.runs.items():
+        if on_start is not None:
+            on_start(label)
+        note = ""
+        try:
+            run(run_config, resume=resume, records=facts, edited=edited)
+        except NumericsError as error:
+            note = f"broke off: {error}"
+        with Ledger.open(run_config.ledger, edited.base_model) as ledger:
+            if not rows:
+                rows.append(judge.unedited())
+                _tell(on_row, rows[-1])
+            rows.append(judge.row(ledger, run_config, label, note))
+        _tell(on_row, rows[-1])
+        write_comparison(config.out, rows, config.title)
+    return rows
+
+
+def _tell(on_row: OnRow | None, row: ComparisonRow) -> None:
+    if on_row is not None:
+        on_row(row)
+
+
+def write_comparison(out: Path, rows: Sequence[ComparisonRow], title: str) -> dict[str, Path]:
+    """``comparison.json``, ``.md``, ``.csv``, ``.tex`` and ``.png`` under ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_summary(out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows]})
+    texts = {"md": f"# {title}\n\n{markdown(rows)}", "csv": csv_text(rows), "tex": latex(rows)}
+    paths = {"json": out / "comparison.json"}
+    for kind, text in texts.items():
+        paths[kind] = out / f"comparison.{kind}"
+        paths[kind].write_text(text, "utf-8")
+    paths["png"] = write_png(plot_comparison(rows), out / "comparison.png")
+    return paths
+
+
+class _Judge:
+    """Scores a state of the ledger on all facts of the comparison."""
+
+    def __init__(
+        self, config: CompareConfig, edited: EditedModel, facts: Sequence[Record], tasks: LoadedTasks | None
+    ) -> None:
+        self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
+        self.vectorizer = fit_vectorizer(sorted({text for record in facts for text in record.reference_texts}))
+        self.baseline: dict[str, TaskResult] = {}
+
+    def unedited(self) -> ComparisonRow:
+        """The base model's row; its task outcomes are what the others are paired with."""
+        self.edited.write({})
+        if self.tasks is not None:
+            self.baseline = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks,
+                                           batch_size=self.config.evals.task_batch_size)  # fmt: skip
+        return ComparisonRow("unedited", self._cells(_in_force(self.facts)))
+
+    def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:
+        """A method's row, from the ledger where it is there already."""
+        ledger.switch(run_config.branch)
+        known = ledger.scores("HEAD", KIND_COMPARISON).get(KIND_COMPARISON)
+        if known is not None and known.get("facts") == len(self.facts):
+            return replace(ComparisonRow.from_dict(known["row"]), label=label, note=note)
+        entries = ledger.log()[:-1]
+        seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
+        edits = sum(len(e.requests) for e in entries)
+        Session(self.edited, ledger, None, context_templates=[["{}"]])  # checks the state out
+        cells = self._cells(_in_force(self.facts))
+        row = ComparisonRow(label, cells, seconds / edits if edits else None, note)
+        if not note:
+            ledger.add_scores("HEAD", KIND_COMPARISON, {"facts": len(self.facts), "row": row.to_dict()})
+        return row
+
+    def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:
+        settings = self.config.evals
+        scores = score_records(self.edited.model, self.edited.tokenizer, facts)
+        ends = score_intervals(scores, resamples=settings.resamples)
+        cells = {name: _cell(scores[name], ends[name]) for name in COLUMNS if name not in ("GE", "RS")}
+        if settings.generation:
+            chosen = [r for r in facts if r.generation_prompts][: settings.generation_records]
+            written = score_generation(
+                self.edited.model, self.edited.tokenizer, chosen, max_new_tokens=settings.generation_tokens,
+                vectorizer=self.vectorizer,
+            )  # fmt: skip
+            cells["GE"] = _mean([r.entropy for r in written.records], settings.resamples)
+            cells["RS"] = _mean([r.reference for r in written.records], settings.resamples)
+        cells |= self._tasks()
+        return cells
+
+    def _tasks(self) -> dict[str, Cell]:
+        if self.tasks is None:
+            return {}
+        results = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks,
+                                 batch_size=self.config.evals.task_batch_size)  # fmt: skip
+        cells = {}
+        for name, result in results.items():
+            change = task_changes(result, self.baseline[name], resamples=self.config.evals.resamples)
+            base = change[result.main_metric] - change["change"]
+            # The interval is that of the change, which pairing makes narrow, put around the baseline's value.
+            cells[f"{name}.{result.main_metric}"] = Cell(
+                change[result.main_metric], base + change["ci_low"], base + change["ci_high"]
+            )
+        return cells
+
+
+def _in_force(facts: Sequence[Record]) -> list[Record]:
+    """The facts that no later one of the sequence supersedes."""
+    last = {record.request.fact: position for position, record in enumerate(facts)}
+    return [record for position, record in enumerate(facts) if last[record.request.fact] == position]
+
+
+def _cell(value: float | None, ends: tuple[float, float] | None) -> Cell:
+    return Cell(value) if ends is None else Cell(value, *ends)
+
+
+def _mean(values: Sequence[float | None], resamples: int) -> Cell:
+    """Mean with the percentile bootstrap over records."""
+    known = np.array([value for value in values if value is not None], dtype=np.float64)
+    if not len(known):
+        return Cell(None)
+    draws = np.random.default_rng(0).integers(0, len(known), (resamples, len(known)))
+    low, high = percentile_interval(known[draws].mean(axis=1), 0.95)
+    return Cell(float(known.mean()), low, high)
