@@ -57,6 +57,7 @@ def closed_form_edit(
             layers[-1],
             config,
             site=place,
+            merge_same_subject=config.merge_same_subject,
             max_tokens=bench.max_tokens,
         )
     else:

@@ -32,6 +32,27 @@ class Losses:
     kl: Tensor
     argmax: Tensor
 
+    def of_units(self, unit_of: Tensor) -> Losses:
+        """Losses of the units that requests belong to: the mean of theirs, and of the stops what holds for all."""
+        failed = torch.zeros_like(self.argmax[: int(unit_of.max()) + 1], dtype=torch.int)
+        failed = failed.index_add(0, unit_of, (~self.argmax).int())
+        return Losses(unit_means(self.total, unit_of), unit_means(self.kl, unit_of), failed == 0)
+
+
+def unit_means(values: Tensor, unit_of: Tensor) -> Tensor:
+    """Means over the requests of each unit.
+
+    Args:
+        values: (requests, ...).
+        unit_of: (requests,) unit of each request, every unit from 0 on at least once.
+
+    Returns:
+        (units, ...).
+    """
+    counts = torch.bincount(unit_of)
+    sums = torch.zeros_like(values[: counts.shape[0]]).index_add(0, unit_of, values)
+    return sums / counts.view(-1, *[1] * (values.ndim - 1))
+
 
 @dataclass(frozen=True, eq=False)
 class TargetBatch:

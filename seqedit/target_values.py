@@ -29,7 +29,7 @@ from seqedit.lookup import BARE, Prompt, tokenize_kl_prompt, tokenize_request
 from seqedit.progress import Bar, progress_bar
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site
-from seqedit.target_batch import Losses, TargetBatch
+from seqedit.target_batch import Losses, TargetBatch, unit_means
 from seqedit.tracing import inference_state
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's usual constants, as in the public implementations
@@ -62,6 +62,7 @@ def optimise_target_values(
     config: TargetValueConfig,
     *,
     site: Site | None = None,
+    merge_same_subject: bool = False,
     max_tokens: int = 8192,
 ) -> TargetValues:
     """Target values of some requests at one layer.
@@ -75,6 +76,8 @@ def optimise_target_values(
         layer: The last edited layer L.
         config: Settings of the optimisation.
         site: Where in the layer to perturb; its output by default.
+        merge_same_subject: Find one value for all requests of a subject: their keys are almost the same, and two
+            values for one key can only be met half-way (MEMIT-Merge, arXiv 2502.07322).
         max_tokens: Padded tokens held at once; more requests are done in several groups.
 
     Raises:
@@ -91,11 +94,13 @@ def optimise_target_values(
     ]
     results: list[tuple[int, Tensor, Tensor, float, int]] = []
     with inference_state(model), progress_bar("target values", total=len(requests) * config.steps) as bar:
-        for group in _groups(prompts, max_tokens):
-            batch = TargetBatch.build(model, place, [prompts[i] for i in group])
-            names = [f"{group[j]} (subject {requests[group[j]].subject!r})" for j in range(len(group))]
-            found = _optimise(model, batch, config, names, bar)
-            results += [(group[j], *found[j]) for j in range(len(group))]
+        for group in _groups(prompts, _units(requests, merge_same_subject), max_tokens):
+            members = [i for unit in group for i in unit]
+            batch = TargetBatch.build(model, place, [prompts[i] for i in members])
+            names = [", ".join(f"{i} (subject {requests[i].subject!r})" for i in unit) for unit in group]
+            unit_of = torch.tensor([u for u, unit in enumerate(group) for _ in unit])
+            found = _optimise(model, batch, unit_of, config, names, bar)
+            results += [(i, *found[u]) for u, unit in enumerate(group) for i in unit]
     results.sort(key=lambda item: item[0])
     initial = torch.stack([item[1] for item in results])
     delta = torch.stack([item[2] for item in results])
@@ -104,32 +109,50 @@ def optimise_target_values(
     )
 
 
-def _groups(prompts: Sequence[Sequence[Prompt]], max_tokens: int) -> list[list[int]]:
-    """Requests in groups of similar length that fit ``max_tokens`` when padded."""
-    longest = [max(len(p.ids) for p in rows) for rows in prompts]
-    groups: list[list[int]] = [[]]
-    for i in sorted(range(len(prompts)), key=lambda i: (longest[i], i)):
-        if groups[-1] and (len(groups[-1]) + 1) * len(prompts[i]) * longest[i] > max_tokens:
+def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
+    """The requests that share a target value: each for itself, or all of a subject."""
+    if not merge:
+        return [[i] for i in range(len(requests))]
+    units: dict[str, list[int]] = {}
+    for i, request in enumerate(requests):
+        units.setdefault(request.subject, []).append(i)
+    return list(units.values())
+
+
+def _groups(prompts: Sequence[Sequence[Prompt]], units: Sequence[list[int]], max_tokens: int) -> list[list[list[int]]]:
+    """Units in groups of similar length that fit ``max_tokens`` when padded."""
+    longest = [max(len(p.ids) for i in unit for p in prompts[i]) for unit in units]
+    groups: list[list[list[int]]] = [[]]
+    rows = 0
+    for u in sorted(range(len(units)), key=lambda u: (longest[u], units[u])):
+        more = sum(len(prompts[i]) for i in units[u])
+        if groups[-1] and (rows + more) * longest[u] > max_tokens:
             groups.append([])
-        groups[-1].append(i)
+            rows = 0
+        groups[-1].append(units[u])
+        rows += more
     return groups
 
 
 def _optimise(
-    model: Any, batch: TargetBatch, config: TargetValueConfig, names: Sequence[str], bar: Bar
+    model: Any, batch: TargetBatch, unit_of: Tensor, config: TargetValueConfig, names: Sequence[str], bar: Bar
 ) -> list[tuple[Tensor, Tensor, float, int]]:
-    """(init, delta, last loss, updates) of each request of a group."""
-    initial = batch.initial(model)
+    """(init, delta, last loss, updates) of each unit of a group; ``unit_of`` (requests,) says whose is whose."""
+    each = batch.initial(model)
+    unit_of = unit_of.to(each.device)
+    initial = unit_means(each, unit_of)
     delta = torch.zeros_like(initial)
+    units = delta.shape[0]
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
     limit = config.clamp_norm_factor * initial.norm(dim=2, keepdim=True)
-    active = torch.arange(batch.requests, device=delta.device)
-    nll_factor = torch.ones(batch.requests, device=delta.device)
-    losses, updates = [float("nan")] * batch.requests, [0] * batch.requests
+    active = torch.arange(units, device=delta.device)
+    nll_factor = torch.ones(units, device=delta.device)
+    losses, updates = [float("nan")] * units, [0] * units
     for step in range(config.steps):
         current = delta[active].requires_grad_(True)
-        logits = batch.logits(model, current)
-        found = batch.losses(logits, current, initial[active], config, nll_factor[active])
+        logits = batch.logits(model, current[unit_of])
+        found = batch.losses(logits, current[unit_of], initial[active][unit_of], config, nll_factor[active][unit_of])
+        found = found.of_units(unit_of)
         values = found.total.detach().tolist()
         for index, value in zip(active.tolist(), values, strict=True):
             if not math.isfinite(value):
@@ -147,7 +170,8 @@ def _optimise(
         (gradient,) = torch.autograd.grad(found.total.sum(), current)
         if not bool(open_.all()):
             keep = open_.nonzero().squeeze(1)
-            batch, active, gradient = batch.select(keep), active[keep], gradient[keep]
+            batch, active, gradient = batch.select(open_[unit_of].nonzero().squeeze(1)), active[keep], gradient[keep]
+            unit_of = (open_.cumsum(0) - 1)[unit_of[open_[unit_of]]]
         first[active] = _BETA1 * first[active] + (1 - _BETA1) * gradient
         second[active] = _BETA2 * second[active] + (1 - _BETA2) * gradient**2
         mean = first[active] / (1 - _BETA1 ** (step + 1))
