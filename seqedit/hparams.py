@@ -25,14 +25,18 @@ _RENAMED = {
     "lr": "learning_rate",
     "num_steps": "steps",
     "lora_alpha": "alpha",
+    "update_norm_lambda": "frobenius_weight",
 }
 
 # Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.
 _DESCRIPTIVE = {
-    "alg_name", "attn_module_tmp", "batch_size", "device", "layer_module_tmp", "layer_selection", "lm_head_module",
+    "alg_name", "attn_module_tmp", "batch_size", "calculate_objective_value", "device", "dynamic_multiplier", "layer_module_tmp", "layer_selection", "lm_head_module",
     "ln_f_module", "max_length", "mlp_module_tmp", "model_name", "model_parallel", "mom2_dataset", "mom2_dtype",
-    "mom2_n_samples", "rewrite_module_tmp", "stats_dir", "v_loss_layer",
+    "mom2_n_samples", "rewrite_module_tmp", "rewrite_module_tmps", "stats_dir", "v_loss_layer",
 }  # fmt: skip
+
+# Their fine-tuning files say false for none.
+_OFF: dict[str, Any] = {"norm_constraint": None, "weight_decay": 0.0}
 
 # Settings of which only one value is what these methods mean here; any other would silently change the edit.
 _ONLY: dict[str, tuple[Any, ...]] = {
@@ -40,6 +44,12 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "mom2_adjustment": (True,),
     "context_template_length_params": (),
     "objective_optimization": ("target_new",),
+    "nll_loss_factor": (1,),
+    "bias_update": (False,),
+    "dynamic": (False,),
+    "prob_cutoff": (0,),
+    "norm_control": (0,),
+    "wd_power_law": (None, []),
     "lora_type": ("lora",),
     "lora_dropout": (0, 0.0),
 }
@@ -63,8 +73,11 @@ def read_hparams(path: str | Path, method: str) -> dict[str, Any]:
         if ours in known:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
-            # Their fine-tuning files say false for no bound.
-            settings[ours] = None if ours == "norm_constraint" and value is False else value
+            settings[ours] = _OFF[ours] if value is False and ours in _OFF else value
+        elif name == "mom2_adjustment" and value is False and method == "rome":
+            settings["shrinkage"] = 1.0  # the identity for C0; its scale cancels at a = 0
+        elif name == "kl_factor" and value == 0:
+            continue  # fine-tuning has no such term
         elif name in _ONLY:
             if _ONLY[name] and value not in _ONLY[name]:
                 raise InputError(f"{path}: field '{name}' must be {_ONLY[name][0]!r} here, got {value!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,9 +70,9 @@ def test_a_larger_frobenius_penalty_makes_a_smaller_update(
 
 
 @pytest.fixture
-def shared_subject(requests: list[Request]) -> Iterator[list[Request]]:
+def shared_subject(requests: list[Request]) -> list[Request]:
     subject = requests[0].subject
-    yield [
+    return [
         Request(subject, "{} was born in", requests[1].target_new),
         requests[2],
         Request(subject, "{} professionally plays the sport of", requests[0].target_new),

@@ -2,27 +2,79 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
-from seqedit.config import TargetValueConfig
+from seqedit.config import ClosedFormConfig, TargetValueConfig
 from seqedit.errors import InputError
-from seqedit.hparams import read_hparams
+from seqedit.hparams import read_hparams, read_mapping
 from seqedit.methods import get_method, method_names
 from seqedit.run_config import read_run_config
-from seqedit.settings import method_config, preset_names, read_preset
+from seqedit.settings import PRESETS, method_config, preset_names, read_preset
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_shipped_preset_fits_every_method_it_names(preset: str) -> None:
-    for method in method_names():
+    data = read_mapping(PRESETS / f"{preset}.yaml")
+    closed_forms = [m for m in method_names() if issubclass(get_method(m).config, ClosedFormConfig)]
+    named = {*data.get("methods", {}), *(closed_forms if "layers" in data["common"] else ())}
+    assert set(closed_forms) <= named
+    for method in sorted(named):
         config = method_config(method, preset=preset)
         assert config.layers, f"{preset} names no layers for {method}"
         assert get_method(method).config.from_dict(config.to_dict()) == config
+
+
+def test_what_a_preset_has_in_common_is_for_the_closed_forms_alone() -> None:
+    assert read_preset("gpt2-xl", "memit")["learning_rate"] == 0.5
+    assert "learning_rate" not in read_preset("gpt2-xl", "lora")
+    with pytest.raises(InputError, match="no layers"):
+        method_config("lora", preset="gpt2-xl")
+
+
+@pytest.mark.parametrize(
+    ("method", "text", "expected"),
+    [
+        # unified-model-editing
+        ("emmet", '{"layers": [5], "v_lr": 5e-1, "calculate_objective_value": false, "update_norm_lambda": 20, '
+                  '"emmet_lambda": 0.1, "prob_cutoff": 0, "norm_control": 0}',
+         {"layers": [5], "learning_rate": 0.5, "frobenius_weight": 20, "a": 0.1}),
+        # EasyEdit
+        ("pmet", '{"layers": [3], "rewrite_module_tmps": ["x.{}"], "nll_loss_factor": 1, "model_parallel": false}',
+         {"layers": [3]}),
+        ("rome", '{"layers": [5], "mom2_adjustment": false, "context_template_length_params": [[5, 10]]}',
+         {"layers": [5], "shrinkage": 1.0}),
+        ("ft", '{"layers": [21], "num_steps": 25, "lr": 5e-4, "weight_decay": false, "kl_factor": 0, '
+               '"norm_constraint": false, "objective_optimization": "target_new"}',
+         {"layers": [21], "steps": 25, "learning_rate": 5e-4, "weight_decay": 0.0, "norm_constraint": None}),
+        ("lora", '{"layers": [1], "lora_type": "lora", "rank": 8, "lora_alpha": 32, "lora_dropout": 0.0, "lr": 5e-3}',
+         {"layers": [1], "rank": 8, "alpha": 32, "learning_rate": 5e-3}),
+    ],
+)  # fmt: skip
+def test_hyperparameter_files_of_the_public_projects_are_read(
+    method: str, text: str, expected: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "h.json").write_text(text)
+    assert read_hparams(tmp_path / "h.json", method) == expected
+    method_config(method, hparams=tmp_path / "h.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value"),
+    [("memit", "mom2_adjustment", False), ("ft", "kl_factor", 0.5), ("ft", "objective_optimization", "prompt_last"),
+     ("lora", "lora_type", "adalora"), ("emmet", "prob_cutoff", 0.5)],
+)  # fmt: skip
+def test_what_a_public_file_asks_for_and_is_not_done_is_refused_by_name(
+    method: str, field: str, value: object, tmp_path: Path
+) -> None:
+    (tmp_path / "h.json").write_text(json.dumps({"layers": [1], field: value}))
+    with pytest.raises(InputError, match=field):
+        read_hparams(tmp_path / "h.json", method)
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
