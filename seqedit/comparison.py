@@ -63,7 +63,7 @@ def compare(
     """
     first = next(iter(config.runs.values()))
     facts = list(records if records is not None else load_records(first.facts))
-    facts = [record for batch in batches_of(facts, first) for record in batch]
+    facts = [record for batch in batches_of(facts, first) for record in batch]  # in the order of the run
     if edited is None:
         edited = EditedModel(*load_model(first.model, dtype=first.dtype, device=first.device), name=first.model)
     files = {name: file for name, file in config.tasks.items() if file is not None}
@@ -75,7 +75,7 @@ def compare(
             on_start(label)
         note = ""
         try:
-            run(run_config, resume=resume, records=facts, edited=edited)
+            run(replace(run_config, shuffle=False), resume=resume, records=facts, edited=edited)
         except NumericsError as error:
             note = f"broke off: {error}"
         with Ledger.open(run_config.ledger, edited.base_model) as ledger:

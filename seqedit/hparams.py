@@ -30,9 +30,10 @@ _RENAMED = {
 
 # Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.
 _DESCRIPTIVE = {
-    "alg_name", "attn_module_tmp", "batch_size", "calculate_objective_value", "device", "dynamic_multiplier", "layer_module_tmp", "layer_selection", "lm_head_module",
-    "ln_f_module", "max_length", "mlp_module_tmp", "model_name", "model_parallel", "mom2_dataset", "mom2_dtype",
-    "mom2_n_samples", "rewrite_module_tmp", "rewrite_module_tmps", "stats_dir", "v_loss_layer",
+    "alg_name", "attn_module_tmp", "batch_size", "calculate_objective_value", "device", "dynamic_multiplier",
+    "layer_module_tmp", "layer_selection", "lm_head_module", "ln_f_module", "max_length", "mlp_module_tmp",
+    "model_name", "model_parallel", "mom2_dataset", "mom2_dtype", "mom2_n_samples", "rewrite_module_tmp", "rewrite_module_tmps",
+    "stats_dir", "v_loss_layer",
 }  # fmt: skip
 
 # Their fine-tuning files say false for none.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.config import Config, EditConfig, setting
+from seqedit.demo_files import demo_file
 from seqedit.errors import InputError
 from seqedit.hparams import read_mapping
 from seqedit.settings import method_config
@@ -59,6 +60,7 @@ class RunConfig:
         dtype: Weight type, ``auto`` keeps the checkpoint's.
         device: Device, None for the GPU where there is one.
         title: Title of the report.
+        shuffle: Whether the facts are put into a random order by the seed before they are cut into batches.
     """
 
     model: str
@@ -78,6 +80,7 @@ class RunConfig:
     dtype: str = "auto"
     device: str | None = None
     title: str = "Sequential editing"
+    shuffle: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -88,8 +91,10 @@ class RunConfig:
 
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
-    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title",
+    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
 )  # fmt: skip
+DEMO_FILE = "demo:"
+"""Before the name of a file of the demo world, e.g. ``demo:counterfact.json``; it is written where it is missing."""
 _NEEDED = ("model", "facts", "method", "out")
 
 
@@ -123,6 +128,8 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         """A path relative to the file where one exists there; a Hub id or URL stays."""
         if value is None or "://" in value:
             return value
+        if value.startswith(DEMO_FILE):
+            return str(demo_file(value.removeprefix(DEMO_FILE)))
         return str(folder / value) if (folder / value).exists() else value
 
     moments = dict(data.get("second_moments") or {})
@@ -150,8 +157,15 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         seed=integers.seed,
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
+        shuffle=_flag("shuffle", data.get("shuffle", False)),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"field '{name}' must be true or false, got {value!r}")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
     Raises:
         InputError: too few facts, or a batch that holds a fact twice; names it.
     """
+    if config.shuffle:
+        facts = random.Random(config.seed).sample(facts, len(facts))
     wanted = len(facts) if config.steps is None else config.steps * config.batch_size
     if len(facts) < wanted:
         raise InputError(
