@@ -1,0 +1,132 @@
+"""``seqedit locate``: causal tracing, and the layers to edit that it suggests."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.errors import InputError
+
+
+@app.command()
+def locate(
+    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
+    limit: Annotated[int, typer.Option(help="Take only the first records.")] = 50,
+    samples: Annotated[int, typer.Option(help="Noise samples of one prompt.")] = 10,
+    noise: Annotated[float, typer.Option(help="Noise, in standard deviations of the subjects' embeddings.")] = 3.0,
+    window: Annotated[
+        int | None,
+        typer.Option(help="Layers whose FFN or attention is restored together. [default: a third, at most 10]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for locate.json, .csv and .png; must not exist or be empty.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Find the layers that carry facts by causal tracing (ROME, section 2), and suggest which to edit.
+
+    Example: seqedit locate --model gpt2-xl --records facts.json --out where
+    """
+    from seqedit.loaders import load_records
+
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty directory; choose another --out")
+    if limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    if noise == 0:
+        raise InputError("--noise 0 corrupts nothing, so there is nothing to restore; 3 is usual")
+    requests = [record.request for record in load_records(records, limit=limit)]
+
+    from seqedit.locate import locate as trace
+    from seqedit.location import TraceConfig
+
+    # Checked before the model is loaded.
+    config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
+
+    from seqedit.models import load_model
+
+    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    found = {"model": model, "records": records, **trace(loaded, tokenizer, requests, config).to_dict()}
+    if out is not None:
+        _write(found, out)
+    if json_:
+        print_json(found)
+    else:
+        _print(found)
+
+
+def _write(found: Mapping[str, Any], out: Path) -> None:
+    from evals.figures import write_png
+    from evals.trace_plot import plot_effects
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_png(plot_effects(found), out / "locate.png")
+    with (out / "locate.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["kind", "token", "layer", "mean", "ci_low", "ci_high", "facts"])
+        for kind, classes in found["effects"].items():
+            for name, points in classes.items():
+                writer.writerows([kind, name, layer, *point.values()] for layer, point in enumerate(points))
+    # Last, so that a folder with it is whole.
+    (out / "locate.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+COLUMNS = (
+    ("last subject token", "layer"),
+    ("last subject token", "ffn"),
+    ("last subject token", "attention"),
+    ("last token", "layer"),
+    ("last token", "ffn"),
+    ("last token", "attention"),
+)
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    facts, settings, suggested = found["facts"], found["settings"], found["suggested"]
+    typer.echo(f"{facts['traced']} facts traced, {facts['unknown']} left out because the model gives another answer")
+    typer.echo(
+        f"p(answer) {_percent(found['clean'])} % clean, {_percent(found['corrupted'])} % with noise on the subject "
+        f"(standard deviation {settings['noise_std']:.3g}, {settings['noise']:g} times the embeddings')"
+    )
+    typer.echo(
+        f"effect of restoring, in points of p(answer); FFN and attention over {settings['window']} layers at a time"
+    )
+    typer.echo(f"{'':5} {'last subject token':>23} {'last token':>23}")
+    typer.echo(f"layer {'layer':>7} {'FFN':>7} {'attn':>7} {'layer':>7} {'FFN':>7} {'attn':>7}")
+    for layer in range(found["layers"]):
+        points = [found["effects"][kind][name][layer] for name, kind in COLUMNS]
+        mark = " *" if layer == suggested["peak"] else ""
+        typer.echo(f"{layer:>5} " + " ".join(_percent(point, 7) for point in points) + mark)
+    if suggested["peak"] is None:
+        typer.echo(
+            "suggested layers: none, because every prompt ends with its subject; give prompts that go on after it"
+        )
+        return
+    effect = suggested["effect"]
+    interval = (
+        f" [{_percent(effect, field='ci_low')}, {_percent(effect, field='ci_high')}]" if facts["traced"] > 1 else ""
+    )
+    typer.echo(f"FFN peak at the last subject token: layer {suggested['peak']}, effect {_percent(effect)}{interval}")
+    if not suggested["clear"]:
+        typer.echo("this peak is not clear: its 95 % interval includes 0, so take the suggestion as a guess")
+    elif suggested["alike"]:
+        typer.echo(f"not told from the peak: layers {','.join(map(str, suggested['alike']))}")
+    typer.echo("suggested layers (a heuristic, see docs/locate.md):")
+    typer.echo(f"--layers {','.join(map(str, suggested['layers']))}")
+
+
+def _percent(point: Mapping[str, Any], width: int = 0, field: str = "mean") -> str:
+    value = point[field]
+    # Rounded here, because -0.04 would be printed as -0.0.
+    return number(None if value is None else round(100 * value, 1) + 0.0, width=width)
