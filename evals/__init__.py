@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from evals.tasks import load_tasks as load_tasks
     from evals.teacher_forcing import Continuation as Continuation
     from evals.teacher_forcing import score_continuations as score_continuations
+    from evals.zsre import ZsreScores as ZsreScores
+    from evals.zsre import score_zsre as score_zsre
+    from evals.zsre import zsre_scores as zsre_scores
 
 _HOMES = {
     "score_records": "evals.counterfact",
@@ -74,6 +77,9 @@ _HOMES = {
     "load_tasks": "evals.tasks",
     "Continuation": "evals.teacher_forcing",
     "score_continuations": "evals.teacher_forcing",
+    "ZsreScores": "evals.zsre",
+    "score_zsre": "evals.zsre",
+    "zsre_scores": "evals.zsre",
 }
 
 __all__ = sorted(_HOMES)

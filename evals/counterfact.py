@@ -1,7 +1,8 @@
 """CounterFact and zsRE scores as published: does the model hold the edits and leave their neighbours alone.
 
 Meng et al., "Locating and Editing Factual Associations in GPT", section 3.4, and "Mass-Editing Memory in a
-Transformer", section 5.2.2, define ES, PS, NS and S; EM, PM and NM are the accuracies that zsRE is scored by.
+Transformer", section 5.2.2, define ES, PS, NS and S; EM, PM, NM, ET, PT and NT are the accuracies that zsRE is scored
+by (`evals.zsre`).
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ def score_tokenized(
                     nll_new=new.mean_nll,
                     nll_true=None if true is None else true.mean_nll,
                     argmax_correct=None if answer is None else answer.argmax,
+                    argmax_share=None if answer is None else answer.argmax_share,
                 )
             )
         return tuple(result)
@@ -152,7 +154,7 @@ def score_records(
         progress: Called with (rows done, rows in all).
 
     Returns:
-        Per-prompt values and, from them, ES, PS, NS, S, EM, PM and NM in percent.
+        Per-prompt values and, from them, `evals.scores.METRICS` in percent.
 
     Raises:
         RequestError: names the record whose prompt or target has no tokens.

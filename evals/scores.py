@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-METRICS = ("ES", "PS", "NS", "S", "EM", "PM", "NM")
+METRICS = ("ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT")
+"""First letter: efficacy (the edited prompt), paraphrases, neighbourhood; second: s(core) by likelihood, m(atch) of the
+whole answer, t(okens) of the answer. S is the harmonic mean of ES, PS and NS. docs/scores.md defines them."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class PromptScore:
         nll_true: The same of the true target; None where no true answer is known.
         argmax_correct: Whether all tokens of the right answer are the argmax: the new target for rewrite and
             paraphrase prompts, the true answer for neighbourhood prompts (None where it is not known).
+        argmax_share: Share of that answer's tokens that are the argmax, each after the right tokens before it.
     """
 
     prompt: str
     nll_new: float
     nll_true: float | None
     argmax_correct: bool | None
+    argmax_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,12 @@ class RecordScore:
     neighborhood: tuple[PromptScore, ...]
 
     def value(self, metric: str) -> float | None:
-        """ES, PS, NS, EM, PM or NM of this record; None if it has no such prompts or no true answer."""
+        """Any of `METRICS` but S of this record; None if it has no such prompts or no true answer."""
         prompts = {"E": self.rewrite, "P": self.paraphrase, "N": self.neighborhood}[metric[0]]
         if metric[1] == "M":
             return _mean([float(p.argmax_correct) for p in prompts if p.argmax_correct is not None])
+        if metric[1] == "T":
+            return _mean([p.argmax_share for p in prompts if p.argmax_share is not None])
         pairs = [(p.nll_new, p.nll_true) for p in prompts if p.nll_true is not None]
         # Strict both ways, as published: a tie is a failure of the edit and of the neighbour alike.
         if metric[0] == "N":

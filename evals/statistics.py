@@ -136,7 +136,7 @@ def mcnemar(baseline: Sequence[Outcome], outcomes: Sequence[Outcome]) -> float:
 def score_intervals(
     scores: Scores, *, seed: int = 0, resamples: int = 10_000, level: float = 0.95
 ) -> dict[str, tuple[float, float] | None]:
-    """Confidence intervals of ES, PS, NS, S, EM, PM and NM over records, in percent.
+    """Confidence intervals of `evals.scores.METRICS` over records, in percent.
 
     Wilson's interval where every record is all right or all wrong (it also holds at 0 and 100 %), else the
     bootstrap over records; S is resampled jointly from the three. None for a metric that is None.

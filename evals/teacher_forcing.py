@@ -33,12 +33,22 @@ class Continuation:
     Attributes:
         nll: Summed negative log-likelihood of its tokens, in nats.
         tokens: How many tokens it has.
-        argmax: Whether every token is the argmax of its position.
+        correct: How many of them are the argmax of their position, given the right tokens before.
     """
 
     nll: float
     tokens: int
-    argmax: bool
+    correct: int
+
+    @property
+    def argmax(self) -> bool:
+        """Whether every token is the argmax of its position."""
+        return self.correct == self.tokens
+
+    @property
+    def argmax_share(self) -> float:
+        """Share of the tokens that are the argmax of their position."""
+        return self.correct / self.tokens
 
     @property
     def mean_nll(self) -> float:
@@ -177,5 +187,5 @@ def _collect(
     nll = (-log_probs[at, wanted]).double().tolist()
     hit = (log_probs.argmax(dim=-1)[at] == wanted).tolist()
     for pair, value, right in zip(owner, nll, hit, strict=True):
-        before = results.get(pair, Continuation(0.0, 0, True))
-        results[pair] = Continuation(before.nll + value, before.tokens + 1, before.argmax and right)
+        before = results.get(pair, Continuation(0.0, 0, 0))
+        results[pair] = Continuation(before.nll + value, before.tokens + 1, before.correct + right)

@@ -39,7 +39,8 @@ class StepScores:
     """What was measured at one step, as JSON types.
 
     Attributes:
-        new: ES, PS, NS, S, EM, PM, NM (and GE, RS) of the newest batch, per-prompt values under "records".
+        new: `SUMMARY_METRICS` of the newest batch (GE and RS where generation is on), per-prompt values under
+            "records". The accuracies per token (ET, PT, NT) cost nothing beside the exact ones.
         earlier: The same averages over all earlier batches, with "requests"; None at the first step.
         by_entry: Entry id -> averages over its live records.
         answers: Digest of a request -> what the model says next, greedily.
@@ -175,3 +176,4 @@ def _timed(scores: StepScores, part: str) -> Iterator[None]:
 
 
 SUMMARY_METRICS = (*METRICS, "GE", "RS")
+"""What ``summary.json`` holds of every step."""

@@ -1,194 +1,98 @@
-"""Fact files as records: CounterFact, EasyEdit, zsRE (MEND) and plain JSONL, told apart by their fields."""
+"""Facts as records: JSON and JSONL files, datasets on disk, in memory and on the Hub, told apart by their fields."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seqedit.errors import EnvironmentFailure, InputError, RequestError
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.errors import InputError, RequestError
+from seqedit.json_rows import Row, read_rows
+from seqedit.layouts import check_convention, layout_of, plain, to_record
+from seqedit.requests import Record
+from seqedit.text_checks import short
 
-Row = Mapping[str, Any]
-
-
-def load_records(source: str | Path, *, split: str = "train", limit: int | None = None) -> list[Record]:
-    """Records from a local JSON or JSONL file, or from a dataset on the Hub.
-
-    Args:
-        source: A file, or the id of a Hub dataset (``azhx/counterfact``).
-        split: Which split of a Hub dataset.
-        limit: Take only the first records.
-
-    Raises:
-        InputError: the file is missing or not JSON.
-        RequestError: a record is unusable; names its number (from 1) and field.
-        EnvironmentFailure: the Hub cannot be reached.
-    """
-    path = Path(source)
-    if path.is_file():
-        rows = _read_rows(path)
-    elif path.exists() or path.suffix in (".json", ".jsonl") or path.is_absolute() or str(source).count("/") != 1:
-        raise InputError(f"no such file: {source} (a Hub dataset has an id like azhx/counterfact)")
-    else:
-        rows = _hub_rows(str(source), split)
-    if limit is not None:
-        rows = rows[:limit]
-    if not rows:
-        raise InputError(f"{source} holds no records")
-    return [_convert(row, number, str(source)) for number, row in enumerate(rows, 1)]
-
-
-def _read_rows(path: Path) -> list[Any]:
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}; convert it, e.g. with iconv -t utf-8") from error
-    except OSError as error:
-        raise EnvironmentFailure(f"{path}: {error.strerror}") from error
-    if text.lstrip().startswith("["):
-        try:
-            rows: list[Any] = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from error
-        return rows
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error})") from error
-    return rows
-
-
-def _hub_rows(name: str, split: str) -> list[Any]:
+if TYPE_CHECKING:
     import datasets
 
+
+def load_records(
+    source: str | Path | datasets.Dataset | datasets.DatasetDict,
+    *,
+    split: str = "train",
+    limit: int | None = None,
+    zsre: str = "mend",
+) -> list[Record]:
+    """Records from a file, or from a dataset on disk, in memory or on the Hub.
+
+    Args:
+        source: A JSON or JSONL file, a directory written by ``save_to_disk``, a Parquet file, a dataset, or the id of
+            a Hub dataset (``azhx/counterfact``).
+        split: Which split of a dataset that has splits.
+        limit: Take only the first records.
+        zsre: What zsRE records teach: ``mend`` their ``alt`` (MEND, EasyEdit), ``memit`` the right answer, with the
+            locality question ending in a question mark (ROME, MEMIT, AlphaEdit).
+
+    Raises:
+        InputError: there is no such file, it is no JSON, or a column has the wrong type.
+        RequestError: a record is unusable; names its number (from 1) and field.
+        EnvironmentFailure: the file or the Hub cannot be read.
+    """
+    check_convention(zsre)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit must be at least 1, got {limit}")
+    if not isinstance(source, (str, Path)):
+        rows: Sequence[Row] = _rows_in_memory(source, split, limit)
+    else:
+        rows = _rows(str(source), split, limit)[:limit]
+    if not rows:
+        raise InputError(f"{source if isinstance(source, (str, Path)) else 'the dataset'} holds no records")
+    return [to_record(row, where, zsre=zsre) for where, row in rows]
+
+
+def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:
+    path = Path(source)
     try:
-        return list(datasets.load_dataset(name, split=split))
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise EnvironmentFailure(f"could not load the dataset '{name}' (split {split}): {first}") from error
+        is_file, exists = path.is_file(), path.exists()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise InputError(f"no such file: {short(source, 200)}") from error
+    if is_file and path.suffix != ".parquet":
+        return read_rows(path)
+    from seqedit.dataset_sources import hub_dataset, is_local_dataset, local_dataset
+
+    if is_local_dataset(path):
+        return _dataset_rows(local_dataset(path, split), limit, source)
+    if exists:
+        raise InputError(f"{source}: neither a file nor a directory written by a dataset's save_to_disk")
+    if path.suffix in (".json", ".jsonl", ".parquet") or path.is_absolute() or source.count("/") != 1:
+        raise InputError(f"no such file: {short(source, 200)} (a Hub dataset has an id like azhx/counterfact)")
+    return _dataset_rows(hub_dataset(source, split), limit, source)
 
 
-def _convert(row: Any, number: int, source: str) -> Record:
-    where = f"{source}, record {number}"
-    if not isinstance(row, Mapping):
-        raise RequestError(f"{where}: expected a JSON object, got {type(row).__name__}")
-    for field, convert in _FORMATS:
-        if field in row:
-            try:
-                return convert(row)
-            except KeyError as error:
-                raise RequestError(f"{where}: field {error} is missing") from error
-            except RequestError as error:
-                raise RequestError(f"{where}: {error}") from error
-            except (TypeError, AttributeError, IndexError) as error:
-                raise RequestError(f"{where}: malformed ({error})") from error
-    raise RequestError(
-        f"{where}: unknown layout with fields {', '.join(sorted(map(str, row))[:8])}; known are CounterFact "
-        "(requested_rewrite), EasyEdit (prompt, target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL "
-        "(subject, prompt, target_new)"
-    )
+def _rows_in_memory(dataset: Any, split: str, limit: int | None) -> Sequence[Row]:
+    import datasets
+
+    from seqedit.dataset_sources import pick_split
+
+    if not isinstance(dataset, (datasets.Dataset, datasets.DatasetDict)):
+        raise InputError(f"records come from a path, a Hub id or a datasets.Dataset, not from {type(dataset).__name__}")
+    return _dataset_rows(pick_split(dataset, split, "the dataset"), limit, "the dataset")
 
 
-def _template(prompt: str, subject: str) -> str:
-    """A filled-in prompt as a template; the subject must be there exactly once."""
-    for name, value in (("prompt", prompt), ("subject", subject)):
-        if not isinstance(value, str) or not value.strip():
-            raise RequestError(f"field '{name}' must be a string that is not empty")
-    if "{}" in prompt:
-        return prompt
-    count = prompt.count(subject)
-    if count != 1:
-        found = "does not occur" if count == 0 else f"occurs {count} times"
-        raise RequestError(
-            f"field 'prompt': the subject {subject!r} {found} in {prompt!r}; write the prompt with {{}} in its place"
-        )
-    return prompt.replace(subject, "{}")
+def _dataset_rows(dataset: datasets.Dataset, limit: int | None, source: str) -> Sequence[Row]:
+    """Rows of a dataset; columns of the plain layout are checked before a row is read."""
+    from seqedit.fact_sets import check_features
 
-
-def _strings(row: Row, field: str) -> tuple[str, ...]:
-    value = row.get(field)
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, Sequence) or not all(isinstance(v, str) for v in values):
-        raise RequestError(f"field '{field}' must be a string or a list of strings")
-    return tuple(v for v in values if v.strip())
-
-
-def _with_prompts(request: Request, row: Row) -> Record:
-    """A record with the prompts that CounterFact and the plain layout name alike."""
-    return Record(
-        request,
-        _strings(row, "paraphrase_prompts"),
-        tuple(Neighbor(p) for p in _strings(row, "neighborhood_prompts")),
-        _strings(row, "generation_prompts"),
-        _strings(row, "reference_texts"),
-    )
-
-
-def _counterfact(row: Row) -> Record:
-    rewrite = row["requested_rewrite"]
-    request = Request(
-        subject=rewrite["subject"],
-        prompt=rewrite["prompt"],
-        target_new=rewrite["target_new"]["str"],
-        target_true=rewrite["target_true"]["str"] if rewrite.get("target_true") else None,
-        relation=rewrite.get("relation_id"),
-        case_id=row.get("case_id"),
-    )
-    return _with_prompts(request, row)
-
-
-def _zsre(row: Row) -> Record:
-    answers = _strings(row, "answers")
-    request = Request(
-        subject=row["subject"],
-        prompt=_template(row["src"], row["subject"]),
-        target_new=row["alt"],
-        target_true=answers[0] if answers else row.get("pred") or None,
-        case_id=row.get("case_id"),
-    )
-    near = (Neighbor(row["loc"], row["loc_ans"]),) if row.get("loc") and row.get("loc_ans") else ()
-    return Record(request, _strings(row, "rephrase"), near)
-
-
-def _filled_in(row: Row, *, target_true: str, relation: str) -> Request:
-    """A request from a flat row, whose prompt may have the subject filled in already."""
-    return Request(
-        subject=row["subject"],
-        prompt=_template(row["prompt"], row["subject"]),
-        target_new=row["target_new"],
-        target_true=row.get(target_true),
-        relation=row.get(relation),
-        case_id=row.get("case_id"),
-    )
-
-
-def _easyedit(row: Row) -> Record:
-    request = _filled_in(row, target_true="ground_truth", relation="relation_id")
-    prompts, truths = _strings(row, "locality_prompt"), _strings(row, "locality_ground_truth")
-    if truths and len(truths) != len(prompts):
-        raise RequestError("fields 'locality_prompt' and 'locality_ground_truth' have different lengths")
-    near = tuple(Neighbor(p, truths[i] if truths else None) for i, p in enumerate(prompts))
-    return Record(request, _strings(row, "rephrase_prompt"), near)
-
-
-def _plain(row: Row) -> Record:
-    return _with_prompts(_filled_in(row, target_true="target_true", relation="relation"), row)
-
-
-# The first format whose telling field is there reads the row.
-_FORMATS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
-    ("requested_rewrite", _counterfact),
-    ("src", _zsre),
-    ("rephrase_prompt", _easyedit),
-    ("locality_prompt", _easyedit),
-    ("ground_truth", _easyedit),
-    ("target_new", _plain),
-    ("prompt", _plain),
-)
+    # The published layouts nest differently from file to file; their rows are checked one by one.
+    try:
+        if layout_of(dataset.features) is plain:
+            check_features(dataset.features, source)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None
+    if limit is not None:
+        dataset = dataset.select(range(min(limit, len(dataset))))
+    try:
+        rows = list(dataset.with_format(None))
+    except (OSError, ValueError) as error:  # found only on reading: a damaged block, text that is not UTF-8
+        raise InputError(f"{source}: not a readable dataset ({str(error)[:300]})") from error
+    return [(f"{source}, record {number}", row) for number, row in enumerate(rows, 1)]

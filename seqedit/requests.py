@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from seqedit.errors import RequestError
+from seqedit.text_checks import check_text, short
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,10 @@ class Request:
         target_new: The new answer, without leading space.
         target_true: The answer before the edit, where known (CounterFact's ``target_true``).
         relation: Identifier of the relation, e.g. ``P103``; the fact's identity is (subject, relation).
-        case_id: Identifier of the record in its data set.
+        case_id: Identifier of the record in its data set: a string, or an integer of at most 64 bits.
+
+    Raises:
+        RequestError: a field is of another type, empty or too long; it is named.
     """
 
     subject: str
@@ -32,22 +36,26 @@ class Request:
     case_id: str | int | None = None
 
     def __post_init__(self) -> None:
-        where = "request" if self.case_id is None else f"request {self.case_id}"
-        for name in ("subject", "prompt", "target_new"):
+        where = "request" if self.case_id is None else f"request {short(self.case_id)}"
+        for name in ("subject", "prompt", "target_new", "target_true", "relation"):
             value = getattr(self, name)
-            if not isinstance(value, str):
-                raise RequestError(f"{where}: field '{name}' must be a string, got {type(value).__name__}")
-            if not value.strip():
+            if value is None and name in ("target_true", "relation"):
+                continue
+            try:
+                check_text(value, name)
+            except RequestError as error:
+                raise RequestError(f"{where}: {error}") from None
+            if not value.strip() and name != "relation":
                 raise RequestError(f"{where}: field '{name}' is empty")
+        _check_case_id(self.case_id)
         slots = self.prompt.count("{}")
         if slots != 1:
             raise RequestError(
-                f"{where}: field 'prompt' must hold exactly one {{}} for the subject, found {slots}: {self.prompt!r}"
+                f"{where}: field 'prompt' must hold exactly one {{}} for the subject, found {slots}: "
+                f"{short(self.prompt)}"
             )
         object.__setattr__(self, "target_new", self.target_new.strip())
         if self.target_true is not None:
-            if not isinstance(self.target_true, str) or not self.target_true.strip():
-                raise RequestError(f"{where}: field 'target_true' must be a string that is not empty")
             object.__setattr__(self, "target_true", self.target_true.strip())
 
     @property
@@ -71,7 +79,7 @@ class Request:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise RequestError(f"request: unknown field '{unknown[0]}'; known: {', '.join(sorted(known))}")
+            raise RequestError(f"request: unknown field {short(unknown[0])}; known: {', '.join(sorted(known))}")
         for name in ("subject", "prompt", "target_new"):
             if name not in data:
                 raise RequestError(f"request: field '{name}' is missing")
@@ -90,10 +98,18 @@ class Neighbor:
     Attributes:
         prompt: Filled-in prompt about another subject.
         target_true: Its right answer; ``None`` means the record's ``target_true``, as in CounterFact.
+
+    Raises:
+        RequestError: one of them is not a text.
     """
 
     prompt: str
     target_true: str | None = None
+
+    def __post_init__(self) -> None:
+        check_text(self.prompt, "neighborhood_prompts")
+        if self.target_true is not None:
+            check_text(self.target_true, "neighborhood_prompts")
 
 
 @dataclass(frozen=True)
@@ -106,6 +122,9 @@ class Record:
         neighborhood_prompts: Prompts whose answer must not change.
         generation_prompts: Prompts to continue freely, for the generation entropy.
         reference_texts: Texts about subjects that truly have ``target_new``, for the reference score.
+
+    Raises:
+        RequestError: a prompt or text is not one.
     """
 
     request: Request
@@ -113,6 +132,13 @@ class Record:
     neighborhood_prompts: tuple[Neighbor, ...] = ()
     generation_prompts: tuple[str, ...] = ()
     reference_texts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("paraphrase_prompts", "generation_prompts"):
+            for text in getattr(self, name):
+                check_text(text, name)
+        for text in self.reference_texts:
+            check_text(text, "reference_texts", limit=None)  # whole articles are welcome
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON types; the inverse of `from_dict`."""
@@ -157,15 +183,27 @@ def check_batch(requests: Sequence[Request]) -> None:
             first = requests[earlier]
             if first.target_new == request.target_new:
                 raise RequestError(
-                    f"duplicate requests {earlier} and {position} in one batch: subject {request.subject!r}, "
-                    f"target {request.target_new!r}; keep one of them"
+                    f"duplicate requests {earlier} and {position} in one batch: subject {short(request.subject)}, "
+                    f"target {short(request.target_new)}; keep one of them"
                 )
             raise RequestError(
-                f"contradictory requests {earlier} and {position} in one batch: subject {request.subject!r} is to be "
-                f"both {first.target_new!r} and {request.target_new!r}; put them into two batches or drop one"
+                f"contradictory requests {earlier} and {position} in one batch: subject {short(request.subject)} is to "
+                f"be both {short(first.target_new)} and {short(request.target_new)}; "
+                "put them into two batches or drop one"
             )
 
 
 def requests_of(records: Iterable[Record]) -> list[Request]:
     """The requests of some records, in their order."""
     return [record.request for record in records]
+
+
+def _check_case_id(value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, str):
+        check_text(value, "case_id")
+    elif not isinstance(value, int) or isinstance(value, bool):
+        raise RequestError(f"request: field 'case_id' must be a string or an integer, got {type(value).__name__}")
+    elif not -(2**63) <= value < 2**63:
+        raise RequestError("request: field 'case_id' is an integer of more than 64 bits")

@@ -14,24 +14,30 @@ from seqedit.cli.common import JsonOption, number, print_json
 @app.command()
 def score(
     model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
-    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
+    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a dataset.")],
     adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
+    zsre: Annotated[
+        str, typer.Option(help="What zsRE records teach: mend (their 'alt') or memit (the right answer).")
+    ] = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Score records on a model: ES, PS, NS, S, EM, PM, NM in percent.
+    """Score records on a model, in percent: ES, PS, NS and S by likelihood, accuracies per token (ET, PT, NT)
+    and of whole answers (EM, PM, NM), as zsRE is scored by.
 
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
     from seqedit.adapters import Adapter
     from seqedit.loaders import load_records
 
-    facts = load_records(records, limit=limit)
+    facts = load_records(records, split=split, limit=limit, zsre=zsre)
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
 
     from evals.counterfact import score_records
+    from evals.scores import METRICS
     from ledger.compose import compose
     from seqedit.edited_model import EditedModel
     from seqedit.models import load_model
@@ -42,10 +48,10 @@ def score(
         edited.check(adapters)
         modules = sorted({name for a in adapters for name in a.deltas})
         edited.write(compose(edited.base_weights(modules), adapters))
-    result = score_records(loaded, tokenizer, facts).to_dict()
+    result = score_records(loaded, tokenizer, facts)
     if json_:
-        print_json(result)
+        print_json(result.to_dict())
         return
     typer.echo(f"{len(facts)} records")
-    for name in ("ES", "PS", "NS", "S", "EM", "PM", "NM"):
+    for name in METRICS:
         typer.echo(f"{name:>3} {number(result[name], 2, 8)}")

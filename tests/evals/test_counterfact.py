@@ -121,9 +121,10 @@ def test_a_neighbours_own_answer_takes_precedence(model: Any, tokenizer: Any, re
 
 def test_json_has_the_promised_form(model: Any, tokenizer: Any, records: list[Record]) -> None:
     data = score_records(model, tokenizer, records[:1]).to_dict()
-    assert list(data) == ["ES", "PS", "NS", "S", "EM", "PM", "NM", "records"]
+    assert list(data) == ["ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT", "records"]
     assert list(data["records"][0]) == ["case_id", "rewrite", "paraphrase", "neighborhood"]
-    assert list(data["records"][0]["rewrite"][0]) == ["prompt", "nll_new", "nll_true", "argmax_correct"]
+    prompt = data["records"][0]["rewrite"][0]
+    assert list(prompt) == ["prompt", "nll_new", "nll_true", "argmax_correct", "argmax_share"]
 
 
 def test_subset_scores_as_if_scored_alone(model: Any, tokenizer: Any, records: list[Record]) -> None:

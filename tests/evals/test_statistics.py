@@ -156,7 +156,7 @@ def test_task_entry_names_its_metric() -> None:
 
 def record(es: float, ps: list[bool], ns: list[bool] | None = None) -> RecordScore:
     def prompts(flags: list[bool], edit: bool) -> tuple[PromptScore, ...]:
-        return tuple(PromptScore("", 1.0, 2.0 if flag == edit else 0.5, flag) for flag in flags)
+        return tuple(PromptScore("", 1.0, 2.0 if flag == edit else 0.5, flag, float(flag)) for flag in flags)
 
     return RecordScore(0, prompts([bool(es)], True), prompts(ps, True), prompts(ns or [], False))
 

@@ -1,0 +1,183 @@
+"""Layouts of published fact files: CounterFact, EasyEdit and KnowEdit, zsRE (MEND), and the plain one.
+
+CounterFact and multi-CounterFact (Meng et al., 2022 and 2023; ``counterfact.json``, ``multi_counterfact.json``) share
+one layout: the second file only leaves out records that contradict each other. docs/scores.md lists the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from seqedit.errors import InputError, RequestError
+from seqedit.layout_fields import Fields, an_object, as_list, first_answer, strings, template
+from seqedit.requests import Neighbor, Record, Request
+from seqedit.text_checks import check_storable, check_text, label, short
+
+ZSRE_CONVENTIONS = ("mend", "memit")
+"""What is taught of a zsRE record: ``alt`` (MEND, EasyEdit), or the right answer (ROME, MEMIT, AlphaEdit)."""
+
+
+def to_record(row: Any, where: str, *, zsre: str = "mend") -> Record:
+    """One row of any known layout as a record.
+
+    Args:
+        row: The row; a field that is None counts as absent, as rows of a `datasets.Dataset` have every column.
+        where: Its place, for messages.
+        zsre: One of `ZSRE_CONVENTIONS`.
+
+    Raises:
+        RequestError: it cannot be used; names the place and the field.
+    """
+    if not isinstance(row, Mapping):
+        raise RequestError(f"{where}: expected a JSON object, got {type(row).__name__}")
+    row = {name: value for name, value in row.items() if value is not None}
+    try:
+        convert = layout_of(row)
+        record = _zsre(row, zsre) if convert is _zsre else convert(row)
+        check_storable(record.to_dict())
+        return record
+    except KeyError as error:
+        raise RequestError(f"{where}: field {error} is missing") from None
+    except RequestError as error:
+        raise RequestError(f"{where}: {error}") from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise RequestError(f"{where}: malformed ({error})") from None
+    except RecursionError:
+        raise RequestError(f"{where}: nested too deeply to be a record") from None
+
+
+def layout_of(fields: Fields) -> Callable[[Fields], Record]:
+    """Which layout has these fields (or columns).
+
+    Raises:
+        RequestError: none.
+    """
+    for name, convert in _LAYOUTS:
+        if name in fields:
+            return convert
+    names = ", ".join(sorted(label(name) for name in fields)[:8])
+    raise RequestError(
+        f"unknown layout with fields {names or '(none)'}; known are CounterFact (requested_rewrite), EasyEdit (prompt, "
+        "target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)"
+    )
+
+
+def check_convention(zsre: str) -> None:
+    """Refuse an unknown zsRE convention."""
+    if zsre not in ZSRE_CONVENTIONS:
+        raise InputError(f"unknown zsRE convention {short(zsre)}; known: {', '.join(ZSRE_CONVENTIONS)}")
+
+
+def _counterfact(row: Fields) -> Record:
+    rewrite = an_object(row["requested_rewrite"], "requested_rewrite")
+    true = rewrite.get("target_true")
+    request = Request(
+        subject=rewrite["subject"],
+        prompt=rewrite["prompt"],
+        target_new=an_object(rewrite["target_new"], "target_new")["str"],
+        # A Hub dataset has the struct also where its parts are all null.
+        target_true=an_object(true, "target_true").get("str") if true else None,
+        relation=rewrite.get("relation_id"),
+        case_id=row.get("case_id"),
+    )
+    return _with_prompts(request, row)
+
+
+def _zsre(row: Fields, convention: str = "mend") -> Record:
+    answers = strings(row, "answers")
+    published = convention == "memit"
+    if published and not answers:
+        raise KeyError("answers")
+    request = Request(
+        subject=row["subject"],
+        prompt=template(row["src"], row["subject"], "src"),
+        target_new=answers[0] if published else check_text(row["alt"], "alt"),
+        # ROME and MEMIT teach the right answer and have no other to compare it with.
+        target_true=None if published else (answers[0] if answers else row.get("pred") or None),
+        case_id=row.get("case_id"),
+    )
+    near: tuple[Neighbor, ...] = ()
+    if row.get("loc") and row.get("loc_ans"):
+        prompt = check_text(row["loc"], "loc")
+        if published and not prompt.endswith("?"):
+            prompt += "?"
+        near = (Neighbor(prompt, check_text(row["loc_ans"], "loc_ans")),)
+    return Record(request, strings(row, "rephrase"), near)
+
+
+def _easyedit(row: Fields) -> Record:
+    request = _filled_in(row, target_true=first_answer(row.get("ground_truth"), "ground_truth"), relation="relation_id")
+    prompts, truths = strings(row, "locality_prompt"), strings(row, "locality_ground_truth")
+    if truths and len(truths) != len(prompts):
+        raise RequestError("fields 'locality_prompt' and 'locality_ground_truth' have different lengths")
+    near = tuple(Neighbor(p, truths[i] if truths else None) for i, p in enumerate(prompts))
+    return Record(request, strings(row, "rephrase_prompt") or strings(row, "rephrase"), near + _locality(row))
+
+
+def _locality(row: Fields) -> tuple[Neighbor, ...]:
+    """KnowEdit's ``locality``: kind -> list of {prompt, ground_truth}; EasyEdit's own: kind -> two lists."""
+    near = []
+    for kind, items in an_object(row.get("locality") or {}, "locality").items():
+        kind = label(kind)
+        if isinstance(items, Mapping):
+            prompts, truths = as_list(items["prompt"]), as_list(items["ground_truth"])
+            if len(prompts) != len(truths):
+                raise RequestError(f"field 'locality.{kind}': prompt and ground_truth have different lengths")
+            items = [{"prompt": p, "ground_truth": t} for p, t in zip(prompts, truths, strict=True)]
+        for item in items or ():
+            item = an_object(item, f"locality.{kind}")
+            truth = first_answer(item.get("ground_truth"), f"locality.{kind}.ground_truth")
+            # Without its own answer it would be scored by the edited fact's, which is about another relation.
+            if truth is not None:
+                near.append(Neighbor(check_text(item["prompt"], f"locality.{kind}.prompt"), truth))
+    return tuple(near)
+
+
+def plain(row: Fields) -> Record:
+    """The plain layout: the columns of `seqedit.fact_sets.FEATURES`, all but three of them optional."""
+    request = _filled_in(row, target_true=row.get("target_true"), relation="relation")
+    return _with_prompts(request, row)
+
+
+def _filled_in(row: Fields, *, target_true: str | None, relation: str) -> Request:
+    """A request from a flat row, whose prompt may have the subject filled in already."""
+    return Request(
+        subject=row["subject"],
+        prompt=template(row["prompt"], row["subject"]),
+        target_new=row["target_new"],
+        target_true=target_true,
+        relation=row.get(relation),
+        case_id=row.get("case_id", row.get("case_name")),
+    )
+
+
+def _with_prompts(request: Request, row: Fields) -> Record:
+    """A record with the prompts that CounterFact and the plain layout name alike."""
+    near = row.get("neighborhood_prompts") or ()
+    if isinstance(near, Sequence) and any(isinstance(item, Mapping) for item in near):
+        objects = [an_object(item, "neighborhood_prompts") for item in near]
+        neighbors = tuple(Neighbor(item["prompt"], item.get("target_true")) for item in objects)
+    else:
+        neighbors = tuple(Neighbor(p) for p in strings(row, "neighborhood_prompts"))
+    return Record(
+        request,
+        strings(row, "paraphrase_prompts"),
+        neighbors,
+        strings(row, "generation_prompts"),
+        strings(row, "reference_texts"),
+    )
+
+
+# The first layout whose telling field is there reads the row.
+_LAYOUTS: tuple[tuple[str, Callable[[Fields], Record]], ...] = (
+    ("requested_rewrite", _counterfact),
+    ("src", _zsre),
+    ("rephrase_prompt", _easyedit),
+    ("locality_prompt", _easyedit),
+    ("locality", _easyedit),
+    ("portability", _easyedit),
+    ("ground_truth", _easyedit),
+    ("target_new", plain),
+    ("prompt", plain),
+)
