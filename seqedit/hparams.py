@@ -32,8 +32,8 @@ _RENAMED = {
 _DESCRIPTIVE = {
     "alg_name", "attn_module_tmp", "batch_size", "calculate_objective_value", "device", "dynamic_multiplier",
     "layer_module_tmp", "layer_selection", "lm_head_module", "ln_f_module", "max_length", "mlp_module_tmp",
-    "model_name", "model_parallel", "mom2_dataset", "mom2_dtype", "mom2_n_samples", "rewrite_module_tmp", "rewrite_module_tmps",
-    "stats_dir", "v_loss_layer",
+    "model_name", "model_parallel", "mom2_dataset", "mom2_dtype", "mom2_n_samples", "rewrite_module_tmp",
+    "rewrite_module_tmps", "stats_dir", "v_loss_layer",
 }  # fmt: skip
 
 # Their fine-tuning files say false for none.
