@@ -11,7 +11,8 @@ from torch import Tensor
 from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys import measure_following_keys, measure_keys, measure_outputs
+from seqedit.preconditioner import protect
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site
 from seqedit.target_values import TargetValues, optimise_target_values
@@ -79,7 +80,13 @@ def closed_form_edit(
         now = measure_outputs(bench.model, bench.tokenizer, requests, place.value_module(), max_tokens=bench.max_tokens)
         residual = (found.values.to(now.device).double() - now).to(keys.device)
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
-        B, A = solve(bench.precondition(projection), keys.T, share, a)
+        precondition = bench.precondition(projection)
+        if config.protect_following:
+            following = measure_following_keys(
+                bench.model, bench.parts, bench.tokenizer, requests, layer, max_tokens=bench.max_tokens
+            )
+            precondition = protect(precondition, following.T)
+        B, A = solve(precondition, keys.T, share, a)
         add_to_weight(projection, projection.matrix().clone(), B @ A)
         updates.append(LayerUpdate(projection, (B, A), keys))
     return Update(tuple(updates), found.values, found.losses, found.updates)

@@ -138,6 +138,7 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
     shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
     frobenius_weight: float = setting(0.0, "weight of |Delta|^2 (Frobenius), added to C (ENCORE)")
+    protect_following: bool = setting(False, "let C grow by the keys of the prompts' tokens after the subject")
     merge_same_subject: bool = setting(False, "one target value for all requests of a subject (MEMIT-Merge)")
     protect_earlier: bool = setting(False, "let C grow by the keys of the ledger's active edits")
 

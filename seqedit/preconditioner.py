@@ -71,6 +71,10 @@ def protect(inner: Preconditioner, keys: Tensor | None) -> Preconditioner:
     """
     if keys is None or keys.shape[1] == 0:
         return inner
+    if keys.shape[1] > keys.shape[0]:
+        # K_p K_p^T has rank d_in at most: a square root of it does the same with fewer columns.
+        values, vectors = torch.linalg.eigh(keys @ keys.T)
+        keys = vectors * values.clamp_min(0).sqrt()
     solved = inner(keys)
     gram = keys.T @ solved
     eye = torch.eye(gram.shape[0], dtype=gram.dtype, device=gram.device)

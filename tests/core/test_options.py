@@ -13,10 +13,11 @@ from seqedit.anatomy import anatomy
 from seqedit.closed_form import solve
 from seqedit.config import TargetValueConfig
 from seqedit.editing import compute_adapter
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys import measure_following_keys, measure_keys, measure_outputs
+from seqedit.lookup import tokenize_request
 from seqedit.methods import get_method
 from seqedit.moment_store import read_second_moments
-from seqedit.preconditioner import Factorizations
+from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
 from seqedit.requests import Request
 from seqedit.target_values import optimise_target_values
 from seqedit.workbench import scratch
@@ -67,6 +68,49 @@ def test_a_larger_frobenius_penalty_makes_a_smaller_update(
         (delta,) = edit(reference_model, requests[:3], frobenius_weight=weight).deltas.values()
         norms.append(float(delta.dense().norm()))
     assert norms[0] > norms[1] > norms[2]
+
+
+def test_protecting_the_following_tokens_moves_them_less_and_the_subject_as_asked(
+    reference_model: tuple[Any, Any], requests: list[Request]
+) -> None:
+    model, tokenizer = reference_model
+    parts = anatomy(model)
+    name = parts.projections[LAYER].name
+    following = measure_following_keys(model, parts, tokenizer, requests[:3], LAYER)
+    expected = sum(
+        len(tokenizer(r.text)["input_ids"]) - tokenize_request(tokenizer, r).lookup - 1 for r in requests[:3]
+    )
+    assert following.shape == (expected, parts.projections[LAYER].matrix().shape[1])
+    moved = {}
+    for option in (False, True):
+        adapter = edit(reference_model, requests[:3], "emmet", a=0, protect_following=option)
+        delta = adapter.deltas[name].dense()
+        moved[option] = float((delta @ following.T).norm())
+        assert adapter.target_values is not None
+        asked = adapter.target_values.double() - measure_outputs(model, tokenizer, requests[:3], parts.layers[LAYER])
+        torch.testing.assert_close(delta @ adapter.keys[name].double().T, asked.T, rtol=1e-3, atol=1e-4)
+    assert moved[True] < 0.5 * moved[False]
+
+
+def test_following_tokens_of_one_prompt_do_not_depend_on_the_batch(
+    reference_model: tuple[Any, Any], requests: list[Request]
+) -> None:
+    model, tokenizer = reference_model
+    parts = anatomy(model)
+    together = measure_following_keys(model, parts, tokenizer, requests[:3], LAYER, max_tokens=16)
+    alone = [measure_following_keys(model, parts, tokenizer, [r], LAYER) for r in requests[:3]]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    ends = Request("Falun Ulul", "Nobody knows {}", "Holren")
+    assert measure_following_keys(model, parts, tokenizer, [ends], LAYER).shape[0] == 0
+
+
+def test_more_protected_keys_than_inputs_are_protected_all_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    C = torch.eye(4, dtype=torch.float64)
+    keys = torch.randn(4, 9, generator=generator, dtype=torch.float64)
+    K = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    found = protect(CholeskyPreconditioner(C), keys)(K)
+    torch.testing.assert_close(found, torch.linalg.solve(C + keys @ keys.T, K))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from seqedit.compare_config import read_compare_config
 from seqedit.config import ClosedFormConfig, TargetValueConfig
 from seqedit.errors import InputError
 from seqedit.hparams import read_hparams, read_mapping
@@ -116,9 +117,13 @@ def test_an_unknown_preset_lists_the_shipped_ones() -> None:
 
 @pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_example_configuration_is_read(example: Path) -> None:
-    config = read_run_config(example)
-    assert config.settings.layers
-    assert config.out.is_absolute() or ".." in str(config.out)
+    if "methods" in read_mapping(example):
+        configs = list(read_compare_config(example).runs.values())
+    else:
+        configs = [read_run_config(example)]
+    for config in configs:
+        assert config.settings.layers
+        assert config.out.is_absolute() or ".." in str(config.out)
 
 
 @pytest.mark.parametrize(
