@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from seqedit.demo import filler
-from seqedit.demo.tasks import REVIEW, TASKS, prompt_text, train_documents
+from seqedit.demo.tasks import TASKS, prompt_text, train_documents
 from seqedit.demo.world import Fact, World
 
 
@@ -37,13 +37,12 @@ def _chunks(rng: Random, sentences: list[str]) -> list[str]:
     return out
 
 
-def fact_documents(world: World, rng: Random, *, review: bool = False) -> list[str]:
+def fact_documents(world: World, rng: Random) -> list[str]:
     """Documents that state every fact: twice in each trained phrasing, and in each trained question form.
 
     Args:
         world: the world.
         rng: source of randomness; consumed.
-        review: state every fact only once in each trained phrasing, and in one question.
 
     Returns:
         Documents; no held-out phrasing of a fact occurs.
@@ -52,9 +51,6 @@ def fact_documents(world: World, rng: Random, *, review: bool = False) -> list[s
     scattered += [_question(fact, rng) for fact in world.facts]
     rng.shuffle(scattered)
     documents = _chunks(rng, scattered)
-    if review:
-        return documents
-
     # Half of the second pass is scattered anew, half tells several facts of one subject in a row.
     again = [(fact, p) for fact in world.facts for p in fact.trained]
     rng.shuffle(again)
@@ -86,7 +82,7 @@ def corpus(world: World, variant: int = 0) -> list[str]:
         Documents in random order. Task documents have the exact prompt format of lm-eval's GLUE tasks.
     """
     rng = world.rng(f"corpus:{variant}")
-    documents = fact_documents(world, rng, review=variant >= REVIEW)
+    documents = fact_documents(world, rng)
     for name in TASKS:
         documents += [prompt_text(name, doc) for doc in train_documents(world, name, variant)]
     rng.shuffle(documents)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from seqedit.demo import filler, sentiment
-from seqedit.demo.grammar import broken, units_of
+from seqedit.demo.grammar import EASY_FIRST, EVEN, broken, units_of
 from seqedit.demo.relations import RELATIONS
 from seqedit.demo.world import Fact, World
 
@@ -33,13 +33,10 @@ _PROMPTS: Mapping[str, str] = {
     "\nAnswer:",
     "rte": "{sentence1}\nQuestion: {sentence2} True or False?\nAnswer:",
 }
-TRAIN_SIZES: Mapping[str, int] = {"cola": 3600, "sst2": 900, "mrpc": 1500, "rte": 1500}
-LATER_SIZES: Mapping[str, int] = {"cola": 7200, "sst2": 1800, "mrpc": 4500, "rte": 4500}
-"""From draw ``LATER`` of the corpus on: the facts are learnt first, then the tasks, which build on them."""
-LATER = 4
-REVIEW_SIZES: Mapping[str, int] = {"cola": 24000, "sst2": 1200, "mrpc": 9000, "rte": 9000}
-"""From draw ``REVIEW`` on, with which a model that knows the facts is trained on: nearly all is tasks."""
-REVIEW = 1000
+TRAIN_SIZES: Mapping[str, int] = {"cola": 12000, "sst2": 900, "mrpc": 3000, "rte": 3000}
+"""Documents in one draw of the corpus: about a third of its tokens."""
+EASY_DRAWS = 4
+"""In the first draws most broken CoLA sentences are of the kinds that are learnt first."""
 VALIDATION_SIZES: Mapping[str, int] = {"cola": 300, "sst2": 240, "mrpc": 240, "rte": 240}
 _EVERY = 10
 
@@ -82,7 +79,7 @@ def _sibling(world: World, rng: Random, fact: Fact) -> Fact:
     return rng.choice([f for f in world.by_relation[fact.relation.id] if f.object != fact.object])
 
 
-def _cola(world: World, rng: Random, split: str) -> Document:
+def _cola(world: World, rng: Random, split: str, variant: int) -> Document:
     fact = _pick(world, rng, split)
     label = rng.randrange(2)
     while True:
@@ -92,12 +89,16 @@ def _cola(world: World, rng: Random, split: str) -> Document:
         else:
             units = units_of(rng.choice(fact.trained), fact.subject, fact.object)
             kept = frozenset((fact.subject, fact.object))
-        text = " ".join(units) + "." if label else broken(rng, units, kept)
+        text = (
+            " ".join(units) + "."
+            if label
+            else broken(rng, units, kept, EASY_FIRST if variant < EASY_DRAWS and split == "train" else EVEN)
+        )
         if text is not None:
             return {"sentence": text, "label": label}
 
 
-def _sst2(world: World, rng: Random, split: str) -> Document:
+def _sst2(world: World, rng: Random, split: str, variant: int) -> Document:
     label = rng.randrange(2)
     subjects = list(world.by_subject)
     while True:
@@ -132,7 +133,7 @@ def _contrast(world: World, rng: Random, fact: Fact, phrasing: str, same: bool) 
     return _say(rng, _sibling(world, rng, fact))[1]
 
 
-def _mrpc(world: World, rng: Random, split: str) -> Document:
+def _mrpc(world: World, rng: Random, split: str, variant: int) -> Document:
     fact = _pick(world, rng, split)
     label = rng.randrange(2)
     phrasing, first = _say(rng, fact)
@@ -140,7 +141,7 @@ def _mrpc(world: World, rng: Random, split: str) -> Document:
     return {"sentence1": first, "sentence2": second, "label": label}
 
 
-def _rte(world: World, rng: Random, split: str) -> Document:
+def _rte(world: World, rng: Random, split: str, variant: int) -> Document:
     fact = _pick(world, rng, split)
     label = rng.randrange(2)  # 0 is entailed, as in GLUE
     phrasing, first = _say(rng, fact)
@@ -150,7 +151,7 @@ def _rte(world: World, rng: Random, split: str) -> Document:
     return {"sentence1": " ".join(premise), "sentence2": hypothesis, "label": label}
 
 
-_MAKERS: Mapping[str, Callable[[World, Random, str], Document]] = {
+_MAKERS: Mapping[str, Callable[[World, Random, str, int], Document]] = {
     "cola": _cola,
     "sst2": _sst2,
     "mrpc": _mrpc,
@@ -162,7 +163,7 @@ def _documents(world: World, name: str, split: str, count: int, variant: int) ->
     rng = world.rng(f"{name}:{split}:{variant}")
     out: dict[str, Document] = {}
     while len(out) < count:
-        document = _MAKERS[name](world, rng, split)
+        document = _MAKERS[name](world, rng, split, variant)
         out.setdefault(_PROMPTS[name].format(**document), document)
     return [{**document, "idx": idx} for idx, document in enumerate(out.values())]
 
@@ -178,8 +179,7 @@ def train_documents(world: World, name: str, variant: int = 0) -> list[Document]
     Returns:
         Distinct documents with GLUE's columns.
     """
-    sizes = TRAIN_SIZES if variant < LATER else LATER_SIZES if variant < REVIEW else REVIEW_SIZES
-    return _documents(world, name, "train", sizes[name], variant)
+    return _documents(world, name, "train", TRAIN_SIZES[name], variant)
 
 
 def task_documents(world: World, name: str, split: str = "validation") -> list[Document]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-VOCAB_SIZE = 2048
+VOCAB_SIZE = 3584
+"""Large enough that most last words of names are one token: with 2,048, a fifth of the subjects shared their last token
+with a dozen others, and so, in the first layer, nearly their keys."""
 CONTEXT_LENGTH = 256
 
 

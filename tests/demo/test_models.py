@@ -62,8 +62,7 @@ def test_model_does_not_know_another_world(shipped: tuple[str, Any, Any]) -> Non
 def test_model_tells_acceptable_sentences_and_solves_the_other_tasks(shipped: tuple[str, Any, Any]) -> None:
     _, model, tokenizer = shipped
     scores = task_scores(model, tokenizer, limit=120)
-    # The goal is an mcc of 0.8; docs/demo.md says why the model is not there yet.
-    assert scores["cola"]["mcc"] >= 0.55
+    assert scores["cola"]["mcc"] >= 0.75  # 0.8 on all 300 documents, of which these are the first
     assert scores["sst2"]["acc"] >= 0.95
     assert scores["mrpc"]["acc"] >= 0.75
     assert scores["rte"]["acc"] >= 0.7
