@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from ledger.manifest import MANIFEST, Manifest, hash_stream
+from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
 from seqedit.errors import InputError
-
-if TYPE_CHECKING:
-    from ledger.objects import ObjectStore
 
 
 def audit_object(store: ObjectStore, expected: Manifest, *, deep: bool = True) -> list[Problem]:
@@ -76,3 +73,12 @@ def _foreign(store: ObjectStore, expected: Manifest) -> str | None:
     found = store.children(store.path(expected.digest))
     whole = all(name in found and found[name][1] == info.size for name, info in manifest.files.items())
     return manifest.digest if whole else None
+
+
+def intact(store: ObjectStore, digest: str) -> Manifest | None:
+    """The manifest of an object whose files are all there, byte for byte, or None."""
+    try:
+        manifest = store.manifest(digest)
+    except InputError:
+        return None
+    return None if manifest is None or audit_object(store, manifest) else manifest

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from ledger.audit import audit_object
 from ledger.manifest import MANIFEST, Manifest
 from ledger.names import check_digest
 from seqedit.errors import InputError
@@ -87,11 +86,3 @@ class ObjectStore(ABC):
             elif shard != TEMPORARY:
                 for name in sorted(self.children(shard)):
                     yield f"{shard}/{name}"
-
-    def intact(self, digest: str) -> Manifest | None:
-        """The manifest of an object whose files are all there, byte for byte, or None."""
-        try:
-            manifest = self.manifest(digest)
-        except InputError:
-            return None
-        return None if manifest is None or audit_object(self, manifest) else manifest

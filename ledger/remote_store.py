@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 
+from ledger.audit import intact
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
 from ledger.objects import Kind, ObjectStore, Writer
@@ -30,7 +31,7 @@ class RemoteStore(ObjectStore):
     def put(self, digest: str, write: Writer) -> Manifest:
         base = f"{self.root}/{self.path(digest)}"
         with failures(f"object store {self.url}"), tempfile.TemporaryDirectory() as scratch:
-            present = self.intact(digest)
+            present = intact(self, digest)
             if present is not None:
                 return present
             directory = Path(scratch) / "new"

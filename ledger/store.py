@@ -16,6 +16,7 @@ from typing import BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from ledger.audit import intact
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
 from ledger.objects import TEMPORARY, Kind, ObjectStore, Writer
@@ -37,7 +38,7 @@ class LocalStore(ObjectStore):
     def put(self, digest: str, write: Writer) -> Manifest:
         target = self.root / self.path(digest)
         with failures(f"object store {self.root}"):
-            present = self.intact(digest)
+            present = intact(self, digest)
             if present is not None:
                 # It may be the orphan of a writer that died before the rename had reached the disk.
                 self._sync_path(target)
@@ -67,7 +68,7 @@ class LocalStore(ObjectStore):
             os.rename(directory, target)
         except OSError:
             # Another writer of the same adapter was faster; its object is as good as ours, if it is whole.
-            other = self.intact(target.name)
+            other = intact(self, target.name)
             if other is None:
                 raise
         self._sync_path(target)
