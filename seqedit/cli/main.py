@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from seqedit.cli import edit, history, runs, score  # noqa: F401  (each adds its verbs to the app)
+from seqedit.cli import compare, edit, history, locate, mend, runs, score  # noqa: F401  (each adds its verbs to the app)
 from seqedit.cli.app import app
 from seqedit.errors import SeqeditError
 

@@ -43,7 +43,7 @@ def run(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for ledger, summary, report and plots.")] = Path("out/demo"),
-    model: Annotated[str, typer.Option(help="demo-gpt2 or demo-llama.")] = "demo-gpt2",
+    model: Annotated[str, typer.Option(help="demo-llama or demo-gpt2.")] = "demo-llama",
     steps: Annotated[int, typer.Option(help="Batches per method.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Edits per batch.")] = 16,
     resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,

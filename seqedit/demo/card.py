@@ -55,14 +55,15 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, training: str
     if config.model_type == "gpt2":
         shape = (
             f"{config.n_layer} layers, width {config.n_embd}, feed-forward {config.n_inner}, "
-            f"{config.n_head} heads, context {config.n_positions}, tied embeddings"
+            f"{config.n_head} heads, context {config.n_positions}"
         )
     else:
         shape = (
             f"{config.num_hidden_layers} layers, width {config.hidden_size}, gated feed-forward "
             f"{config.intermediate_size}, {config.num_attention_heads} heads, "
-            f"context {config.max_position_embeddings}, untied embeddings"
+            f"context {config.max_position_embeddings}"
         )
+    shape += ", tied embeddings" if config.tie_word_embeddings else ", untied embeddings"
     adds_bos = tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     tasks = figures["tasks"]
     return _CARD.format(

@@ -1,0 +1,100 @@
+"""``seqedit train-mend``: train the hypernetwork that the method ``mend`` edits with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.errors import InputError
+
+
+@app.command("train-mend")
+def train_mend(
+    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit or zsRE file, or a Hub dataset.")],
+    layers: Annotated[str, typer.Option(help="Layers it learns to edit, e.g. 3,4,5.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
+    steps: Annotated[int | None, typer.Option(help="Adam steps, at most. [default: 1000]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's learning rate. [default: 1e-3]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Edits of one Adam step. [default: 8]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: rank, edit_rate, edit_weight, patience, ..."),
+    ] = None,
+    skip: Annotated[int, typer.Option(help="Leave out the first records.")] = 0,
+    limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Train a MEND hypernetwork for a model; the last tenth of the records is held out and decides when to stop.
+
+    Example: seqedit train-mend --model demo-gpt2 --records facts.json --layers 3,4,5 --steps 2000 --out my-mend
+    """
+    from seqedit.loaders import load_records
+    from seqedit.mend.checkpoint import CHECKPOINT
+    from seqedit.mend.settings import MendTraining
+
+    # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
+    values: dict[str, Any] = {}
+    for assignment in set_ or []:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
+        values[name.strip()] = value.strip()
+    options = {
+        "layers": layers, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed,
+    }  # fmt: skip
+    config = MendTraining.from_dict(values | {k: v for k, v in options.items() if v is not None})
+    if skip < 0:
+        raise InputError(f"--skip must not be negative, got {skip}")
+    if resume and not (out / CHECKPOINT).is_file():
+        raise InputError(f"{out} holds no unfinished training ({CHECKPOINT}); start one without --resume")
+    if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not an empty directory; choose another --out, or --resume")
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    facts = load_records(records, limit=None if limit is None else skip + limit)[skip:]
+    if not facts:
+        raise InputError(f"{records} holds no records after the first {skip}")
+
+    from seqedit.adapters import BaseModel
+    from seqedit.fingerprint import fingerprint
+    from seqedit.mend.training import train_hypernetwork
+    from seqedit.models import load_model
+
+    def show(row: dict[str, float]) -> None:
+        typer.echo(f"step {row['step']:>6}: held-out {_figures(row)}", err=True)
+
+    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    start = time.perf_counter()
+    trained = train_hypernetwork(
+        loaded, tokenizer, facts, config,
+        base_model=BaseModel(model, fingerprint(loaded)), out=out, resume=resume, report=show,
+    )  # fmt: skip
+    if json_:
+        seconds = round(time.perf_counter() - start, 1)
+        rates = {str(layer): float(trained.network.rate(layer)) for layer in trained.network.layers}
+        print_json({
+            "out": str(out), "digest": trained.digest, "modules": list(trained.modules.values()), "rates": rates,
+            "training": trained.training, "validation": trained.validation, "seconds": seconds,
+        })  # fmt: skip
+        return
+    typer.echo(f"{out}: layers {','.join(map(str, trained.network.layers))}, digest {trained.digest[:12]}")
+    typer.echo(f"held-out records: {trained.validation['records']}")
+    for name in ("unedited", "untrained", "trained"):
+        typer.echo(f"{name:>9}: {_figures(trained.validation[name])}")
+
+
+def _figures(row: dict[str, float]) -> str:
+    return (
+        f"loss {number(row['loss'], 4, 8)}, NLL of the target {number(row['edit_nll'], 3, 7)}, "
+        f"KL of the neighbours {number(row['locality_kl'], 4, 8)}"
+    )

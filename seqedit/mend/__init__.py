@@ -1,0 +1,10 @@
+"""MEND (Mitchell et al. 2022, arXiv 2110.11309): a trained network that turns a fact's gradient into an edit."""
+
+from __future__ import annotations
+
+from seqedit.mend.files import Trained, load_hypernetwork
+from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.mend.settings import MendTraining
+from seqedit.mend.training import train_hypernetwork
+
+__all__ = ["Hypernetwork", "MendTraining", "Trained", "load_hypernetwork", "train_hypernetwork"]

@@ -1,0 +1,92 @@
+"""MEND (Mitchell et al. 2022, arXiv 2110.11309): the batch's gradient, transformed by a trained hypernetwork."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import torch
+
+from seqedit.batching import token_budget_batches
+from seqedit.config import EditConfig, check_positive, setting
+from seqedit.errors import InputError
+from seqedit.fine_tuning import target_losses, target_prompts, trained_update
+from seqedit.mend.files import load_hypernetwork, read_layers
+from seqedit.mend.gradients import token_terms
+from seqedit.methods.registry import register
+from seqedit.requests import Request
+from seqedit.workbench import Update, Workbench, add_to_weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class MendConfig(EditConfig):
+    """Settings of MEND; the layers are those that its hypernetwork was trained for."""
+
+    hypernetwork: str = setting("", "directory written by 'seqedit train-mend'")
+    scale: float = setting(1.0, "factor on the learnt edit rates")
+
+    def __post_init__(self) -> None:
+        check_positive(self, "scale")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from JSON types; layers that are not given are read from the hypernetwork, others must agree with it.
+
+        Raises:
+            InputError: also for a hypernetwork that is missing, or was trained for other layers.
+        """
+        built = super().from_dict(data)
+        if not built.hypernetwork:
+            if not built.layers:
+                raise InputError(_NEEDED)
+            return built
+        return replace(built, layers=_agreed(built))
+
+
+_NEEDED = (
+    "method 'mend' needs a trained hypernetwork: train one with 'seqedit train-mend' and give its directory, "
+    "--set hypernetwork=DIR"
+)
+
+
+def _agreed(config: MendConfig) -> tuple[int, ...]:
+    trained = read_layers(config.hypernetwork)
+    if config.layers and sorted(config.layers) != list(trained):
+        raise InputError(
+            f"the hypernetwork {config.hypernetwork} was trained for layers {','.join(map(str, trained))}, asked for "
+            f"are {','.join(map(str, config.layers))}; give those, or none"
+        )
+    return trained
+
+
+@register("mend", MendConfig, None)
+def mend(bench: Workbench, requests: Sequence[Request], config: MendConfig) -> Update:
+    """A trained hypernetwork's transform of the batch's gradient (MEND)."""
+    if not config.hypernetwork:
+        raise InputError(_NEEDED)
+    layers = _agreed(config)
+    trained = load_hypernetwork(config.hypernetwork)
+    projections = trained.require(bench.parts)
+    prompts = target_prompts(bench.tokenizer, requests)
+    terms, _ = token_terms(bench.model, bench.parts, prompts, layers, max_tokens=bench.max_tokens)
+    deltas = []
+    for layer, projection in zip(layers, projections, strict=True):
+        network = trained.network.to(projection.weight.device)
+        B, A = network.factors(layer, terms[layer].u, terms[layer].delta)
+        deltas.append((config.scale * B.double(), A.double()))
+    for projection, (B, A) in zip(projections, deltas, strict=True):
+        add_to_weight(projection, projection.matrix().clone(), B @ A)
+    losses = [0.0] * len(prompts)
+    with torch.no_grad():
+        for batch in token_budget_batches([len(p.ids) for p in prompts], bench.max_tokens):
+            for index, loss in zip(
+                batch, target_losses(bench.model, [prompts[i] for i in batch]).tolist(), strict=True
+            ):
+                losses[index] = loss
+    used = {
+        "digest": trained.digest,
+        "trained_on": trained.base_model.fingerprint,
+        "rates": {str(layer): float(trained.network.rate(layer)) for layer in layers},
+    }
+    return trained_update(bench, requests, layers, deltas, losses, 1, {"hypernetwork": used})
