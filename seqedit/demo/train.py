@@ -87,8 +87,8 @@ def build_model(style: str, tokenizer: Any) -> Any:
 def _add_dropout(model: Any, share: float) -> list[Any]:
     """Dropout on embeddings and on what attention and feed-forward layers write, for the duration of the training.
 
-    A model that never saw a perturbed hidden state answers wrongly as soon as an edit leaks into one: what is written
-    for one subject reaches the tokens after it and, a little, other subjects. The Llama class has no such dropout of
+    So that the model bears hidden states that are a little off: what an edit writes for one subject leaks into the
+    tokens after it and, less, into other subjects. The Llama class has no such dropout of
     its own, so both styles get it by hooks.
     """
     from torch.nn.functional import dropout
