@@ -8,7 +8,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from seqedit.errors import InputError
 from seqedit.moment_store import default_cache_dir
+
+DEMO_FILE = "demo:"
+"""Before the name of a file of the demo world, e.g. ``demo:counterfact.json``; it is written where it is missing."""
 
 
 def demo_folder() -> Path:
@@ -34,6 +38,21 @@ def demo_folder() -> Path:
 def demo_file(name: str) -> Path:
     """One file of the demo world, e.g. ``counterfact.json``."""
     return demo_folder() / name
+
+
+def resolve_demo_file(source: str) -> str:
+    """The path of a ``demo:`` file; any other ``source`` as it is.
+
+    Raises:
+        InputError: the demo world has no such file.
+    """
+    if not source.startswith(DEMO_FILE):
+        return source
+    path = demo_file(source.removeprefix(DEMO_FILE))
+    if not path.is_file():
+        known = sorted(p.relative_to(demo_folder()).as_posix() for p in demo_folder().rglob("*.*"))
+        raise InputError(f"{source}: the demo world has {', '.join(known)}")
+    return str(path)
 
 
 def _generator_digest() -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqedit.demo_files import resolve_demo_file
 from seqedit.errors import InputError, RequestError
 from seqedit.json_rows import Row, read_rows
 from seqedit.layouts import check_convention, layout_of, plain, to_record
@@ -26,8 +27,8 @@ def load_records(
     """Records from a file, or from a dataset on disk, in memory or on the Hub.
 
     Args:
-        source: A JSON or JSONL file, a directory written by ``save_to_disk``, a Parquet file, a dataset, or the id of
-            a Hub dataset (``azhx/counterfact``).
+        source: A JSON or JSONL file (``demo:counterfact.json`` for one of the demo world), a directory written by
+            ``save_to_disk``, a Parquet file, a dataset, or the id of a Hub dataset (``azhx/counterfact``).
         split: Which split of a dataset that has splits.
         limit: Take only the first records.
         zsre: What zsRE records teach: ``mend`` their ``alt`` (MEND, EasyEdit), ``memit`` the right answer, with the
@@ -51,7 +52,7 @@ def load_records(
 
 
 def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:
-    path = Path(source)
+    path = Path(resolve_demo_file(source))
     try:
         is_file, exists = path.is_file(), path.exists()
     except (OSError, ValueError) as error:  # a name that no file can have

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.config import Config, EditConfig, setting
-from seqedit.demo_files import demo_file
+from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
 from seqedit.hparams import read_mapping
 from seqedit.settings import method_config
@@ -93,8 +93,6 @@ _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
 )  # fmt: skip
-DEMO_FILE = "demo:"
-"""Before the name of a file of the demo world, e.g. ``demo:counterfact.json``; it is written where it is missing."""
 _NEEDED = ("model", "facts", "method", "out")
 
 
@@ -129,7 +127,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         if value is None or "://" in value:
             return value
         if value.startswith(DEMO_FILE):
-            return str(demo_file(value.removeprefix(DEMO_FILE)))
+            return resolve_demo_file(value)
         return str(folder / value) if (folder / value).exists() else value
 
     moments = dict(data.get("second_moments") or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,9 @@ def train_mend(
         list[str] | None,
         typer.Option("--set", metavar="FIELD=VALUE", help="Set one field: rank, edit_rate, edit_weight, patience, ..."),
     ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Put the records into a random order by the seed first, as runs do.")
+    ] = False,
     skip: Annotated[int, typer.Option(help="Leave out the first records.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
@@ -61,7 +65,10 @@ def train_mend(
         raise InputError(f"{out} exists and is not an empty directory; choose another --out, or --resume")
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
-    facts = load_records(records, limit=None if limit is None else skip + limit)[skip:]
+    facts = load_records(records, limit=None if limit is None or shuffle else skip + limit)
+    if shuffle:
+        facts = random.Random(config.seed).sample(facts, len(facts))
+    facts = facts[skip:][:limit]
     if not facts:
         raise InputError(f"{records} holds no records after the first {skip}")
 
