@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from ledger import rows
 from ledger.entries import utc_now
@@ -59,3 +59,51 @@ def switch(connection: Connection, name: str) -> None:
     old = rows.head(connection)[1]
     connection.execute(update(Refs).where(Refs.name == rows.HEAD).values(symbolic=name))
     rows.log_move(connection, rows.HEAD, old, known[name], time=utc_now(), message=f"switch: to {name}")
+
+
+def require(connection: Connection, name: str, *, lock: bool = False) -> str:
+    """The entry a branch is at.
+
+    Raises:
+        InputError: there is no such branch; the message lists them.
+    """
+    found = rows.tip(connection, name, lock=lock)
+    if found is None or name == rows.HEAD:
+        raise InputError(f"no branch '{name}' (there are: {', '.join(branches(connection))})")
+    return found
+
+
+def reset(connection: Connection, name: str, entry: str, *, expected: str | None, message: str) -> str:
+    """Put a branch at another entry; where it was stays in the reflog.
+
+    Args:
+        connection: An open writing transaction.
+        name: The branch.
+        entry: Where it shall be.
+        expected: Where it must be now, or None.
+        message: Line of the reflog.
+
+    Returns:
+        Where it was.
+
+    Raises:
+        InputError: there is no such branch.
+        Conflict: it is not at ``expected``.
+    """
+    old = require(connection, name, lock=True)
+    rows.move_ref(connection, name, old if expected is None else expected, entry, time=utc_now(), message=message)
+    return old
+
+
+def remove(connection: Connection, name: str) -> str:
+    """Delete a branch and return where it was; its entries stay until they are collected.
+
+    Raises:
+        InputError: there is no such branch, or HEAD is on it.
+    """
+    old = require(connection, name, lock=True)
+    if rows.head(connection)[0] == name:
+        raise InputError(f"HEAD is on branch '{name}'; check out another one first")
+    connection.execute(delete(Refs).where(Refs.name == name))
+    rows.log_move(connection, name, old, None, time=utc_now(), message=f"branch: {name} deleted")
+    return old

@@ -3,7 +3,10 @@
 Every operation beyond "add this adapter" names earlier entries as its *targets* and takes them out of force. An
 entry is *in force* unless a later entry that is itself in force targets it. This one rule, read from the newest
 entry back, covers reverting an edit (edit out of force), reverting that revert (revert out of force, hence the edit
-back at its own place) and operations that replace entries by another adapter.
+back at its own place) and operations that replace entries by another adapter (swap, merge).
+
+An adapter that replaces others composes at the *place* of the last of them, not at the end: a swapped batch must not
+supersede what was taught after it.
 """
 
 from __future__ import annotations
@@ -58,13 +61,23 @@ class Operation:
             raise InputError(f"operation '{name}' cannot have {len(targets)} target entries")
 
 
+MAX_MERGED = 10_000
+"""How many entries one merge may name."""
+
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
     {
         "root": Operation(parents=(0,), adapter=False, targets=(0,)),
         "edit": Operation(parents=(1,), adapter=True, targets=(0,)),
         "revert": Operation(parents=(1,), adapter=False, targets=(1,)),
+        # The same requests by another method or setting, in place.
+        "swap": Operation(parents=(1,), adapter=True, targets=(1,)),
+        # Several entries as one: active ones are targets, those of other branches are further parents.
+        "merge": Operation(parents=range(1, MAX_MERGED + 1), adapter=True, targets=range(MAX_MERGED + 1)),
     }
 )
+
+REPLACING = frozenset({"swap", "merge"})
+"""Operations that put an adapter in the place of the adapters of their targets."""
 
 
 def first_parent_history(nodes: Mapping[str, N], head: str) -> list[N]:
@@ -92,19 +105,35 @@ def first_parent_history(nodes: Mapping[str, N], head: str) -> list[N]:
     return chain[::-1]
 
 
-def in_force(history: Iterable[Node]) -> set[str]:
-    """Ids of the entries that no later entry in force targets.
+def silenced(history: Iterable[Node]) -> dict[str, str]:
+    """Entry out of force -> the entry in force that took it out.
+
+    What a replaced entry had replaced stays out, and is its replacer's: only a revert brings targets back.
 
     Args:
         history: Oldest first.
     """
-    silenced: set[str] = set()
-    force: set[str] = set()
+    by: dict[str, str] = {}
+    replaced: set[str] = set()
     for node in reversed(list(history)):
-        if node.id not in silenced:
-            force.add(node.id)
-            silenced.update(node.targets)
-    return force
+        if node.id in by and node.id not in replaced:
+            continue  # reverted: its own targets are back in force
+        for target in node.targets:
+            by.setdefault(target, by.get(node.id, node.id))
+            if node.operation in REPLACING:
+                replaced.add(target)
+    return by
+
+
+def in_force(history: Iterable[Node]) -> set[str]:
+    """Ids of the entries that no later entry in force takes out of it.
+
+    Args:
+        history: Oldest first.
+    """
+    nodes = list(history)
+    out = silenced(nodes)
+    return {node.id for node in nodes if node.id not in out}
 
 
 def active(history: Sequence[N]) -> list[N]:
@@ -114,7 +143,12 @@ def active(history: Sequence[N]) -> list[N]:
         history: Oldest first, as `first_parent_history` gives it.
     """
     force = in_force(history)
-    return [node for node in history if node.adapter is not None and node.id in force]
+    place: dict[str, int] = {}
+    for position, node in enumerate(history):
+        replaced = [place[target] for target in node.targets if target in place]
+        place[node.id] = max(replaced) if node.adapter is not None and replaced else position
+    found = [node for node in history if node.adapter is not None and node.id in force]
+    return sorted(found, key=lambda node: place[node.id])
 
 
 def check_next(history: Sequence[Node], entry: Node) -> None:
@@ -125,20 +159,31 @@ def check_next(history: Sequence[Node], entry: Node) -> None:
             changes nothing; or an adapter that is active already.
     """
     by_id = {node.id: node for node in history}
-    force = in_force(history)
+    out = silenced(history)
     for target in entry.targets:
         node = by_id.get(target)
         if node is None:
             raise InputError(f"entry {target[:12]} is not in the history of {history[-1].id[:12]}; see log")
         if node.operation == "root":
             raise InputError(f"entry {target[:12]} is the root, the unedited model: nothing to {entry.operation}")
-        if target not in force:
-            by = next(n for n in reversed(history) if target in n.targets and n.id in force)
+        if target in out:
+            by = by_id[out[target]]
             raise InputError(
                 f"entry {target[:12]} is not in force: {by.id[:12]} ({by.operation}) took it out; revert "
                 f"{by.id[:12]} to bring it back"
             )
     before = [node.id for node in active(history)]
+    if len(set(entry.targets)) != len(entry.targets):
+        raise InputError(f"an entry can be named once only to {entry.operation}")
+    if entry.operation in REPLACING:
+        for target in entry.targets:
+            if target not in before:
+                raise InputError(
+                    f"entry {target[:12]} ({by_id[target].operation}) adds no adapter, so there is nothing to "
+                    f"{entry.operation}"
+                )
+    if entry.operation == "merge" and len(entry.targets) + len(entry.parents) - 1 < 2:
+        raise InputError("a merge needs at least two entries")
     if entry.operation == "revert" and [n.id for n in active((*history, entry))] == before:
         raise InputError(f"reverting {entry.targets[0][:12]} would change nothing: its effect is overridden; see log")
     if entry.adapter is not None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from sqlalchemy import Connection, insert
 
-from ledger import branches, graph, places, rows
+from ledger import branches, graph, places, reflog, rows
 from ledger.entries import Entry, check_texts, root_entry, utc_now
 from ledger.errors import Conflict
 from ledger.manifest import Manifest
-from ledger.reading import Reader
+from ledger.questions import Questions
+from ledger.reflog import Move
 from ledger.revisions import resolve
 from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
@@ -22,7 +23,7 @@ from seqedit.errors import EnvironmentFailure, InputError
 MAIN = "main"
 
 
-class Ledger(Reader):
+class Ledger(Questions):
     """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
 
     @classmethod
@@ -95,9 +96,12 @@ class Ledger(Reader):
         time: str | None = None,
         parent: str | None = None,
         operation: str = "edit",
+        targets: Sequence[str] = (),
+        others: Sequence[str] = (),
+        branch: str | None = None,
         scores: Mapping[str, Values] | None = None,
     ) -> Entry:
-        """Add an adapter to the history of HEAD's branch.
+        """Add an adapter to the history of a branch.
 
         Args:
             adapter: The batch of edits.
@@ -106,11 +110,15 @@ class Ledger(Reader):
             time: ISO 8601 UTC, whole seconds; now by default.
             parent: Revision the adapter was computed on, where another writer's entry in between must be refused;
                 by default the entry follows whatever HEAD is at.
-            operation: Name of the operation.
+            operation: Name of the operation: ``edit``, or ``swap`` or ``merge`` with their targets.
+            targets: Active entries that the adapter takes the place of.
+            others: Entries of other branches whose edits a merge brings in; further parents.
+            branch: The branch to extend, by default HEAD's.
             scores: Kind -> key -> value, as for `add_scores`.
 
         Raises:
-            InputError: the adapter is of another base model, is active already, or a text cannot be stored.
+            InputError: the adapter is of another base model, is active already, a text cannot be stored, or the
+                operation cannot have these targets.
             Conflict: HEAD is not at ``parent``.
             EnvironmentFailure: disk or database failed; HEAD is where it was.
         """
@@ -118,21 +126,23 @@ class Ledger(Reader):
             raise InputError(_other_model("the ledger", self.base_model, "the adapter", adapter.base_model))
         check_texts(adapter.requests)
         when = time or utc_now()
+        replaced, joined = tuple(map(self.resolve, targets)), tuple(map(self.resolve, others))
 
         def build(head: str) -> Entry:
             return Entry(
                 base_model=self.base_model,
                 operation=operation,
                 time=when,
-                parents=(head,),
+                parents=(head, *joined),
                 adapter=adapter.digest,
+                targets=replaced,
                 method=adapter.method,
                 requests=tuple(adapter.requests),
                 author=author,
                 message=message,
             )
 
-        return self._extend(build, parent, adapter, scores)
+        return self._extend(build, parent, adapter, scores, branch)
 
     def revert(
         self,
@@ -160,7 +170,7 @@ class Ledger(Reader):
         """
         target = self.entry(rev)
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, None, None)
+        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent)
 
     def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
@@ -202,6 +212,53 @@ class Ledger(Reader):
         with self.database.write() as connection:
             branches.switch(connection, name)
 
+    def delete_branch(self, name: str) -> str:
+        """Delete a branch and return the entry it was at; the entries stay until `gc` collects them.
+
+        Raises:
+            InputError: there is no such branch, or HEAD is on it.
+        """
+        with self.database.write() as connection:
+            return branches.remove(connection, name)
+
+    def reset(
+        self, rev: str, *, branch: str | None = None, expected: str | None = None, message: str | None = None
+    ) -> str:
+        """Put a branch at another entry; where it was stays in the reflog, so `undo` brings it back.
+
+        Args:
+            rev: Where it shall be.
+            branch: The branch, by default HEAD's.
+            expected: Revision it must be at now; where another writer moved it, nothing changes.
+            message: Line of the reflog.
+
+        Returns:
+            Id of the entry it was at.
+
+        Raises:
+            InputError: no such revision or branch.
+            Conflict: the branch is not at ``expected``.
+        """
+        with self.database.write() as connection:
+            new = resolve(connection, rev)
+            return branches.reset(
+                connection, branch or rows.head(connection)[0], new,
+                expected=None if expected is None else resolve(connection, expected),
+                message=message or f"reset: to {new[:12]}",
+            )  # fmt: skip
+
+    def undo(self, branch: str | None = None) -> Move:
+        """Take back the last move of a branch; taking that back in turn is a redo.
+
+        Returns:
+            The move that was taken back.
+
+        Raises:
+            InputError: there is no such branch, or it has not moved yet.
+        """
+        with self.database.write() as connection:
+            return reflog.undo(connection, branch or rows.head(connection)[0])
+
     def add_scores(self, rev: str, kind: str, values: Values) -> None:
         """Write scores of the state that an entry made.
 
@@ -221,32 +278,42 @@ class Ledger(Reader):
         self,
         build: Callable[[str], Entry],
         parent: str | None,
-        adapter: Adapter | None,
-        scores: Mapping[str, Values] | None,
+        adapter: Adapter | None = None,
+        scores: Mapping[str, Values] | None = None,
+        branch: str | None = None,
     ) -> Entry:
         """Object durable first, then entry, ref and scores in one transaction."""
         for kind, values in (scores or {}).items():
             check_scores(kind, values)
         # What will be refused is refused before anything is written.
         with self.database.read() as connection:
-            self._checked(connection, build, parent, lock=False)
+            self._checked(connection, build, parent, branch, lock=False)
         manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
         with self.database.write() as connection:
-            branch, entry, generation = self._checked(connection, build, parent, lock=True)
+            name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
             if manifest is not None:
                 self._still_there(manifest)
                 rows.record_manifest(connection, manifest)
             rows.insert_entry(connection, entry, generation)
             line = f"{entry.operation}: {entry.message}"
-            rows.move_ref(connection, branch, entry.parents[0], entry.id, time=utc_now(), message=line)
+            rows.move_ref(connection, name, entry.parents[0], entry.id, time=utc_now(), message=line)
             for kind, values in (scores or {}).items():
                 put_scores(connection, entry.id, kind, values)
         return entry
 
     def _checked(
-        self, connection: Connection, build: Callable[[str], Entry], parent: str | None, *, lock: bool
+        self,
+        connection: Connection,
+        build: Callable[[str], Entry],
+        parent: str | None,
+        branch: str | None = None,
+        *,
+        lock: bool,
     ) -> tuple[str, Entry, int]:
-        branch, head = rows.head(connection, lock=lock)
+        if branch is None:
+            branch, head = rows.head(connection, lock=lock)
+        else:
+            head = branches.require(connection, branch, lock=lock)
         expected = head if parent is None else resolve(connection, parent)
         if expected != head:
             raise Conflict(branch, expected, head)

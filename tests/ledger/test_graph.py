@@ -138,3 +138,77 @@ class TestLiveFacts:
 
     def test_an_entry_whose_facts_are_all_superseded_stays_listed(self):
         assert graph.live_facts([("a", [("s", "r")]), ("b", [("s", "r")])]) == {"a": (), "b": (0,)}
+
+
+def replace(history: list[Node], operation: str, *targets: str, others: int = 0) -> list[Node]:
+    name = f"{operation}{len(history)}"
+    parents = (history[-1].id, *(f"foreign{i}" for i in range(others)))
+    node = Node(name, operation, parents, f"adapter of {name}", targets)
+    graph.OPERATIONS[operation].check(operation, node.parents, node.adapter, node.targets)
+    graph.check_next(history, node)
+    return [*history, node]
+
+
+class TestReplacing:
+    def test_a_swap_takes_the_place_of_its_target(self):
+        assert names(replace(edits("a", "b", "c"), "swap", "b")) == ["a", "swap4", "c"]
+
+    def test_a_swap_of_a_swap_stays_at_the_first_place(self):
+        history = replace(edits("a", "b", "c"), "swap", "a")
+        assert names(replace(history, "swap", "swap4")) == ["swap5", "b", "c"]
+
+    def test_reverting_the_second_swap_brings_the_first_back_not_the_original(self):
+        history = replace(replace(edits("a", "b"), "swap", "a"), "swap", "swap3")
+        assert names(revert(history, "swap4")) == ["swap3", "b"]
+
+    def test_a_revert_of_a_swapped_swap_names_the_swap_in_force(self):
+        history = replace(replace(edits("a", "b"), "swap", "a"), "swap", "swap3")
+        with pytest.raises(InputError, match="swap4"):
+            revert(history, "a")
+
+    def test_reverting_a_swap_brings_the_original_back_in_place(self):
+        assert names(revert(replace(edits("a", "b", "c"), "swap", "b"), "swap4")) == ["a", "b", "c"]
+
+    def test_a_merge_takes_the_place_of_its_last_target(self):
+        assert names(replace(edits("a", "b", "c", "d"), "merge", "c", "a")) == ["b", "merge5", "d"]
+
+    def test_reverting_a_merge_brings_all_its_targets_back(self):
+        history = replace(edits("a", "b", "c", "d"), "merge", "a", "c")
+        assert names(revert(history, "merge5")) == ["a", "b", "c", "d"]
+
+    def test_a_merge_of_other_branches_only_comes_last(self):
+        assert names(replace(edits("a", "b"), "merge", others=2)) == ["a", "b", "merge3"]
+
+    def test_an_entry_that_is_swapped_out_cannot_be_swapped_again_and_the_error_names_the_swap(self):
+        with pytest.raises(InputError, match="swap3"):
+            replace(replace(edits("a", "b"), "swap", "a"), "swap", "a")
+
+    def test_a_revert_has_no_adapter_to_replace(self):
+        history = revert(edits("a", "b"), "a")
+        with pytest.raises(InputError, match="adds no adapter"):
+            replace(history, "swap", history[-1].id)
+
+    def test_a_merge_needs_two_entries_and_names_each_once(self):
+        with pytest.raises(InputError, match="at least two"):
+            replace(edits("a", "b"), "merge", "a")
+        with pytest.raises(InputError, match="once only"):
+            replace(edits("a", "b"), "merge", "a", "a")
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_sequence_of_operations_is_undone_by_reverting_it_newest_first(data):
+    history = edits("a", "b", "c", "d")
+    for _ in range(data.draw(st.integers(1, 5))):
+        there = names(history)
+        kind = data.draw(st.sampled_from(["swap", "merge", "revert"]))
+        if not there or (kind == "merge" and len(there) < 2):
+            continue
+        if kind == "revert":
+            history = revert(history, data.draw(st.sampled_from(there)))
+        else:
+            count = 1 if kind == "swap" else data.draw(st.integers(2, len(there)))
+            history = replace(history, kind, *data.draw(st.permutations(there))[:count])
+    for node in reversed(history[5:]):
+        history = revert(history, node.id)
+    assert names(history) == ["a", "b", "c", "d"]

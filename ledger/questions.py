@@ -1,0 +1,36 @@
+"""Questions about facts and moves: what a state answers, what tells two apart, who set a fact, what moved a branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger import reflog, rows
+from ledger.conflicts import Overlap, overlaps
+from ledger.diff import Fact, StateDiff, diff_states, facts_in_force
+from ledger.reading import Reader
+from seqedit.requests import Request
+
+
+class Questions(Reader):
+    """A history of edits that answers questions about its facts."""
+
+    def facts(self, rev: str = rows.HEAD) -> dict[Fact, tuple[str, Request]]:
+        """Fact (subject, relation) -> (entry id, request) of everything that a state answers by edits."""
+        return facts_in_force(self.active(rev), self.live_requests(rev))
+
+    def overlaps(self, requests: Sequence[Request], rev: str = rows.HEAD) -> list[Overlap]:
+        """Where a batch touches facts that a state already answers; nothing is computed or written."""
+        return overlaps(requests, self.facts(rev))
+
+    def diff(self, old: str, new: str = rows.HEAD) -> StateDiff:
+        """The differences of two states: facts added, superseded and dropped, and the adapters behind them."""
+        old_id, new_id = self.resolve(old), self.resolve(new)
+        return diff_states(
+            old_id, new_id, self.active(old_id), self.active(new_id),
+            self.live_requests(old_id), self.live_requests(new_id),
+        )  # fmt: skip
+
+    def moves(self, ref: str | None = None, limit: int | None = None) -> list[reflog.Move]:
+        """The reflog, newest first: of one branch (or HEAD), or of all."""
+        with self.database.read() as connection:
+            return reflog.moves(connection, ref, limit)

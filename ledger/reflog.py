@@ -1,0 +1,59 @@
+"""The reflog: every move of every branch, by which anything that was ever at a branch can be found again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from ledger import branches, rows
+from ledger.entries import utc_now
+from ledger.schema import Reflog
+from seqedit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Move:
+    """One move of a branch (or of HEAD to another branch).
+
+    Attributes:
+        number: Its number, growing with time.
+        ref: The branch, or ``HEAD``.
+        old: Id of the entry it was at; None where the branch was made.
+        new: Id of the entry it is at since; None where the branch was deleted.
+        time: ISO 8601, UTC.
+        message: What moved it.
+    """
+
+    number: int
+    ref: str
+    old: str | None
+    new: str | None
+    time: str
+    message: str
+
+
+def moves(connection: Connection, ref: str | None = None, limit: int | None = None) -> list[Move]:
+    """Moves of one ref, or of all, newest first."""
+    query = select(Reflog).order_by(Reflog.number.desc()).limit(limit)
+    if ref is not None:
+        query = query.where(Reflog.ref == ref)
+    return [
+        Move(row.number, row.ref, row.old, row.new, row.time, row.message)
+        for row in connection.execute(query.with_only_columns(*Reflog.__table__.c))
+    ]
+
+
+def undo(connection: Connection, branch: str) -> Move:
+    """Take back the last move of a branch.
+
+    Raises:
+        InputError: there is no such branch, or it has only just been made.
+    """
+    branches.require(connection, branch, lock=True)
+    last = moves(connection, branch, 1)
+    if not last or last[0].old is None or last[0].new is None:
+        raise InputError(f"branch '{branch}' has not moved since it was made: nothing to undo")
+    message = f"undo: {last[0].message}"
+    branches.reset(connection, branch, last[0].old, expected=last[0].new, message=message)
+    return last[0]
