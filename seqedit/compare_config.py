@@ -25,6 +25,8 @@ class CompareConfig:
         evals: What is measured on the last state of every run.
         tasks: lm-eval tasks measured there.
         every_step: Whether the runs are scored after every step too.
+        independent: Whether every batch is edited on the unedited model and scored on its own facts, instead of all
+            batches in sequence.
         out: Folder of tables, plot and ledger.
         title: Title of the comparison.
     """
@@ -33,6 +35,7 @@ class CompareConfig:
     evals: EvalSettings
     tasks: Mapping[str, str | None]
     every_step: bool
+    independent: bool
     out: Path
     title: str
 
@@ -58,21 +61,24 @@ def compare_config(data: Mapping[str, Any], folder: Path) -> CompareConfig:
     for name in ("method", "settings", "branch"):
         if name in data:
             raise InputError(f"field '{name}' belongs to a method of 'methods', not beside it")
-    every_step = data.get("every_step", False)
-    if not isinstance(every_step, bool):
-        raise InputError(f"field 'every_step' must be true or false, got {every_step!r}")
-    common = {k: v for k, v in data.items() if k not in ("methods", "every_step")}
+    every_step, independent = _flag(data, "every_step"), _flag(data, "independent")
+    common = {k: v for k, v in data.items() if k not in ("methods", "every_step", "independent")}
     runs: dict[str, RunConfig] = {}
     for label, given in methods.items():
         runs[str(label)] = _run(str(label), given, common, folder)
     first = next(iter(runs.values()))
     evals, tasks = first.evals, first.tasks
+    if independent and (tasks or every_step or evals.generation):
+        raise InputError(
+            "field 'independent': batches that are edited one by one are scored on their own facts only; leave out "
+            "'tasks' and 'every_step' and set evals: {generation: false}"
+        )
     if not every_step:
         silent = replace(evals, counterfact=False, generation=False)
         runs = {label: replace(one, evals=silent, tasks={}) for label, one in runs.items()}
     out = folder / str(data["out"])
     title = str(data.get("title", f"Methods on {Path(first.facts).name}"))
-    return CompareConfig(runs, evals, tasks, every_step, out, title)
+    return CompareConfig(runs, evals, tasks, every_step, independent, out, title)
 
 
 def _run(label: str, given: Any, common: Mapping[str, Any], folder: Path) -> RunConfig:
@@ -95,3 +101,10 @@ def _run(label: str, given: Any, common: Mapping[str, Any], folder: Path) -> Run
         return run_config(data, folder)
     except InputError as error:
         raise InputError(f"method '{label}': {error}") from error
+
+
+def _flag(data: Mapping[str, Any], name: str) -> bool:
+    value = data.get(name, False)
+    if not isinstance(value, bool):
+        raise InputError(f"field '{name}' must be true or false, got {value!r}")
+    return value

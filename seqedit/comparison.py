@@ -14,6 +14,7 @@ from evals.counterfact import score_records
 from evals.figures import write_png
 from evals.generation import fit_vectorizer, score_generation
 from evals.resampling import percentile_interval
+from evals.scores import Scores
 from evals.statistics import score_intervals, task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
@@ -21,6 +22,7 @@ from ledger import Ledger
 from seqedit.compare_config import CompareConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
+from seqedit.independent import score_independent
 from seqedit.loaders import load_records
 from seqedit.models import load_model
 from seqedit.requests import Record
@@ -73,6 +75,14 @@ def compare(
     for label, run_config in config.runs.items():
         if on_start is not None:
             on_start(label)
+        if config.independent:
+            if not rows:
+                rows.append(judge.unedited())
+                _tell(on_row, rows[-1])
+            rows.append(judge.independent(label, run_config, resume))
+            _tell(on_row, rows[-1])
+            write_comparison(config.out, rows, config.title)
+            continue
         note = ""
         try:
             run(replace(run_config, shuffle=False), resume=resume, records=facts, edited=edited)
@@ -140,11 +150,20 @@ class _Judge:
             ledger.add_scores("HEAD", KIND_COMPARISON, {"facts": len(self.facts), "row": row.to_dict()})
         return row
 
+    def independent(self, label: str, run_config: RunConfig, resume: bool) -> ComparisonRow:
+        """The row of a method whose batches are edited one by one."""
+        batches = batches_of(self.facts, replace(run_config, shuffle=False))
+        found = score_independent(run_config, self.edited, batches, run_config.out / "batches.jsonl", resume=resume)
+        note = f"{found.failed} of {len(batches)} batches could not be computed" if found.failed else ""
+        return ComparisonRow(label, self._fact_cells(found.scores), found.seconds / len(self.facts), note)
+
+    def _fact_cells(self, scores: Scores) -> dict[str, Cell]:
+        ends = score_intervals(scores, resamples=self.config.evals.resamples)
+        return {name: _cell(scores[name], ends[name]) for name in COLUMNS if name not in ("GE", "RS")}
+
     def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:
         settings = self.config.evals
-        scores = score_records(self.edited.model, self.edited.tokenizer, facts)
-        ends = score_intervals(scores, resamples=settings.resamples)
-        cells = {name: _cell(scores[name], ends[name]) for name in COLUMNS if name not in ("GE", "RS")}
+        cells = self._fact_cells(score_records(self.edited.model, self.edited.tokenizer, facts))
         if settings.generation:
             chosen = [r for r in facts if r.generation_prompts][: settings.generation_records]
             written = score_generation(

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from seqedit.errors import InputError
 
@@ -103,7 +103,13 @@ def check_positive(config: Config, *names: str, zero: bool = False) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class EditConfig(Config):
-    """What every editing method can be told."""
+    """What every editing method can be told.
+
+    Attributes:
+        preset_layers: Whether a preset's common layers are meant for the method; not where it brings its own.
+    """
+
+    preset_layers: ClassVar[bool] = True
 
     layers: tuple[int, ...] = setting((), "layers to edit")
 

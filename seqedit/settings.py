@@ -30,9 +30,11 @@ def read_preset(name: str, method: str) -> dict[str, Any]:
     if name not in preset_names():
         raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())})")
     data = read_mapping(path)
-    known = {f.name for f in fields(get_method(method).config)}
+    config = get_method(method).config
+    known = {f.name for f in fields(config)}
     # What is common is meant for the closed forms: a rate of theirs would be absurd for fine-tuning.
-    shared = known if issubclass(get_method(method).config, ClosedFormConfig) else {"layers"}
+    other = {"layers"} if config.preset_layers else set()
+    shared = known if issubclass(config, ClosedFormConfig) else other
     common = {k: v for k, v in data.get("common", {}).items() if k in shared & known}
     return {**common, **data.get("methods", {}).get(method, {})}
 

@@ -25,6 +25,7 @@ WEIGHTS = "mend.safetensors"
 CONFIG = "mend_config.json"
 _FORMAT = "seqedit-mend"
 _VERSION = 1
+_SHIPPED = Path(__file__).parents[1] / "demo" / "hypernetworks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +111,19 @@ def save_hypernetwork(out: Path, trained: Trained) -> None:
     write_whole(out / CONFIG, (text + "\n").encode())
 
 
+def resolve_hypernetwork(place: str | Path) -> Path:
+    """The directory of a shipped hypernetwork, named like its model (``demo-llama``), or the place as it is."""
+    shipped = _SHIPPED / str(place)
+    return shipped if str(place) in _shipped_names() and not Path(place).exists() else Path(place)
+
+
+def _shipped_names() -> list[str]:
+    return sorted(folder.name for folder in _SHIPPED.iterdir()) if _SHIPPED.is_dir() else []
+
+
 def load_hypernetwork(place: str | Path) -> Trained:
     """Read a hypernetwork; every failure is an `InputError` that names the file."""
-    folder = Path(place)
+    folder = resolve_hypernetwork(place)
     data = read_config(folder)
     config = folder / CONFIG
     try:
@@ -147,7 +158,7 @@ def read_layers(place: str | Path) -> tuple[int, ...]:
     Raises:
         InputError: there is none, or it is malformed.
     """
-    folder = Path(place)
+    folder = resolve_hypernetwork(place)
     data = read_config(folder)
     try:
         layers = tuple(sorted(int(row["layer"]) for row in data["layers"]))

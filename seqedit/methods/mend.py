@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
@@ -23,7 +23,9 @@ from seqedit.workbench import Update, Workbench, add_to_weight
 class MendConfig(EditConfig):
     """Settings of MEND; the layers are those that its hypernetwork was trained for."""
 
-    hypernetwork: str = setting("", "directory written by 'seqedit train-mend'")
+    preset_layers: ClassVar[bool] = False
+
+    hypernetwork: str = setting("", "directory written by 'seqedit train-mend', or demo-llama for the shipped one")
     scale: float = setting(1.0, "factor on the learnt edit rates")
 
     def __post_init__(self) -> None:

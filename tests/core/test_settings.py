@@ -141,3 +141,9 @@ def test_a_bad_run_configuration_is_named_by_file_and_field(
     file.write_text(yaml.safe_dump(data))
     with pytest.raises(InputError, match=rf"run\.yaml: .*{message}"):
         read_run_config(file)
+
+
+def test_a_preset_s_common_layers_are_not_imposed_on_a_trained_editor():
+    config = method_config("mend", preset="demo-llama")
+    assert config.layers == (3, 4, 5)  # those of the shipped hypernetwork
+    assert method_config("emmet", preset="demo-llama").layers == (0,)

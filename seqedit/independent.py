@@ -1,0 +1,150 @@
+"""Batches that do not build on one another: each is computed on the unedited model and scored on its own facts.
+
+The tables of single edits in the papers are made like this (batch size 1). Every finished batch is one line of a
+JSON-lines file, so that an interrupted comparison continues where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.counterfact import score_records
+from evals.scores import PromptScore, RecordScore, Scores
+from ledger.compose import compose
+from seqedit.context_templates import sample_context_templates
+from seqedit.edited_model import EditedModel
+from seqedit.editing import compute_adapter
+from seqedit.errors import CheckFailed, NumericsError
+from seqedit.methods import get_method
+from seqedit.one_batch import provide_second_moments
+from seqedit.preconditioner import Factorizations
+from seqedit.progress import progress_bar
+from seqedit.requests import Record, requests_of
+from seqedit.run_config import RunConfig
+
+
+@dataclass(frozen=True)
+class IndependentScores:
+    """What a method does to batches that are edited one by one.
+
+    Attributes:
+        scores: Scores of all facts, each under the model that holds its own batch only.
+        seconds: Time of the edits.
+        failed: Batches that the method could not compute; they are scored on the unedited model.
+    """
+
+    scores: Scores
+    seconds: float
+    failed: int
+
+
+def score_independent(
+    config: RunConfig, edited: EditedModel, batches: Sequence[Sequence[Record]], place: Path, *, resume: bool
+) -> IndependentScores:
+    """Edit and score every batch from the unedited model, which is written back at the end.
+
+    Args:
+        config: Method and settings.
+        edited: The model.
+        batches: Records of each batch.
+        place: JSON-lines file of the finished batches.
+        resume: Keep what the file holds; else it is begun anew.
+
+    Raises:
+        CheckFailed: the file holds other batches than these.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    done = _read(place, config, batches) if resume and place.is_file() else []
+    if not done:
+        place.unlink(missing_ok=True)
+    try:
+        for row in _rows(config, edited, batches, len(done)):
+            with place.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+            done.append(row)
+    finally:
+        edited.write({})
+    records = tuple(_record(r) for row in done for r in row["records"])
+    return IndependentScores(Scores(records), sum(r["seconds"] for r in done), sum(bool(r["failed"]) for r in done))
+
+
+def _rows(
+    config: RunConfig, edited: EditedModel, batches: Sequence[Sequence[Record]], start: int
+) -> Iterator[dict[str, Any]]:
+    if start == len(batches):
+        return
+    edited.write({})
+    templates = config.context_templates or sample_context_templates(edited.model, edited.tokenizer, seed=config.seed)
+    moments = None
+    if get_method(config.method).needs_second_moments:
+        moments = provide_second_moments(
+            edited.model, edited.tokenizer, edited.parts, config.model, edited.base_model.fingerprint,
+            config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
+            file=None if config.second_moments.file is None else Path(config.second_moments.file),
+            sequence_length=config.second_moments.sequence_length,
+        )  # fmt: skip
+    factors = None if moments is None else Factorizations(moments)
+    with progress_bar(f"{config.title}: batches one by one", len(batches) - start) as bar:
+        for number in range(start, len(batches)):
+            batch, failed = batches[number], ""
+            begin = time.perf_counter()
+            try:
+                adapter = compute_adapter(
+                    edited.model, edited.tokenizer, requests_of(batch), config.method, config.settings,
+                    base_model=edited.base_model, second_moments=moments, context_templates=templates,
+                    factors=factors, seed=config.seed,
+                )  # fmt: skip
+                seconds = time.perf_counter() - begin
+                edited.write(compose(edited.base_weights(sorted(adapter.deltas)), [adapter]))
+            except NumericsError as error:
+                seconds, failed = time.perf_counter() - begin, str(error)
+            scores = score_records(edited.model, edited.tokenizer, batch)
+            edited.write({})
+            yield {
+                "requests": [record.request.digest() for record in batch],
+                "settings": {"method": config.method, **config.settings.to_dict()},
+                "seconds": seconds,
+                "failed": failed,
+                "records": scores.to_dict()["records"],
+            }
+            bar.advance()
+
+
+def _read(place: Path, config: RunConfig, batches: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:
+    """Finished batches; a last line that was cut short is dropped."""
+    rows: list[dict[str, Any]] = []
+    lines = place.read_text("utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        if number == len(lines) and not line.endswith("\n"):
+            break
+        try:
+            row = json.loads(line)
+            settings = json.loads(json.dumps({"method": config.method, **config.settings.to_dict()}))
+            expected = [r.request.digest() for r in batches[len(rows)]] if len(rows) < len(batches) else None
+            same = row["requests"] == expected and row["settings"] == settings
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckFailed(
+                f"{place}, line {number}: not readable ({error}); start again without --resume"
+            ) from error
+        if not same:
+            raise CheckFailed(
+                f"{place}, line {number}: other facts or settings than now; start again without --resume, or "
+                "choose another 'out'"
+            )
+        rows.append(row)
+    kept = "".join(lines[: len(rows)])
+    if kept != "".join(lines):
+        place.write_text(kept, "utf-8")
+    return rows
+
+
+def _record(data: dict[str, Any]) -> RecordScore:
+    def prompts(name: str) -> tuple[PromptScore, ...]:
+        return tuple(PromptScore(**prompt) for prompt in data[name])
+
+    return RecordScore(data["case_id"], prompts("rewrite"), prompts("paraphrase"), prompts("neighborhood"))
