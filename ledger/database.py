@@ -1,11 +1,11 @@
-"""Connections and transactions: an SQLite file by default, any SQLAlchemy URL otherwise."""
+"""Connections and transactions: an SQLite file by default, a PostgreSQL server by URL."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
+from ledger import postgresql
 from ledger.errors import failures
-from seqedit.errors import InputError
+from seqedit.errors import EnvironmentFailure, InputError
 
 BUSY_SECONDS = 60
 
@@ -30,12 +31,15 @@ class Database:
     Args:
         url: SQLAlchemy URL.
         create: Whether an SQLite file may be made; else a missing one is an error.
+        read_only: Why nothing may be written, where that is so; the message of `write`.
 
     Raises:
-        InputError: the URL is malformed or its driver is not installed.
+        InputError: the URL is malformed, of an unknown kind of database, or its driver is not installed.
     """
 
-    def __init__(self, url: str | URL, *, create: bool = False) -> None:
+    def __init__(self, url: str | URL, *, create: bool = False, read_only: str | None = None) -> None:
+        self._read_only = read_only
+        self._at_close = ExitStack()
         try:
             self.url = make_url(url)
             self.engine = self._engine(create)
@@ -44,13 +48,18 @@ class Database:
         self.name = self.url.render_as_string(hide_password=True)
 
     def _engine(self, create: bool) -> Engine:
+        if postgresql.is_postgresql(self.url):
+            return postgresql.postgresql_engine(self.url)
         file = self.file
         if file is None:
-            return create_engine(self.url)
+            self.url.get_dialect()  # an unknown name is the better message
+            raise InputError(
+                f"a ledger's database is an SQLite file or a PostgreSQL server, not '{self.url.get_backend_name()}'"
+            )
         if not create and not file.is_file():
             raise InputError(f"{file} does not exist")
         query = {"uri": "true", "mode": "rwc" if create else "rw", "timeout": str(BUSY_SECONDS)}
-        if not create and not os.access(file.parent, os.W_OK):
+        if not create and not self.writable:
             query["mode"] = "ro"
             # WAL needs a file beside the database even to read. Where none can be made nobody writes either, and
             # without an unfinished log the file alone is the whole truth.
@@ -70,28 +79,47 @@ class Database:
             raise InputError(f"'{self.url}': a ledger needs a plain file; give sqlite:///path/to/ledger.db")
         return Path(self.url.database)
 
+    @property
+    def writable(self) -> bool:
+        """False for an SQLite file that must not be written, or that lies in a directory that cannot be."""
+        return self._read_only is None and (self.file is None or os.access(self.file.parent, os.W_OK))
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
         with failures(self.name), self.engine.connect() as connection:
             if self.file is None:
-                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                connection = postgresql.begin_read(connection)
             with connection.begin():
                 yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that commits where its block ends and leaves no trace where it raises."""
-        with (
-            failures(self.name),
-            self.engine.connect() as connection,
-            connection.execution_options(ledger_write=True).begin(),
-        ):
-            yield connection
+        """A transaction that commits where its block ends and leaves no trace where it raises.
+
+        The ledger has one writer at a time: from its first statement on, the transaction keeps others waiting.
+
+        Raises:
+            EnvironmentFailure: another writer was not done in `BUSY_SECONDS`, or the database cannot be written.
+        """
+        if self._read_only is not None:
+            raise EnvironmentFailure(self._read_only)
+        with failures(self.name), self.engine.connect() as connection:
+            if self.file is None:
+                connection = postgresql.begin_write(connection)
+            with connection.execution_options(ledger_write=True).begin():
+                if self.file is None:
+                    postgresql.lock(connection, BUSY_SECONDS)
+                yield connection
+
+    def at_close(self, action: Callable[[], object]) -> None:
+        """Do something after the connections have been closed."""
+        self._at_close.callback(action)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self._at_close.close()
 
 
 def _prepare_sqlite(engine: Engine, create: bool) -> None:

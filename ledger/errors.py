@@ -46,10 +46,15 @@ def failures(name: str) -> Iterator[None]:
     except SeqeditError:
         raise
     except DatabaseError as error:
-        # SQLite reports a broken file as the bare base class, and broken text as a failed operation.
-        if type(error) is DatabaseError or "Could not decode" in str(error.orig):
-            raise CheckFailed(f"the database {name} is damaged: {error.orig}") from error
-        raise EnvironmentFailure(f"the database {name} failed: {error.orig}") from error
+        said = " ".join(str(error.orig).split())  # PostgreSQL's messages have several lines
+        # SQLite reports a broken file as the bare base class, and broken text as a failed operation; PostgreSQL has
+        # codes for broken files and indices.
+        state = getattr(error.orig, "sqlstate", None)
+        if type(error) is DatabaseError or "Could not decode" in said or state in ("XX001", "XX002"):
+            raise CheckFailed(f"the database {name} is damaged: {said}") from error
+        if state in ("40001", "40P01"):
+            said += " (another client was in the way, nothing was recorded; try again)"
+        raise EnvironmentFailure(f"the database {name} failed: {said}") from error
     except SQLAlchemyError as error:
         raise EnvironmentFailure(f"the database {name} failed: {error}") from error
     except OSError as error:

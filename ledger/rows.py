@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from ledger.entries import Entry, content_id
 from ledger.errors import Conflict
+from ledger.fact_keys import fact_digest, folded, subject_digest
 from ledger.manifest import FileInfo, Manifest
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
 from seqedit.errors import CheckFailed
@@ -105,6 +106,9 @@ def rows_of(entry: Entry, generation: int) -> dict[type[Base], list[dict[str, An
                 "target_new": request.target_new,
                 "target_true": request.target_true,
                 "case_id": None if request.case_id is None else str(request.case_id),
+                "subject_digest": subject_digest(request.subject),
+                "fact_digest": fact_digest(*request.fact),
+                "subject_folded": folded(request.subject),
             }
             for position, request in enumerate(entry.requests)
         ],
@@ -169,11 +173,16 @@ def head(connection: Connection, *, lock: bool = False) -> tuple[str, str]:
         CheckFailed: HEAD or its branch is gone.
     """
     branch = connection.execute(select(Refs.symbolic).where(Refs.name == HEAD)).scalar_one_or_none()
-    query = select(Refs.entry).where(Refs.name == branch)
-    entry = connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    entry = None if branch is None else tip(connection, branch, lock=lock)
     if branch is None or entry is None:
         raise CheckFailed("HEAD names no branch with an entry; run verify")
     return branch, entry
+
+
+def tip(connection: Connection, branch: str, *, lock: bool = False) -> str | None:
+    """The entry a branch is at, or None where there is no such branch; ``lock`` as for `head`."""
+    query = select(Refs.entry).where(Refs.name == branch)
+    return connection.execute(query.with_for_update() if lock else query).scalar_one_or_none()
 
 
 def move_ref(connection: Connection, ref: str, old: str, new: str, *, time: str, message: str) -> None:

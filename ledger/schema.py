@@ -1,20 +1,29 @@
 """Tables of the ledger's database. Any SQLAlchemy URL; nothing here is SQLite's alone.
 
 `Entries.content` is the truth, and its SHA-256 is the entry's id. The other columns of entries, parents, targets and
-requests repeat it for queries; verification compares them.
+requests repeat it for queries; verification compares them. Signatures are about entries and no part of them.
+
+Whoever changes a table raises `SCHEMA_VERSION` and adds a script to ``ledger/migrations/versions``; the tests compare
+what migrated ledgers have with what is declared here.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SCHEMA_VERSION = 1
+from ledger.fact_keys import FOLDED_CHARACTERS
+
+SCHEMA_VERSION = 2
 
 _Digest = String(64)
 _Name = String(255)
+_Key = String(64)
+_Signature = String(128)
+# Compared by code point, so that the texts with one beginning stand together in the index.
+_Folded = String(FOLDED_CHARACTERS).with_variant(String(FOLDED_CHARACTERS, collation="C"), "postgresql")
 
 
 class Base(DeclarativeBase):
@@ -68,6 +77,7 @@ class Requests(Base):
     """The facts of an entry, one row each.
 
     ``subject`` and ``relation`` are `Request.fact`, so where a request names no relation its prompt stands there.
+    They are looked up by the last three columns, which are made by `ledger.fact_keys`.
     """
 
     __tablename__ = "requests"
@@ -79,7 +89,9 @@ class Requests(Base):
     target_new: Mapped[str] = mapped_column(Text)
     target_true: Mapped[str | None] = mapped_column(Text)
     case_id: Mapped[str | None] = mapped_column(Text)
-    __table_args__ = (Index("ix_requests_fact", "subject", "relation"),)
+    subject_digest: Mapped[str] = mapped_column(_Digest, index=True)
+    fact_digest: Mapped[str] = mapped_column(_Digest, index=True)
+    subject_folded: Mapped[str] = mapped_column(_Folded, index=True)
 
 
 class Objects(Base):
@@ -111,6 +123,19 @@ class Reflog(Base):
     new: Mapped[str | None] = mapped_column(_Digest)
     time: Mapped[str] = mapped_column(String(20))
     message: Mapped[str] = mapped_column(Text)
+
+
+class Signatures(Base):
+    """Signatures of entries (ed25519); they may be added later and are no part of the entry.
+
+    ``key`` is the public key and ``signature`` the signature, both in lower-case hex.
+    """
+
+    __tablename__ = "signatures"
+    entry: Mapped[str] = mapped_column(ForeignKey("entries.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(_Key, primary_key=True)
+    signature: Mapped[str] = mapped_column(_Signature)
+    time: Mapped[str] = mapped_column(String(20))
 
 
 class Scores(Base):

@@ -41,13 +41,15 @@ def closed_form_edit(
         config: Settings.
         a: Relaxation of the equality constraint.
         site: Where in the last layer the target values are.
-        target_values: (n, d) target values to use instead of optimising them.
+        target_values: (n, d) target values to use instead of the bench's, or of optimising them.
 
     Returns:
         The update; its layers are in the order of the model's.
     """
     layers = bench.parts.check_layers(config.layers)
     place = site(bench.parts, layers[-1])
+    if target_values is None:
+        target_values = bench.target_values
     if target_values is None:
         found = optimise_target_values(
             bench.model,

@@ -37,6 +37,7 @@ def compute_adapter(
     earlier_keys: Mapping[str, Tensor] | None = None,
     seed: int | None = None,
     max_tokens: int = 8192,
+    target_values: Tensor | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -53,6 +54,7 @@ def compute_adapter(
         earlier_keys: Module name -> (N, d_in) keys of earlier edits, protected where the config asks for it.
         seed: Of whatever is drawn at random, the context templates included.
         max_tokens: Padded tokens of one forward pass.
+        target_values: (n, d) target values to use instead of optimising them; closed forms only.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -62,6 +64,7 @@ def compute_adapter(
     if not isinstance(config, chosen.config):
         raise InputError(f"method '{method}' needs a {chosen.config.__name__}, got {type(config).__name__}")
     check_batch(requests)
+    _check_target_values(target_values, requests, chosen.needs_second_moments, method)
     contexts = check_context_templates(context_templates)
     parts = anatomy(model)
     projections = parts.projections_of(config.layers)
@@ -81,7 +84,7 @@ def compute_adapter(
         inner = chosen.precondition(made, projection, config)
         return protect(inner, None if keys is None else keys.to(projection.weight.device).double().T)
 
-    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0)
+    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values)
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
     return Adapter(
@@ -105,6 +108,17 @@ def compute_adapter(
             **update.provenance,
         },
     )
+
+
+def _check_target_values(
+    values: Tensor | None, requests: Sequence[Request], closed_form: bool, method: str
+) -> None:
+    if values is None:
+        return
+    if not closed_form:
+        raise InputError(f"method '{method}' is no closed form, so it cannot be given target values")
+    if values.ndim != 2 or len(values) != len(requests):
+        raise InputError(f"target_values must be ({len(requests)}, d), got {tuple(values.shape)}")
 
 
 def protects_earlier(config: EditConfig) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ledger import Entry, Ledger
+from ledger.compose import compose
 from seqedit.adapters import Adapter
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations
 from seqedit.requests import Record, Request
 from seqedit.second_moments import SecondMoments
@@ -29,13 +31,17 @@ KIND_ANSWERS = "answers"
 KIND_TIMINGS = "seconds"
 
 
+Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
+
+
 class Session:
     """Edits a model batch after batch; its weights are always those of the ledger's HEAD.
 
     Args:
         edited: The loaded model.
         ledger: Its ledger; must belong to the same base model.
-        moments: Second moments of every layer that will be edited; None where no method needs them.
+        moments: Second moments of every layer that will be edited, or what provides those of some layers when they
+            are first needed; None where no method needs them.
         context_templates: Groups of context templates; None samples them from the unedited model.
         seed: Seed of that sampling.
     """
@@ -44,22 +50,25 @@ class Session:
         self,
         edited: EditedModel,
         ledger: Ledger,
-        moments: SecondMoments | None,
+        moments: Moments | None,
         *,
         context_templates: Sequence[Sequence[str]] | None = None,
         seed: int = 0,
     ) -> None:
         self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
-        if context_templates is None:
-            # From the base, not from the current state: a resumed run samples the same ones.
-            edited.write({})
-            self.sampled = True
-            context_templates = sample_context_templates(edited.model, edited.tokenizer, seed=seed)
-        else:
-            self.sampled = False
-        self.context_templates = context_templates
-        self._factors = None if moments is None else Factorizations(moments)
+        self._templates = context_templates
+        self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
         self.checkout()
+
+    @property
+    def context_templates(self) -> Sequence[Sequence[str]]:
+        """The given context templates, or ones that are sampled when they are first needed."""
+        if self._templates is None:
+            # From the base, not from the current state: a resumed run samples the same ones.
+            self.edited.write({})
+            self._templates = sample_context_templates(self.edited.model, self.edited.tokenizer, seed=self.seed)
+            self.checkout()
+        return self._templates
 
     def checkout(self, rev: str = "HEAD") -> None:
         """Give the model the weights of a state, composed from the base."""
@@ -69,25 +78,74 @@ class Session:
 
     def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
         """Compute a batch on the current state; neither model nor ledger change."""
-        return compute_adapter(
-            self.edited.model, self.edited.tokenizer, requests, method, config,
-            base_model=self.edited.base_model, second_moments=self.moments,
-            context_templates=self.context_templates, factors=self._factors,
-            earlier_keys=self.earlier_keys() if protects_earlier(config) else None,
-            seed=self.seed,
-        )  # fmt: skip
+        templates = self.context_templates
+        earlier = list(self.ledger.adapters()) if protects_earlier(config) else []
+        return self._compute(requests, method, config, earlier, templates, self.seed, None)
+
+    def compute_on(
+        self,
+        before: Sequence[Entry],
+        requests: Sequence[Request],
+        method: str,
+        config: EditConfig,
+        *,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int | None = None,
+        target_values: Tensor | None = None,
+    ) -> Adapter:
+        """Compute a batch on the state that some entries make up; afterwards the model is at HEAD again.
+
+        Args:
+            before: The entries whose adapters make up the state, in composing order.
+            requests: The batch.
+            method: Name of the method.
+            config: Its settings.
+            context_templates: Templates instead of the session's.
+            seed: Seed instead of the session's.
+            target_values: (n, d) target values to use instead of optimising them; closed forms only.
+        """
+        templates = context_templates or self.context_templates
+        adapters = [self.ledger.adapter(entry) for entry in before]
+        modules = sorted({name for adapter in adapters for name in adapter.deltas})
+        try:
+            self.edited.write(compose(self.edited.base_weights(modules), adapters) if modules else {})
+            earlier = adapters if protects_earlier(config) else []
+            chosen = self.seed if seed is None else seed
+            return self._compute(requests, method, config, earlier, templates, chosen, target_values)
+        finally:
+            self.checkout()
 
     def earlier_keys(self) -> dict[str, Tensor]:
-        """Module name -> (N, d_in) keys of all active edits, as stored with their adapters.
+        """Module name -> (N, d_in) keys of all active edits (`keys_of`)."""
+        return keys_of(self.ledger.adapters())
 
-        A layer's key depends on the layers below only, which a batch has already written when it measures the key;
-        so the stored keys are those of the model after the batch, as AlphaEdit's cache wants them.
-        """
-        found: dict[str, list[Tensor]] = {}
-        for adapter in self.ledger.adapters():
-            for name, keys in adapter.keys.items():
-                found.setdefault(name, []).append(keys)
-        return {name: torch.cat(parts) for name, parts in found.items()}
+    def _compute(
+        self,
+        requests: Sequence[Request],
+        method: str,
+        config: EditConfig,
+        earlier: Iterable[Adapter],
+        templates: Sequence[Sequence[str]],
+        seed: int,
+        target_values: Tensor | None,
+    ) -> Adapter:
+        moments, factors = self._moments_of(method, config)
+        return compute_adapter(
+            self.edited.model, self.edited.tokenizer, requests, method, config,
+            base_model=self.edited.base_model, second_moments=moments, factors=factors,
+            context_templates=templates, earlier_keys=keys_of(earlier) or None, seed=seed,
+            target_values=target_values,
+        )  # fmt: skip
+
+    def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
+        if self.moments is None or not get_method(method).needs_second_moments:
+            return None, None
+        # Given moments are one set for all layers; a provider is asked once per choice of layers.
+        layers = () if isinstance(self.moments, SecondMoments) else tuple(sorted(config.layers))
+        if layers not in self._factors:
+            found = self.moments if isinstance(self.moments, SecondMoments) else self.moments(layers)
+            self._factors[layers] = found, Factorizations(found)
+        return self._factors[layers]
 
     def edit(
         self,
@@ -150,3 +208,16 @@ class Session:
     def is_scored(self, rev: str) -> bool:
         """Whether a state's scores are complete."""
         return "earlier" in self.ledger.scores(rev, KIND_SCORES).get(KIND_SCORES, {})
+
+
+def keys_of(adapters: Iterable[Adapter]) -> dict[str, Tensor]:
+    """Module name -> (N, d_in) keys of some edits, as stored with their adapters.
+
+    A layer's key depends on the layers below only, which a batch has already written when it measures the key; so the
+    stored keys are those of the model after the batch, as AlphaEdit's cache wants them.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for adapter in adapters:
+        for name, keys in adapter.keys.items():
+            found.setdefault(name, []).append(keys)
+    return {name: torch.cat(parts) for name, parts in found.items()}

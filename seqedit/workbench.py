@@ -26,6 +26,7 @@ class Workbench:
         precondition: C^-1 of a layer, earlier keys that are protected included; for the closed forms.
         max_tokens: Padded tokens of one forward pass.
         seed: Of whatever a method draws at random.
+        target_values: (n, d) target values that a closed form is to use instead of optimising them.
     """
 
     model: Any
@@ -35,6 +36,7 @@ class Workbench:
     precondition: Callable[[Projection], Preconditioner]
     max_tokens: int = 8192
     seed: int = 0
+    target_values: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

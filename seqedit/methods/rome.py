@@ -27,7 +27,11 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
     """Equality constraint, one request after the other, each a rank-one update."""
     # Each request sees the ones before it already written; the batch's update is the sum of theirs. One and the same
     # averaged key is used everywhere, as in R-ROME (arXiv 2403.07175): mixing two kinds of keys made ROME collapse.
-    singles = [closed_form_edit(bench, [request], config, config.a) for request in requests]
+    given = [None] * len(requests) if bench.target_values is None else bench.target_values.split(1)
+    singles = [
+        closed_form_edit(bench, [request], config, config.a, target_values=z)
+        for request, z in zip(requests, given, strict=True)
+    ]
     layers = []
     for parts in zip(*(single.layers for single in singles), strict=True):
         factors = [part.delta for part in parts]

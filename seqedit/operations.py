@@ -1,0 +1,265 @@
+"""Operations on a history that compute: swap an entry for another method's, merge entries into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ledger import Entry
+from ledger.ledger import Ledger
+from seqedit.adapters import Adapter
+from seqedit.config import ClosedFormConfig, EditConfig
+from seqedit.errors import InputError
+from seqedit.merging import How, Part, check_parts, merge_adapters, place_of
+from seqedit.methods import get_method
+from seqedit.session import Session
+
+
+def method_of(entry: Entry) -> tuple[str, EditConfig]:
+    """Method and settings that an entry was made with.
+
+    Raises:
+        InputError: it was not made by a method of this version (e.g. by merging deltas).
+    """
+    data = dict(entry.method)
+    inner = data.get("solved_by")
+    if isinstance(inner, dict):
+        data = dict(inner)
+    name = str(data.pop("name", ""))
+    if name == "merge":
+        raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
+    return name, get_method(name).config.from_dict(data)
+
+
+def active_entry(ledger: Ledger, rev: str, verb: str) -> Entry:
+    """The entry that a revision names, which must be part of HEAD's state.
+
+    Raises:
+        InputError: it is not; says what it is instead.
+    """
+    entry = ledger.entry(rev)
+    if entry.id not in {e.id for e in ledger.active()}:
+        what = "adds no adapter" if entry.adapter is None else "is not active in HEAD's state"
+        raise InputError(f"entry {entry.id[:12]} ({entry.operation}) {what}: nothing to {verb}; see log")
+    return entry
+
+
+def before(ledger: Ledger, entry: Entry, without: Sequence[Entry] = ()) -> list[Entry]:
+    """The active entries of HEAD that compose before an active entry, without some of them."""
+    active = ledger.active()
+    place = [e.id for e in active].index(entry.id)
+    left_out = {e.id for e in without}
+    return [e for e in active[:place] if e.id not in left_out]
+
+
+def swap(
+    session: Session,
+    rev: str,
+    method: str,
+    config: EditConfig,
+    *,
+    message: str | None = None,
+    author: str = "",
+    when: str | None = None,
+) -> Entry:
+    """Edit an entry's requests once more, by another method or setting, in its place.
+
+    The new adapter is computed on the state that the old one's place stands on: the active entries before it. What
+    was computed after it stays as it is (`seqedit.rebase` computes it again).
+
+    Raises:
+        InputError: the entry is not active, or the settings do not fit the model.
+        Conflict: another writer extended the branch meanwhile.
+    """
+    ledger = session.ledger
+    head = ledger.head()
+    old = active_entry(ledger, rev, "swap")
+    templates = ledger.adapter(old).provenance.get("context_templates")
+    adapter = session.compute_on(
+        before(ledger, old), old.requests, method, config, context_templates=templates, seed=_seed(ledger, old)
+    )
+    text = f"swap {old.id[:12]} ({old.method.get('name')}) for {method}: {old.message}".rstrip(": ")
+    entry = ledger.append(
+        adapter, message=text if message is None else message, author=author, time=when, parent=head,
+        operation="swap", targets=[old.id],
+    )  # fmt: skip
+    session.checkout()
+    return entry
+
+
+def parts_of(ledger: Ledger, revs: Sequence[str]) -> list[tuple[Entry, Part]]:
+    """The entries of a merge in composing order, those of other branches last, with what of them is in force.
+
+    Raises:
+        InputError: an entry that is named twice, or adds no adapter.
+    """
+    entries = [ledger.entry(rev) for rev in revs]
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id in seen:
+            raise InputError(f"entry {entry.id[:12]} is named twice")
+        seen.add(entry.id)
+        if entry.adapter is None:
+            raise InputError(f"entry {entry.id[:12]} ({entry.operation}) adds no adapter: nothing to merge")
+    order = {e.id: position for position, e in enumerate(ledger.active())}
+    past = {e.id for e in ledger.log()}
+    for entry in entries:
+        if entry.id in past and entry.id not in order:
+            raise InputError(f"entry {entry.id[:12]} is not active in HEAD's state: nothing to merge; see log")
+    live = ledger.live_requests()
+    entries.sort(key=lambda e: order.get(e.id, len(order)))
+    return [
+        (e, Part(e.id, ledger.adapter(e), live.get(e.id, tuple(range(len(e.requests))))))  # foreign: whole
+        for e in entries
+    ]
+
+
+def merge(
+    session: Session | None,
+    ledger: Ledger,
+    revs: Sequence[str],
+    how: How,
+    *,
+    method: str | None = None,
+    config: EditConfig | None = None,
+    density: float = 0.5,
+    seed: int = 0,
+    message: str | None = None,
+    author: str = "",
+    when: str | None = None,
+) -> Entry:
+    """Merge entries into one, in the place of the last of them; entries of other branches are brought in.
+
+    Args:
+        session: Needed for ``solve``, which computes; the others work on the stored deltas.
+        ledger: The ledger.
+        revs: At least two entries.
+        how: ``sum``, ``ties``, ``dare`` (`seqedit.merging.merge_adapters`) or ``solve`` (`solve_jointly`).
+        method: Closed form of ``solve``; by default the one that all entries were made with.
+        config: Its settings; given together with ``method``.
+        density: As for `merge_adapters`.
+        seed: As for `merge_adapters`.
+        message: Free text.
+        author: Free text.
+        when: ISO 8601 UTC; now by default.
+
+    Raises:
+        InputError: see `parts_of` and `merge_adapters`.
+        RequestError: two entries contradict each other; names the fact.
+        Conflict: another writer extended the branch meanwhile.
+    """
+    head = ledger.head()
+    found = parts_of(ledger, revs)
+    parts = [part for _, part in found]
+    check_parts(parts)
+    if how == "solve":
+        if session is None:
+            raise InputError("merging by 'solve' needs the model")
+        adapter = solve_jointly(session, found, method, config)
+    else:
+        adapter = merge_adapters(parts, how, density=density, seed=seed)
+    active = {e.id for e in ledger.active()}
+    text = f"merge {', '.join(e.id[:8] for e, _ in found)} by {how}: {len(adapter.requests)} facts"
+    entry = ledger.append(
+        adapter, message=text if message is None else message, author=author, time=when, parent=head,
+        operation="merge",
+        targets=[e.id for e, _ in found if e.id in active],
+        others=[e.id for e, _ in found if e.id not in active],
+    )  # fmt: skip
+    if session is not None:
+        session.checkout()
+    return entry
+
+
+def solve_jointly(
+    session: Session,
+    found: Sequence[tuple[Entry, Part]],
+    method: str | None = None,
+    config: EditConfig | None = None,
+) -> Adapter:
+    """The one batch that several batches would have been: all their requests with the target values they have.
+
+    Solved is the closed form on the state of the active entries before the last of them, without any of them, for the
+    stored target values: keys and residuals are measured there, layer after layer, as for a fresh batch. Where
+    the entries were single-layer batches computed on that very state, keys and target values are those stored
+    with them, and the solution is that of editing all their requests as one batch.
+
+    Raises:
+        InputError: entries without target values (trained ones), of different methods, or with target values for
+            different places.
+    """
+    for entry, part in found:
+        if part.adapter.target_values is None or not get_method_of(entry, method).needs_second_moments:
+            raise InputError(
+                f"entry {entry.id[:12]} ({entry.method.get('name')}) has no target values that were solved for; "
+                "merge it by sum, or edit its facts again"
+            )
+    if method is None:
+        method, config = _common(found)
+    assert config is not None
+    wanted = place_of({"name": method, "layers": list(config.layers)})
+    for entry, part in found:
+        if place_of(_inner(part.adapter.method)) != wanted:
+            raise InputError(
+                f"entry {entry.id[:12]} has target values for the {_place(part.adapter)}, not for the {wanted[0]} of "
+                f"layer {wanted[1]}"
+            )
+    ledger = session.ledger
+    active = [e.id for e in ledger.active()]
+    targets = [e for e, _ in found if e.id in active]
+    base = before(ledger, targets[-1], targets) if targets else ledger.active()
+    values = torch.cat([p.adapter.target_values[list(p.live)] for _, p in found if p.adapter.target_values is not None])
+    first = found[0][1].adapter
+    adapter = session.compute_on(
+        base, [r for _, part in found for r in part.requests], method, config,
+        context_templates=first.provenance.get("context_templates"), seed=first.provenance.get("seed") or 0,
+        target_values=values,
+    )  # fmt: skip
+    settings = {
+        "name": "merge", "how": "solve", "entries": [e.id for e, _ in found], "layers": list(config.layers),
+        "solved_by": dict(adapter.method),
+    }  # fmt: skip
+    return Adapter(
+        deltas=adapter.deltas, requests=adapter.requests, method=settings, base_model=adapter.base_model,
+        keys=adapter.keys, target_values=adapter.target_values, fan_in_fan_out=adapter.fan_in_fan_out,
+        provenance={**adapter.provenance, "adapters": [part.adapter.digest for _, part in found]},
+    )  # fmt: skip
+
+
+def get_method_of(entry: Entry, method: str | None) -> Any:
+    """The registered method that an entry was made with; of a merge of deltas, the one given instead."""
+    name = str(_inner(entry.method).get("name"))
+    return get_method(method if name == "merge" and method is not None else name)
+
+
+def _common(found: Sequence[tuple[Entry, Part]]) -> tuple[str, ClosedFormConfig]:
+    """The method and settings that all entries share; ROME's joint form is EMMET's equality constraint."""
+    methods = [_inner(part.adapter.method) for _, part in found]
+    for (entry, _), method in zip(found, methods, strict=True):
+        if method != methods[0]:
+            raise InputError(
+                f"entry {entry.id[:12]} was made by {method.get('name')} with other settings than "
+                f"{found[0][0].id[:12]} ({methods[0].get('name')}); say how to solve with --method and --set"
+            )
+    data = dict(methods[0])
+    name = str(data.pop("name"))
+    if name == "rome":
+        name, data = "emmet", {**data, "a": 0.0}
+    config = get_method(name).config.from_dict(data)
+    assert isinstance(config, ClosedFormConfig)
+    return name, config
+
+
+def _inner(method: Any) -> dict[str, Any]:
+    return dict(method.get("solved_by") or method)
+
+
+def _place(adapter: Adapter) -> str:
+    kind, layer = place_of(_inner(adapter.method))
+    return f"{kind} of layer {layer}"
+
+
+def _seed(ledger: Ledger, entry: Entry) -> int:
+    return int(ledger.adapter(entry).provenance.get("seed") or 0)

@@ -1,0 +1,229 @@
+"""Replaying a history: recompute what follows a change, on another base or in another order.
+
+The new history is built on a branch of its own, one durable entry at a time; only when it is complete does the
+branch itself move, and `undo` moves it back. So an interrupted rebase loses nothing and is taken up with ``resume``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ledger import Entry
+from ledger.ledger import Ledger
+from seqedit.adapters import Adapter
+from seqedit.errors import InputError
+from seqedit.operations import method_of
+from seqedit.session import Session
+
+PREFIX = "rebase/"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a replay does with one entry.
+
+    Attributes:
+        entry: The entry of the old history.
+        action: ``keep``: it stands on the same history as before, so it is itself part of the new one; ``reuse``: its
+            adapter was computed on the very same state; ``recompute``; or ``copy``: a merge of deltas, which no
+            method can compute again and which is taken over as it is.
+    """
+
+    entry: Entry
+    action: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A replay, before anything is computed.
+
+    Attributes:
+        branch: The branch that will move.
+        head: Where it is.
+        start: Id of the entry that the new history begins after.
+        steps: What is done, in order.
+    """
+
+    branch: str
+    head: str
+    start: str
+    steps: tuple[Step, ...]
+
+    @property
+    def changes(self) -> bool:
+        """Whether the branch would move at all."""
+        kept = [s.entry.id for s in self.steps if s.action == "keep"]
+        return len(kept) < len(self.steps) or (kept[-1] if kept else self.start) != self.head
+
+
+def computed_on(ledger: Ledger, entry: Entry) -> tuple[str, ...]:
+    """Digests of the adapters that made up the state an entry's adapter was computed on."""
+    active = ledger.active(entry.parents[0])
+    if entry.targets:
+        places = [position for position, e in enumerate(active) if e.id in entry.targets]
+        active = [e for e in active[: max(places)] if e.id not in entry.targets]
+    return tuple(str(e.adapter) for e in active)
+
+
+def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str] | None = None) -> Plan:
+    """What a rebase would do; nothing is computed or written.
+
+    Args:
+        ledger: The ledger.
+        onto: Revision to replay on: the entries of HEAD's state that are not part of its state follow it. By default
+            the root: reverts, swaps and merges are then gone from the history, and their effect is in it.
+        order: All or some of the active entries; those named take the places they have together, in this order.
+
+    Raises:
+        InputError: an entry of ``order`` is not active, or is named twice.
+    """
+    active = ledger.active()
+    if order is not None:
+        active = reordered(ledger, active, order)
+    if onto is None:
+        start, earlier = ledger.root(), []
+    else:
+        start = ledger.resolve(onto)
+        earlier = ledger.active(start)
+    there = {e.adapter for e in earlier}
+    wanted = [e for e in active if e.adapter not in there]
+    history = [e.id for e in ledger.log()][::-1]
+    steps: list[Step] = []
+    state = tuple(str(e.adapter) for e in earlier)
+    tip, known = start, True  # known: nothing was recomputed yet, so the new state's digests are the old ones
+    for entry in wanted:
+        if known and entry.operation == "edit" and entry.parents[0] == tip and entry.id in history:
+            action, tip = "keep", entry.id
+        elif known and computed_on(ledger, entry) == state:
+            action, tip = "reuse", ""
+        else:
+            action = "recompute" if _computable(entry) else "copy"
+            known, tip = action == "copy", ""
+        steps.append(Step(entry, action))
+        state = (*state, str(entry.adapter))
+    kept = [s.entry.id for s in steps if s.action == "keep"]
+    return Plan(ledger.branch(), ledger.head(), kept[-1] if kept else start, tuple(steps))
+
+
+def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> list[Entry]:
+    """The active entries, with those named in the given order at the places they have together."""
+    named = [ledger.entry(rev) for rev in order]
+    by_id = {e.id: e for e in active}
+    for entry in named:
+        if entry.id not in by_id:
+            raise InputError(f"entry {entry.id[:12]} is not active in HEAD's state; see log")
+    ids = [e.id for e in named]
+    if len(set(ids)) < len(ids):
+        raise InputError("an entry is named twice in the new order")
+    places = iter(ids)
+    return [by_id[next(places)] if e.id in set(ids) else e for e in active]
+
+
+def rebase(
+    session: Session,
+    plan: Plan,
+    *,
+    resume: bool = False,
+    message: str = "rebase",
+    on_step: Callable[[Step, Entry], None] | None = None,
+) -> str:
+    """Carry out a plan and move the branch.
+
+    Args:
+        session: Model and ledger.
+        plan: What to do (`plan_rebase`).
+        resume: Go on with one that was interrupted.
+        message: Line of the reflog.
+        on_step: Called with every step that is done and the new entry.
+
+    Returns:
+        Id of the entry that the branch is at now.
+
+    Raises:
+        InputError: an interrupted rebase is there and ``resume`` is not set, or it was another one.
+        Conflict: another writer moved the branch meanwhile; the new history is kept for ``resume``.
+    """
+    ledger = session.ledger
+    work = PREFIX + plan.branch
+    todo = [step for step in plan.steps if step.action != "keep"]
+    done = _begun(ledger, work, plan, todo, resume)
+    for step in todo[len(done) :]:
+        new = _replay(session, step, work)
+        done.append(new)
+        if on_step is not None:
+            on_step(step, new)
+    tip = done[-1].id if done else plan.start
+    ledger.reset(tip, branch=plan.branch, expected=plan.head, message=message)
+    ledger.delete_branch(work)
+    session.checkout()
+    return tip
+
+
+def abort(ledger: Ledger) -> bool:
+    """Drop the new history of an interrupted rebase of HEAD's branch; whether there was one."""
+    work = PREFIX + ledger.branch()
+    if work not in ledger.branches():
+        return False
+    ledger.delete_branch(work)
+    return True
+
+
+def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: bool) -> list[Entry]:
+    """Entries that an interrupted run has made already; the working branch exists afterwards."""
+    if work not in ledger.branches():
+        ledger.start_branch(work, plan.start)
+        return []
+    if not resume:
+        raise InputError(
+            f"a rebase of '{plan.branch}' was interrupted (branch '{work}'); go on with --resume or drop it with --abort"
+        )
+    made = []
+    for entry in ledger.log(work):
+        if entry.id == plan.start:
+            break
+        made.append(entry)
+    else:
+        raise InputError(f"branch '{work}' does not follow {plan.start[:12]}: it is another rebase; drop it with --abort")
+    made.reverse()
+    for step, entry in zip(todo, made, strict=False):
+        if (entry.requests, entry.method) != (step.entry.requests, step.entry.method):
+            raise InputError(f"branch '{work}' is another rebase than this one; drop it with --abort")
+    return made
+
+
+def _replay(session: Session, step: Step, work: str) -> Entry:
+    old, ledger = step.entry, session.ledger
+    adapter = ledger.adapter(old)
+    if step.action == "recompute":
+        method, config = method_of(old)
+        solved = old.method.get("name") == "merge"
+        fresh = session.compute_on(
+            ledger.active(work), old.requests, method, config,
+            context_templates=adapter.provenance.get("context_templates"),
+            seed=int(adapter.provenance.get("seed") or 0),
+            target_values=adapter.target_values if solved else None,
+        )  # fmt: skip
+        # A merge stays one: its target values are what it solves for, on whatever state.
+        adapter = fresh if not solved else _as_merge(fresh, adapter)
+    return ledger.append(
+        adapter, branch=work, parent=work, message=old.message, author=old.author, time=old.time,
+        scores=_scores(ledger, old) if step.action == "reuse" else None,
+    )  # fmt: skip
+
+
+def _as_merge(fresh: Adapter, old: Adapter) -> Adapter:
+    return replace(fresh, method=old.method)
+
+
+def _scores(ledger: Ledger, entry: Entry) -> dict[str, dict[str, object]]:
+    """Scores of an entry, which hold for the same state in the new history too."""
+    return {kind: dict(values) for kind, values in ledger.scores(entry.id).items()}
+
+
+def _computable(entry: Entry) -> bool:
+    try:
+        method_of(entry)
+    except InputError:
+        return False
+    return True
