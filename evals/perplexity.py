@@ -69,6 +69,10 @@ def score_perplexity(
     scored = score_continuations(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
     total = sum(s.tokens for s in scored)
     nll = sum(s.nll for s in scored) / total
+    return Perplexity(perplexity_of(nll), nll, total)
+
+
+def perplexity_of(nll: float) -> float:
+    """Perplexity of a mean negative log-likelihood per token, in nats."""
     # A badly damaged model overflows; infinity says so, an exception would end the run.
-    value = math.exp(nll) if nll < 700 else math.inf
-    return Perplexity(value, nll, total)
+    return math.exp(nll) if nll < 700 else math.inf

@@ -122,27 +122,48 @@ class Ledger(Questions):
             Conflict: HEAD is not at ``parent``.
             EnvironmentFailure: disk or database failed; HEAD is where it was.
         """
+        build = self._entry_of(
+            adapter, message=message, author=author, time=time or utc_now(), operation=operation,
+            targets=tuple(map(self.resolve, targets)), others=tuple(map(self.resolve, others)),
+        )  # fmt: skip
+        return self._extend(build, parent, adapter, scores, branch)
+
+    def check_append(self, adapter: Adapter, branch: str | None = None) -> None:
+        """Refuse what `append` refuses of a plain edit, and change nothing."""
+        build = self._entry_of(adapter, time=utc_now())
+        with self.database.read() as connection:
+            self._checked(connection, build, None, branch, lock=False)
+
+    def _entry_of(
+        self,
+        adapter: Adapter,
+        *,
+        time: str,
+        message: str = "",
+        author: str = "",
+        operation: str = "edit",
+        targets: tuple[str, ...] = (),
+        others: tuple[str, ...] = (),
+    ) -> Callable[[str], Entry]:
         if adapter.base_model.fingerprint != self.base_model.fingerprint:
             raise InputError(_other_model("the ledger", self.base_model, "the adapter", adapter.base_model))
         check_texts(adapter.requests)
-        when = time or utc_now()
-        replaced, joined = tuple(map(self.resolve, targets)), tuple(map(self.resolve, others))
 
         def build(head: str) -> Entry:
             return Entry(
                 base_model=self.base_model,
                 operation=operation,
-                time=when,
-                parents=(head, *joined),
+                time=time,
+                parents=(head, *others),
                 adapter=adapter.digest,
-                targets=replaced,
+                targets=targets,
                 method=adapter.method,
                 requests=tuple(adapter.requests),
                 author=author,
                 message=message,
             )
 
-        return self._extend(build, parent, adapter, scores, branch)
+        return build
 
     def revert(
         self,
@@ -258,6 +279,11 @@ class Ledger(Questions):
         """
         with self.database.write() as connection:
             return reflog.undo(connection, branch or rows.head(connection)[0])
+
+    def check_undo(self, branch: str | None = None) -> Move:
+        """The move that `undo` would take back; refuses what `undo` refuses, and changes nothing."""
+        with self.database.read() as connection:
+            return reflog.last_move(connection, branch or rows.head(connection)[0])
 
     def add_scores(self, rev: str, kind: str, values: Values) -> None:
         """Write scores of the state that an entry made.

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from ledger import branches, rows
-from ledger.entries import utc_now
+from ledger import branches
 from ledger.schema import Reflog
 from seqedit.errors import InputError
 
@@ -44,16 +43,22 @@ def moves(connection: Connection, ref: str | None = None, limit: int | None = No
     ]
 
 
-def undo(connection: Connection, branch: str) -> Move:
-    """Take back the last move of a branch.
+def last_move(connection: Connection, branch: str, *, lock: bool = False) -> Move:
+    """The last move of a branch.
 
     Raises:
         InputError: there is no such branch, or it has only just been made.
     """
-    branches.require(connection, branch, lock=True)
+    branches.require(connection, branch, lock=lock)
     last = moves(connection, branch, 1)
     if not last or last[0].old is None or last[0].new is None:
         raise InputError(f"branch '{branch}' has not moved since it was made: nothing to undo")
-    message = f"undo: {last[0].message}"
-    branches.reset(connection, branch, last[0].old, expected=last[0].new, message=message)
     return last[0]
+
+
+def undo(connection: Connection, branch: str) -> Move:
+    """Take back the last move of a branch; errors as for `last_move`."""
+    last = last_move(connection, branch, lock=True)
+    assert last.old is not None
+    branches.reset(connection, branch, last.old, expected=last.new, message=f"undo: {last.message}")
+    return last

@@ -70,8 +70,8 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
         parts: The adapters, in composing order.
         how: ``sum``: their deltas' sum, the same weights as all of them together. ``ties``: PEFT's TIES (Yadav et al.
             2023, arXiv 2306.01708) on the deltas: the largest ``density`` of each is kept, signs are elected, and
-            what agrees is averaged. ``dare``: PEFT's DARE (Yu et al. 2024, arXiv 2311.03099): a random ``density`` of each
-            is kept and scaled up, then they are added up.
+            what agrees is averaged. ``dare``: PEFT's DARE (Yu et al. 2024, arXiv 2311.03099): a random ``density`` of
+            each is kept and scaled up, then they are added up.
         density: Share of entries of a delta that is kept.
         seed: Of DARE's choice.
 

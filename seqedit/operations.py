@@ -96,11 +96,10 @@ def parts_of(ledger: Ledger, revs: Sequence[str]) -> list[tuple[Entry, Part]]:
         InputError: an entry that is named twice, or adds no adapter.
     """
     entries = [ledger.entry(rev) for rev in revs]
-    seen: set[str] = set()
-    for entry in entries:
-        if entry.id in seen:
+    for position, entry in enumerate(entries):
+        if entry.id in {e.id for e in entries[:position]}:
             raise InputError(f"entry {entry.id[:12]} is named twice")
-        seen.add(entry.id)
+    for entry in entries:
         if entry.adapter is None:
             raise InputError(f"entry {entry.id[:12]} ({entry.operation}) adds no adapter: nothing to merge")
     order = {e.id: position for position, e in enumerate(ledger.active())}

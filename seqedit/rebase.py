@@ -176,7 +176,8 @@ def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: 
         return []
     if not resume:
         raise InputError(
-            f"a rebase of '{plan.branch}' was interrupted (branch '{work}'); go on with --resume or drop it with --abort"
+            f"a rebase of '{plan.branch}' was interrupted (branch '{work}'); go on with --resume or drop it with "
+            "--abort"
         )
     made = []
     for entry in ledger.log(work):
@@ -184,7 +185,7 @@ def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: 
             break
         made.append(entry)
     else:
-        raise InputError(f"branch '{work}' does not follow {plan.start[:12]}: it is another rebase; drop it with --abort")
+        raise InputError(f"branch '{work}' does not follow {plan.start[:12]}, so it is another rebase; see --abort")
     made.reverse()
     for step, entry in zip(todo, made, strict=False):
         if (entry.requests, entry.method) != (step.entry.requests, step.entry.method):

@@ -19,13 +19,18 @@ LedgerOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def open_ledger(place: str | None) -> Any:
-    """The ledger of a command; without a place, the one in this directory."""
-    from ledger import Ledger
-
+def default_place(place: str | None) -> str:
+    """Where a command's ledger is; without a place, in this directory."""
     if place is None:
         place = "." if Path("ledger.db").is_file() else "ledger"
-    return Ledger.open(place)
+    return place
+
+
+def open_ledger(place: str | None) -> Any:
+    """The ledger of a command."""
+    from ledger import Ledger
+
+    return Ledger.open(default_place(place))
 
 
 def print_json(value: Any) -> None:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, open_ledger, print_json
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
+
+if TYPE_CHECKING:
+    from seqedit.config import EditConfig
+    from seqedit.requests import Request
 
 
 @app.command()
 def edit(
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
     requests: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
     method: Annotated[str, typer.Option(help="Editing method: rome, emmet, memit, pmet, alphaedit.")],
-    out: Annotated[Path, typer.Option(help="Adapter directory to write; must not exist or be empty.")],
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's]")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Adapter directory to write; must not exist or be empty.")] = None,
+    ledger: Annotated[
+        str | None, typer.Option("--ledger", help="Instead of --out: edit this ledger's HEAD and append the entry.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")] = None,
     hparams: Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")] = None,
@@ -28,11 +38,15 @@ def edit(
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
+    message: Annotated[str, typer.Option("-m", "--message", help="Message of the ledger's new entry.")] = "",
+    author: Annotated[str, typer.Option(help="Its author.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    json_: JsonOption = False,
 ) -> None:
-    """Compute one batch of edits and write it as an adapter that stock PEFT loads.
+    """Compute one batch of edits: an adapter that stock PEFT loads, or the next entry of a ledger.
 
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
@@ -42,11 +56,25 @@ def edit(
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     config = method_config(method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if (out is None) == (ledger is None):
+        raise InputError("give either --out DIR for an adapter alone, or --ledger PLACE for the next entry of a ledger")
+    if out is not None and model is None:
+        raise InputError("--out needs --model")
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")
     batch = requests_of(load_records(requests, limit=limit))
     check_batch(batch)
     templates = _read_templates(context_templates) if context_templates else None
+
+    if ledger is not None:
+        _edit_ledger(ledger, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
+                     message, author, dry_run, json_)  # fmt: skip
+        return
+    assert model is not None
+    assert out is not None
+    if dry_run:
+        _tell({"operation": "edit", "out": str(out)}, batch, method, config, model, [], json_)
+        return
 
     from seqedit.one_batch import edit_one_batch
 
@@ -56,11 +84,57 @@ def edit(
     )  # fmt: skip
     adapter.save_pretrained(out)
     ranks = {delta.rank for delta in adapter.deltas.values()}
+    if json_:
+        print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks)})
+        return
     typer.echo(
         f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
         f"digest {adapter.digest[:12]}",
         err=True,
     )
+
+
+def _edit_ledger(
+    place: str, batch: list[Request], method: str, config: EditConfig, model: str | None,
+    second_moments: Path | None, text: str | None, templates: list[list[str]] | None, seed: int, dtype: str,
+    device: str | None, message: str, author: str, dry_run: bool, json_: bool,
+) -> None:  # fmt: skip
+    with open_ledger(place) as opened:
+        overlaps = [str(overlap) for overlap in opened.overlaps(batch)]
+        if dry_run:
+            plan = {"operation": "edit", "branch": opened.branch()}
+            _tell(plan, batch, method, config, model or opened.base_model.name, overlaps, json_)
+            return
+        for line in overlaps:  # before minutes are spent
+            typer.echo(line, err=True)
+        from seqedit.open_session import open_session
+
+        session = open_session(
+            opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
+            context_templates=templates,
+        )  # fmt: skip
+        entry = session.edit(batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author)
+    if json_:
+        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps})
+    else:
+        typer.echo(f"{entry.id[:12]} {entry.message}")
+
+
+def _tell(
+    plan: dict[str, Any], batch: list[Request], method: str, config: EditConfig, model: str, overlaps: list[str],
+    json_: bool,
+) -> None:  # fmt: skip
+    from seqedit.plans import bytes_on, plan_lines
+
+    plan |= {
+        "method": method, "settings": config.to_dict(), "layers": list(config.layers), "overlaps": overlaps,
+        "facts": [request.to_dict() for request in batch], "adapter_bytes": bytes_on(model, config, len(batch)),
+    }  # fmt: skip
+    if json_:
+        print_json(plan)
+        return
+    for line in plan_lines(plan):
+        typer.echo(line)
 
 
 def _read_templates(path: Path) -> list[list[str]]:

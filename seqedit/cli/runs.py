@@ -18,6 +18,7 @@ from seqedit.errors import InputError
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file: model, facts, method, batch_size, evals, out, ...")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Run the main job: edit batch after batch, each an entry in the ledger, each step scored.
@@ -27,6 +28,15 @@ def run(
     from seqedit.run_config import read_run_config
 
     settings = read_run_config(config)
+    if dry_run:
+        from seqedit.plans import planned_run, run_lines
+
+        plan = planned_run(settings)
+        if json_:
+            print_json(plan)
+        else:
+            typer.echo("\n".join(run_lines(plan)))
+        return
 
     from evals.report import write_report
     from seqedit.runner import run as run_batches

@@ -1,0 +1,84 @@
+"""Verbs that begin and extend a ledger without computing: init, add."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, default_place, open_ledger, print_json
+from seqedit.errors import InputError
+
+
+@app.command()
+def init(
+    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    ledger: LedgerOption = None,
+    objects: Annotated[str | None, typer.Option(help="fsspec URL of the object store; needed with a database.")] = None,
+    author: Annotated[str, typer.Option(help="Author of the first entry.")] = "",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    json_: JsonOption = False,
+) -> None:
+    """Make an empty ledger for a model; the model is read once for its fingerprint.
+
+    Example: seqedit init --model gpt2-xl --ledger my-ledger
+    """
+    from ledger import Ledger
+    from ledger.database import is_url
+    from seqedit.adapters import BaseModel
+    from seqedit.fingerprint import fingerprint
+    from seqedit.models import load_model
+
+    place = default_place(ledger)
+    if is_url(place) and objects is None:  # before the model is read
+        raise InputError("a ledger at a database URL needs --objects, the directory or URL of its object store")
+    if not is_url(place) and (Path(place) / "ledger.db").exists():
+        raise InputError(f"{place} holds a ledger already; choose another place")
+    loaded, _ = load_model(model, dtype=dtype)
+    with Ledger.create(place, BaseModel(model, fingerprint(loaded)), objects=objects, author=author) as made:
+        root = made.root()
+        base = made.base_model
+    if json_:
+        print_json({"ledger": place, "root": root, "model": base.name, "fingerprint": base.fingerprint})
+    else:
+        typer.echo(f"{place}: ledger of {base.name} (fingerprint {base.fingerprint[:12]}), root {root[:12]}")
+
+
+@app.command()
+def add(
+    adapters: Annotated[list[Path], typer.Argument(help="Adapter directories that `seqedit edit --out` wrote.")],
+    ledger: LedgerOption = None,
+    message: Annotated[str, typer.Option("-m", "--message", help="Message of the new entries.")] = "",
+    author: Annotated[str, typer.Option(help="Their author.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Append finished adapters to the ledger, one entry each.
+
+    Example: seqedit add my-edit -m "capitals of 2026"
+    """
+    from seqedit.adapters import Adapter
+
+    made, told = [], []
+    with open_ledger(ledger) as opened:
+        # All are read and compared before the first is appended.
+        found = [Adapter.from_pretrained(path) for path in adapters]
+        for path, adapter in zip(adapters, found, strict=True):
+            opened.check_append(adapter)
+            told.append([str(overlap) for overlap in opened.overlaps(adapter.requests)])
+            if not json_:
+                verb = "would add" if dry_run else "adding"
+                typer.echo(f"{verb} {path}: {len(adapter.requests)} facts by {adapter.method.get('name')}", err=True)
+                for line in told[-1]:
+                    typer.echo(f"  {line}", err=True)
+        if not dry_run:
+            for path, adapter in zip(adapters, found, strict=True):
+                text = message or f"{len(adapter.requests)} facts by {adapter.method.get('name')} ({path.name})"
+                made.append(opened.append(adapter, message=text, author=author))
+    if json_:
+        print_json({"entries": [entry.id for entry in made], "overlaps": told, "done": not dry_run})
+        return
+    for entry in made:
+        typer.echo(f"{entry.id[:12]} {entry.message}")

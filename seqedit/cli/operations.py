@@ -1,0 +1,285 @@
+"""Verbs that compute on a ledger: swap, merge, rebase, reorder. Each with --dry-run, which needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from ledger import Entry, Ledger
+    from seqedit.config import EditConfig
+    from seqedit.rebase import Plan, Step
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+Model = Annotated[str | None, typer.Option(help="The base model, where it has moved. [default: the ledger's]")]
+Text = Annotated[str | None, typer.Option(help="Text to measure second moments on.")]
+Moments = Annotated[Path | None, typer.Option("--second-moments", help="Safetensors, one matrix per module name.")]
+Message = Annotated[str | None, typer.Option("-m", "--message", help="Message of the new entry.")]
+Author = Annotated[str, typer.Option(help="Author of the new entry.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")]
+Preset = Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")]
+Hparams = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
+Layers = Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...")]
+
+
+@app.command()
+def swap(
+    entry: Annotated[str, typer.Argument(help="The entry whose requests are edited anew.")],
+    method: Annotated[str | None, typer.Option(help="Editing method. [default: the entry's]")] = None,
+    preset: Preset = None,
+    hparams: Hparams = None,
+    set_: Set = None,
+    layers: Layers = None,
+    model: Model = None,
+    second_moments: Moments = None,
+    text: Text = None,
+    ledger: LedgerOption = None,
+    message: Message = None,
+    author: Author = "",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    dry_run: DryRun = False,
+    json_: JsonOption = False,
+) -> None:
+    """Edit an entry's requests by another method or setting, in its place; what follows stays as it is.
+
+    Example: seqedit swap HEAD~2 --method memit --preset gpt2-xl
+    """
+    from seqedit.operations import active_entry, before
+    from seqedit.operations import swap as swap_entry
+
+    with open_ledger(ledger) as opened:
+        old = active_entry(opened, entry, "swap")
+        name, config = _settings_for(old, method, preset, hparams, set_, layers)
+        follow = len(opened.active()) - 1 - len(before(opened, old))
+        if dry_run:
+            plan = {
+                **_planned(opened, "swap", old.requests, name, config),
+                "entry": old.id, "by": old.method.get("name"), "follow": follow,
+            }  # fmt: skip
+            _tell_plan(plan, json_)
+            return
+        from seqedit.open_session import open_session
+
+        session = open_session(
+            opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device
+        )
+        made = swap_entry(session, old.id, name, config, message=message, author=author)
+    _tell_entry(made, json_)
+    if follow and not json_:
+        typer.echo(
+            f"{follow} later entries were computed on the old one; `seqedit rebase` computes them again", err=True
+        )
+
+
+@app.command()
+def merge(
+    entries: Annotated[list[str], typer.Argument(help="At least two entries, of this branch or others.")],
+    how: Annotated[str, typer.Option(help="sum, solve, ties or dare.")] = "sum",
+    density: Annotated[float, typer.Option(help="Share that ties and dare keep of each delta.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Seed of dare.")] = 0,
+    method: Annotated[str | None, typer.Option(help="Closed form of solve. [default: the entries']")] = None,
+    preset: Preset = None,
+    hparams: Hparams = None,
+    set_: Set = None,
+    layers: Layers = None,
+    model: Model = None,
+    second_moments: Moments = None,
+    text: Text = None,
+    ledger: LedgerOption = None,
+    message: Message = None,
+    author: Author = "",
+    dtype: Dtype = "auto",
+    device: Device = None,
+    dry_run: DryRun = False,
+    json_: JsonOption = False,
+) -> None:
+    """Merge entries into one: their sum (exact), the joint solution of all their facts, or PEFT's ties or dare.
+
+    Example: seqedit merge HEAD~2 HEAD~1 HEAD --how solve
+    """
+    from seqedit.merging import HOWS, check_parts
+    from seqedit.operations import merge as merge_entries
+    from seqedit.operations import method_of, parts_of
+
+    if how not in HOWS:
+        raise InputError(f"--how must be one of {', '.join(HOWS)}, got {how!r}")
+    config: EditConfig | None = None
+    with open_ledger(ledger) as opened:
+        found = parts_of(opened, entries)
+        requests = check_parts([part for _, part in found])
+        if method is not None or set_ or preset or hparams or layers:
+            if how != "solve":
+                raise InputError(f"--method and settings are for --how solve; '{how}' works on the stored deltas")
+            if method is None:
+                method = method_of(found[0][0])[0]
+            _, config = _settings_for(found[0][0], method, preset, hparams, set_, layers)
+        if dry_run:
+            active = {e.id for e in opened.active()}
+            plan = {
+                **_planned(opened, "merge", requests, f"merge by {how}", config),
+                "entries": [e.id for e, _ in found],
+                "replaced": [e.id for e, _ in found if e.id in active],
+                "left_out": sum(len(e.requests) - len(part.live) for e, part in found),
+            }
+            _tell_plan(plan, json_)
+            return
+        session = None
+        if how == "solve":
+            from seqedit.open_session import open_session
+
+            session = open_session(
+                opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device
+            )
+        made = merge_entries(
+            session, opened, entries, how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
+            message=message, author=author,
+        )  # fmt: skip
+    _tell_entry(made, json_)
+
+
+@app.command()
+def rebase(
+    onto: Annotated[
+        str | None, typer.Argument(help="Replay on this revision. [default: this branch's own start]")
+    ] = None,
+    model: Model = None,
+    second_moments: Moments = None,
+    text: Text = None,
+    ledger: LedgerOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted rebase.")] = False,
+    abort: Annotated[bool, typer.Option("--abort", help="Drop an interrupted rebase.")] = False,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    dry_run: DryRun = False,
+    json_: JsonOption = False,
+) -> None:
+    """Recompute what follows a change (a revert, a swap), or replay this branch's entries on another revision.
+
+    Example: seqedit revert HEAD~3 && seqedit rebase
+    """
+    from seqedit.rebase import abort as abort_rebase
+    from seqedit.rebase import plan_rebase
+
+    with open_ledger(ledger) as opened:
+        if abort:
+            there = abort_rebase(opened)
+            typer.echo("the interrupted rebase is dropped" if there else "no rebase was interrupted", err=True)
+            return
+        plan = plan_rebase(opened, onto=onto)
+        label = "rebase" if onto is None else f"rebase: onto {onto}"
+        _replay(opened, plan, label, dry_run, json_, resume, model, second_moments, text, dtype, device)
+
+
+@app.command()
+def reorder(
+    entries: Annotated[list[str], typer.Argument(help="Active entries in the wanted order; others stay in place.")],
+    model: Model = None,
+    second_moments: Moments = None,
+    text: Text = None,
+    ledger: LedgerOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted reorder.")] = False,
+    dtype: Dtype = "auto",
+    device: Device = None,
+    dry_run: DryRun = False,
+    json_: JsonOption = False,
+) -> None:
+    """Put entries into another order and recompute what that changes.
+
+    Example: seqedit reorder HEAD HEAD~1
+    """
+    from seqedit.rebase import plan_rebase
+
+    with open_ledger(ledger) as opened:
+        plan = plan_rebase(opened, order=entries)
+        _replay(opened, plan, "reorder", dry_run, json_, resume, model, second_moments, text, dtype, device)
+
+
+def _replay(
+    opened: Ledger, plan: Plan, label: str, dry_run: bool, json_: bool, resume: bool,
+    model: str | None, second_moments: Path | None, text: str | None, dtype: str, device: str | None,
+) -> None:  # fmt: skip
+    rows = [{"entry": s.entry.id, "action": s.action, "message": s.entry.message} for s in plan.steps]
+    if dry_run or not plan.changes:
+        if json_:
+            print_json({"branch": plan.branch, "start": plan.start, "changes": plan.changes, "steps": rows})
+            return
+        for row in rows:
+            typer.echo(f"{row['action']:<9} {row['entry'][:12]}  {row['message']}")
+        if not plan.changes:
+            typer.echo("nothing to do: every entry is already computed on what precedes it", err=True)
+        return
+    from seqedit.open_session import open_session
+    from seqedit.rebase import rebase as run_rebase
+
+    def told(step: Step, new: Entry) -> None:
+        typer.echo(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
+
+    session = open_session(opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device)
+    tip = run_rebase(session, plan, resume=resume, message=label, on_step=told)
+    if json_:
+        print_json({"branch": plan.branch, "old": plan.head, "new": tip, "steps": rows})
+    else:
+        typer.echo(f"{plan.branch}: {plan.head[:12]} -> {tip[:12]} (`seqedit undo` brings the old history back)")
+
+
+def _settings_for(
+    old: Entry, method: str | None, preset: str | None, hparams: Path | None, set_: Sequence[str] | None,
+    layers: str | None,
+) -> tuple[str, EditConfig]:  # fmt: skip
+    """Method and settings: those given, on top of the entry's own where the method stays and no source is named."""
+    from seqedit.operations import method_of
+    from seqedit.settings import method_config
+
+    own: dict[str, Any] = {}
+    same, config = (None, None) if method is not None and method != old.method.get("name") else method_of(old)
+    if config is not None and preset is None and hparams is None:
+        own = config.to_dict()
+    elif method is not None and preset is None and hparams is None and layers is None and old.method.get("layers"):
+        own = {"layers": old.method["layers"]}
+    name = method or str(same)
+    return name, method_config(
+        name, preset=preset, hparams=hparams, settings=own, assignments=set_ or [], layers=layers
+    )
+
+
+def _planned(
+    opened: Ledger, operation: str, requests: Sequence[Any], method: str, config: EditConfig | None
+) -> dict[str, Any]:
+    from seqedit.plans import adapter_bytes
+
+    return {
+        "operation": operation,
+        "branch": opened.branch(),
+        "method": method,
+        "settings": None if config is None else config.to_dict(),
+        "layers": None if config is None else list(config.layers),
+        "facts": [r.to_dict() for r in requests],
+        "adapter_bytes": adapter_bytes(opened, config, len(requests)),
+    }
+
+
+def _tell_plan(plan: dict[str, Any], json_: bool) -> None:
+    from seqedit.plans import plan_lines
+
+    if json_:
+        print_json(plan)
+        return
+    for line in plan_lines(plan):
+        typer.echo(line)
+
+
+def _tell_entry(made: Entry, json_: bool) -> None:
+    if json_:
+        print_json({"id": made.id, "operation": made.operation, "targets": list(made.targets), "adapter": made.adapter})
+    else:
+        typer.echo(f"{made.id[:12]} {made.message}")

@@ -1,0 +1,166 @@
+"""Verbs that ask about facts: diff of two states, blame of a subject, bisection of a metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from ledger.diff import FactChange, StateDiff
+    from seqedit.state_metrics import StateMetric
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch or HEAD~2.")],
+    new: Annotated[str, typer.Argument(help="The other state.")] = "HEAD",
+    answers: Annotated[bool, typer.Option("--answers", help="Load the model: what it says in both states.")] = False,
+    probe: Annotated[list[str] | None, typer.Option("--probe", help="Also answer this prompt; repeatable.")] = None,
+    probes: Annotated[Path | None, typer.Option(help="File with one prompt a line, to be answered too.")] = None,
+    tokens: Annotated[int, typer.Option(help="New tokens of an answer.")] = 8,
+    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    ledger: LedgerOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what tells two states apart: facts added, superseded and dropped, norms by layer, and answers.
+
+    Example: seqedit diff HEAD~3 HEAD --answers --probe "The capital of France is"
+    """
+    from seqedit.state_diff import answers_of, delta_norms, read_probes
+
+    prompts = [*(probe or []), *(read_probes(probes) if probes else [])]
+    with open_ledger(ledger) as opened:
+        found = opened.diff(old, new)
+        norms = delta_norms(opened, found)
+        said: dict[str, tuple[str, str]] = {}
+        if answers or prompts:
+            said = answers_of(opened, found, prompts, model=model, tokens=tokens)
+    if json_:
+        print_json({
+            "old": found.old, "new": found.new,
+            "facts": [_change(c, said) for c in found.facts],
+            "entries_added": [e.id for e in found.adapters_added],
+            "entries_removed": [e.id for e in found.adapters_removed],
+            "delta_norms": norms,
+            "probes": [{"prompt": p, "old": said[p][0], "new": said[p][1]} for p in prompts],
+        })  # fmt: skip
+        return
+    _print_diff(found, norms, said, prompts)
+
+
+def _change(change: FactChange, said: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    request = change.new or change.old
+    assert request is not None
+    out: dict[str, Any] = {
+        "kind": change.kind, "subject": change.subject, "relation": change.relation, "prompt": request.text,
+        "old": None if change.old is None else change.old.target_new,
+        "new": None if change.new is None else change.new.target_new,
+        "old_entry": change.old_entry, "new_entry": change.new_entry,
+    }  # fmt: skip
+    if request.text in said:
+        out["answer_old"], out["answer_new"] = said[request.text]
+    return out
+
+
+_SIGNS = {"added": "+", "dropped": "-", "superseded": "~", "moved": "="}
+
+
+def _print_diff(
+    found: StateDiff, norms: dict[str, float], said: dict[str, tuple[str, str]], prompts: list[str]
+) -> None:
+    counts = ", ".join(f"{found.count(kind)} {kind}" for kind in _SIGNS if found.count(kind))
+    typer.echo(f"{found.old[:12]} .. {found.new[:12]}: {counts or 'no fact differs'}")
+    for change in found.facts:
+        row = _change(change, said)
+        target = row["new"] if row["old"] is None or change.kind == "moved" else row["old"]
+        arrow = f"{row['old']} => {row['new']}" if change.kind == "superseded" else target
+        entry = (change.new_entry or change.old_entry or "")[:12]
+        typer.echo(f"{_SIGNS[change.kind]} {row['prompt']} -> {arrow}  [{entry}]")
+        if "answer_old" in row:
+            typer.echo(f"      before: {row['answer_old']}\n      after:  {row['answer_new']}")
+    for name, norm in norms.items():
+        typer.echo(f"|delta| {norm:10.4f}  {name}")
+    for prompt in prompts:
+        typer.echo(f"? {prompt}\n      before: {said[prompt][0]}\n      after:  {said[prompt][1]}")
+
+
+@app.command()
+def bisect(
+    metric: Annotated[str, typer.Argument(help="TASK.METRIC (cola.mcc), ES, PS, NS, S, EM, ... or ppl.")],
+    good: Annotated[str, typer.Argument(help="A state where the metric is good. [default: the unedited model]")] = "",
+    bad: Annotated[str, typer.Argument(help="A state where it is bad.")] = "HEAD",
+    below: Annotated[
+        float | None, typer.Option(help="Values below are bad (ppl: above). [default: half way between the ends]")
+    ] = None,
+    drop: Annotated[float | None, typer.Option(help="A change by more than this from the good state is bad.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="NAME=FILE.jsonl or NAME, to measure what is missing.")
+    ] = None,
+    records: Annotated[str | None, typer.Option(help="Records that ES, PS, ... are measured on.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Text file that ppl is measured on.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    ledger: LedgerOption = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Find the entry after which a metric fell, measuring only the states that the ledger has no value of.
+
+    Example: seqedit bisect cola.mcc --task cola=demo:tasks/cola.jsonl --drop 0.1
+    """
+    from seqedit.bisect_ledger import bisect_ledger
+
+    if below is not None and drop is not None:
+        raise InputError("give --below or --drop, not both")
+    measure = _metric(metric, task or [], records, text)
+
+    def told(entry: str, value: float, measured: bool) -> None:
+        typer.echo(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)
+
+    with open_ledger(ledger) as opened:
+        found = bisect_ledger(
+            opened, measure, good or opened.root(), bad, threshold=below, drop=drop, model=model, dtype=dtype,
+            device=device, on_value=told,
+        )  # fmt: skip
+        entry = opened.entry(found.first_bad)
+    if json_:
+        print_json({
+            "metric": metric, "first_bad": found.first_bad, "last_good": found.last_good,
+            "threshold": found.threshold, "values": found.values,
+        })  # fmt: skip
+    else:
+        typer.echo(f"first bad: {entry.id[:12]} {entry.operation}  {entry.message}")
+
+
+def _metric(metric: str, tasks: list[str], records: str | None, text: Path | None) -> StateMetric:
+    from evals.scores import METRICS
+    from seqedit.state_metrics import FactMetric, PerplexityMetric, TaskMetric
+
+    if metric == "ppl":
+        if text is None:
+            raise InputError("ppl needs --text FILE")
+        from seqedit.texts import TextSource
+
+        return PerplexityMetric([line for line in TextSource(str(text)) if line])
+    if metric in METRICS:
+        if records is None:
+            raise InputError(f"{metric} needs --records FILE, the same for every state")
+        from seqedit.loaders import load_records
+
+        return FactMetric(metric, load_records(records))
+    name, _, kind = metric.partition(".")
+    given = dict(t.partition("=")[::2] for t in tasks)
+    if name in given:
+        from evals.tasks import load_tasks
+        from seqedit.demo_files import resolve_demo_file
+
+        file = given[name]
+        loaded = load_tasks([name], {name: resolve_demo_file(file)} if file else {})
+        return TaskMetric(name, kind or None, loaded)
+    return TaskMetric(name, kind or None, None)

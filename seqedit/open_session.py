@@ -1,0 +1,66 @@
+"""A session on a ledger's own base model, for verbs that compute or measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ledger.ledger import Ledger
+from seqedit.edited_model import EditedModel
+from seqedit.errors import InputError
+from seqedit.models import load_model
+from seqedit.one_batch import provide_second_moments
+from seqedit.second_moments import SecondMoments
+from seqedit.session import Session
+
+
+def open_session(
+    ledger: Ledger,
+    *,
+    model: str | None = None,
+    second_moments: Path | None = None,
+    text: str | None = None,
+    context_templates: Sequence[Sequence[str]] | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str | None = None,
+) -> Session:
+    """Load a ledger's base model and bring it to HEAD's state.
+
+    Args:
+        ledger: The ledger.
+        model: Hub id, directory or shipped model; by default where the ledger's base model was loaded from.
+        second_moments: Safetensors file of second moments; else they are measured when a method first needs them.
+        text: Text to measure them on.
+        context_templates: Groups of context templates; else they are sampled when they are first needed.
+        seed: Of what is sampled.
+        dtype: Weight type, ``auto`` keeps the checkpoint's.
+        device: Device, None for the GPU where there is one.
+
+    Raises:
+        InputError: the model is not the ledger's base model.
+        EnvironmentFailure: the model cannot be loaded.
+    """
+    name = model or ledger.base_model.name
+    edited = EditedModel(*load_model(name, dtype=dtype, device=device), name=name)
+    if edited.base_model.fingerprint != ledger.base_model.fingerprint:
+        raise InputError(
+            f"the ledger's base model is '{ledger.base_model.name}' (fingerprint "
+            f"{ledger.base_model.fingerprint[:12]}), '{name}' has {edited.base_model.fingerprint[:12]}; give the right "
+            "one with --model"
+        )
+
+    def moments(layers: tuple[int, ...]) -> SecondMoments:
+        # Those of the unedited model, as published; the session writes the state it needs afterwards.
+        held = {p.name: p.matrix().clone() for p in edited.parts.projections}
+        edited.write({})
+        try:
+            return provide_second_moments(
+                edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
+                file=second_moments, text=text,
+            )  # fmt: skip
+        finally:
+            for projection in edited.parts.projections:
+                projection.write(held[projection.name])
+
+    return Session(edited, ledger, moments, context_templates=context_templates, seed=seed)

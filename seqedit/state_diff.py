@@ -1,0 +1,76 @@
+"""The part of a diff that needs tensors: norms of the difference by module, and answers before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evals.sampling import generate
+from ledger.diff import StateDiff
+from ledger.ledger import Ledger
+from seqedit.errors import InputError
+from seqedit.open_session import open_session
+from seqedit.state_deltas import concatenate
+
+
+def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:
+    """Module name -> Frobenius norm of the difference of two states' weights; adapters of both cancel exactly."""
+    added = concatenate(ledger.adapter(entry) for entry in found.adapters_added)
+    removed = concatenate(ledger.adapter(entry) for entry in found.adapters_removed)
+    norms = {}
+    for name in sorted({*added, *removed}):
+        if name not in removed:
+            difference = added[name].dense()
+        elif name not in added:
+            difference = removed[name].dense()
+        else:
+            difference = added[name].dense() - removed[name].dense()
+        norms[name] = float(difference.norm())
+    return norms
+
+
+def answers_of(
+    ledger: Ledger, found: StateDiff, probes: Sequence[str] = (), *, model: str | None = None, tokens: int = 8
+) -> dict[str, tuple[str, str]]:
+    """What the model says, greedily, in the old and in the new state.
+
+    Args:
+        ledger: The ledger.
+        found: The two states and their changed facts.
+        probes: Further prompts.
+        model: As for `open_session`.
+        tokens: New tokens of an answer.
+
+    Returns:
+        Prompt -> (answer in the old state, answer in the new one), of every changed fact and every probe.
+    """
+    prompts = list(dict.fromkeys([*_prompts(found), *probes]))
+    if not prompts:
+        return {}
+    session = open_session(ledger, model=model)
+    said = []
+    for rev in (found.old, found.new):
+        session.checkout(rev)
+        texts = generate(session.edited.model, session.edited.tokenizer, prompts, max_new_tokens=tokens, top_k=1)
+        said.append([" ".join(text.split()) for text in texts])
+    return {prompt: (old, new) for prompt, old, new in zip(prompts, *said, strict=True)}
+
+
+def read_probes(path: Path) -> list[str]:
+    """Prompts, one a line.
+
+    Raises:
+        InputError: the file cannot be read, or holds none.
+    """
+    try:
+        prompts = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as text ({error})") from error
+    if not prompts:
+        raise InputError(f"{path} holds no prompts")
+    return prompts
+
+
+def _prompts(found: StateDiff) -> list[str]:
+    requests = [change.new or change.old for change in found.facts]
+    return [request.text for request in requests if request is not None]

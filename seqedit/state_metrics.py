@@ -1,0 +1,139 @@
+"""One number of a state, from the ledger where it is there already, else measured and written to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from evals.counterfact import score_records
+from evals.perplexity import perplexity_of, score_perplexity
+from evals.scores import METRICS
+from evals.task_outcomes import TaskResult
+from evals.tasks import LoadedTasks, evaluate_tasks
+from ledger.ledger import Ledger
+from seqedit.digests import json_digest
+from seqedit.errors import CheckFailed, InputError
+from seqedit.requests import Record
+from seqedit.session import KIND_OUTCOMES, Session
+
+KIND_FIXED = "fixed"
+"""Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
+
+
+class StateMetric(Protocol):
+    """A metric of states.
+
+    Attributes:
+        name: What it is called.
+        lower_is_better: Whether damage raises it.
+    """
+
+    name: str
+    lower_is_better: bool
+
+    def stored(self, ledger: Ledger, entry: str) -> float | None:
+        """The value that the ledger holds for a state, or None."""
+
+    def measure(self, session: Session, entry: str) -> float:
+        """The value of the state the model is at, which is written to the ledger as that of ``entry``."""
+
+
+class TaskMetric:
+    """A metric of an lm-eval task, e.g. ``cola.mcc``.
+
+    Args:
+        task: Name of the task.
+        metric: Its metric; None for the main one.
+        loaded: The task, to measure states that the ledger has no outcomes of; None where all must be there.
+    """
+
+    lower_is_better = False
+
+    def __init__(self, task: str, metric: str | None, loaded: LoadedTasks | None) -> None:
+        self.task, self.metric, self.loaded = task, metric, loaded
+        self.name = f"{task}.{metric}" if metric else task
+        self._documents: list[str] | None = None
+
+    def stored(self, ledger: Ledger, entry: str) -> float | None:
+        """From the outcomes of the task that a run has left."""
+        data = ledger.scores(entry, KIND_OUTCOMES).get(KIND_OUTCOMES, {}).get(self.task)
+        return None if data is None else self._value(TaskResult.from_dict(self.task, data), entry)
+
+    def measure(self, session: Session, entry: str) -> float:
+        """Evaluates the task."""
+        if self.loaded is None:
+            raise InputError(
+                f"the ledger has no outcomes of task '{self.task}' for entry {entry[:12]}; give the task to measure "
+                f"it, e.g. --task {self.task}=FILE.jsonl"
+            )
+        result = evaluate_tasks(session.edited.model, session.edited.tokenizer, self.loaded)[self.task]
+        value = self._value(result, entry)
+        session.ledger.add_scores(entry, KIND_OUTCOMES, {self.task: result.to_dict()})
+        return value
+
+    def _value(self, result: TaskResult, entry: str) -> float:
+        documents = [outcome.doc_hash for outcome in result.outcomes]
+        if self._documents is None:
+            self._documents = documents
+        elif documents != self._documents:
+            raise CheckFailed(
+                f"task '{self.task}' at entry {entry[:12]} was measured on other documents than elsewhere; values of "
+                "different documents cannot be compared"
+            )
+        if self.metric is None:
+            return result.value
+        if self.metric not in result.metrics:
+            raise InputError(f"task '{self.task}' has no metric '{self.metric}' (it has: {', '.join(result.metrics)})")
+        return result.metrics[self.metric]
+
+
+class FactMetric:
+    """A CounterFact or zsRE score, e.g. ``ES``, of a fixed set of records."""
+
+    lower_is_better = False
+
+    def __init__(self, name: str, records: Sequence[Record]) -> None:
+        if name not in METRICS:
+            raise InputError(f"unknown score '{name}' (known: {', '.join(METRICS)}, ppl, and TASK.METRIC)")
+        self.name, self.records = name, list(records)
+        self._digest = json_digest([record.to_dict() for record in self.records])[:16]
+
+    def stored(self, ledger: Ledger, entry: str) -> float | None:
+        """From an earlier measurement of the same records."""
+        value = ledger.scores(entry, KIND_FIXED).get(KIND_FIXED, {}).get(self._key(self.name))
+        return None if value is None else float(value)
+
+    def measure(self, session: Session, entry: str) -> float:
+        """Scores the records; all scores are kept."""
+        scores = score_records(session.edited.model, session.edited.tokenizer, self.records).summary
+        session.ledger.add_scores(
+            entry, KIND_FIXED, {self._key(name): value for name, value in scores.items() if value is not None}
+        )
+        value = scores[self.name]
+        if value is None:
+            raise InputError(f"no record can tell '{self.name}': they lack the prompts or the true answers for it")
+        return value
+
+    def _key(self, name: str) -> str:
+        return f"{name}:{self._digest}"
+
+
+class PerplexityMetric:
+    """Perplexity on plain texts."""
+
+    name, lower_is_better = "ppl", True
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self._key = f"nll:{json_digest(self.texts)[:16]}"  # its exponential may be infinite, which JSON has not
+
+    def stored(self, ledger: Ledger, entry: str) -> float | None:
+        """From an earlier measurement of the same texts."""
+        nll = ledger.scores(entry, KIND_FIXED).get(KIND_FIXED, {}).get(self._key)
+        return None if nll is None else perplexity_of(float(nll))
+
+    def measure(self, session: Session, entry: str) -> float:
+        """Scores the texts."""
+        found = score_perplexity(session.edited.model, session.edited.tokenizer, self.texts)
+        session.ledger.add_scores(entry, KIND_FIXED, {self._key: found.nll})
+        return found.value
