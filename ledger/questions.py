@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ledger import reflog, rows
+from ledger.answers import Answer, blame
+from ledger.blame import similar_subjects
 from ledger.conflicts import Overlap, overlaps
 from ledger.diff import Fact, StateDiff, diff_states, facts_in_force
 from ledger.reading import Reader
@@ -29,6 +31,18 @@ class Questions(Reader):
             old_id, new_id, self.active(old_id), self.active(new_id),
             self.live_requests(old_id), self.live_requests(new_id),
         )  # fmt: skip
+
+    def blame(
+        self, subject: str, relation: str | None = None, *, rev: str = rows.HEAD, everywhere: bool = False
+    ) -> list[Answer]:
+        """Every request about a subject, oldest first, and what has become of it; see `ledger.answers.blame`."""
+        with self.database.read() as connection:
+            return blame(connection, subject, relation, rev=rev, everywhere=everywhere)
+
+    def similar_subjects(self, subject: str) -> list[str]:
+        """Subjects to suggest where one was never taught."""
+        with self.database.read() as connection:
+            return similar_subjects(connection, subject)
 
     def moves(self, ref: str | None = None, limit: int | None = None) -> list[reflog.Move]:
         """The reflog, newest first: of one branch (or HEAD), or of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,6 +89,35 @@ def _print_diff(
         typer.echo(f"|delta| {norm:10.4f}  {name}")
     for prompt in prompts:
         typer.echo(f"? {prompt}\n      before: {said[prompt][0]}\n      after:  {said[prompt][1]}")
+
+
+@app.command()
+def blame(
+    subject: Annotated[str, typer.Argument(help="Whose facts, exactly as they were taught.")],
+    relation: Annotated[str | None, typer.Option(help="Only this relation, e.g. P103 (or the prompt).")] = None,
+    rev: Annotated[str, typer.Option(help="The state that is asked about.")] = "HEAD",
+    all_: Annotated[bool, typer.Option("--all", help="Also entries that are not in its history.")] = False,
+    ledger: LedgerOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show which entry set a fact, and which superseded it or took it out of force.
+
+    Example: seqedit blame "Danielle Darrieux"
+    """
+    with open_ledger(ledger) as opened:
+        answers = opened.blame(subject, relation, rev=rev, everywhere=all_)
+        if not answers:
+            close = opened.similar_subjects(subject)
+            hint = f"; did you mean {', '.join(repr(name) for name in close)}?" if close else ""
+            where = "" if relation is None else f" by relation '{relation}'"
+            raise InputError(f"no entry teaches anything about '{subject}'{where}{hint}")
+    if json_:
+        print_json([{**asdict(a.taught), "status": a.status, "by": a.by} for a in answers])
+        return
+    for a in answers:
+        by = f" by {a.by[:12]}" if a.by else ""
+        prompt = a.taught.prompt.replace("{}", a.taught.subject)
+        typer.echo(f"{a.taught.entry[:12]} {a.taught.time} {a.status}{by}: {prompt} -> {a.taught.target_new}")
 
 
 @app.command()

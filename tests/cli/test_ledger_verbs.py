@@ -218,3 +218,45 @@ def test_what_cannot_be_done_is_refused_by_name(command: list[str], named: str, 
     assert run(command) == 2
     assert named in capsys.readouterr().err
     assert state_of(place) == before
+
+
+def test_blame_names_who_set_superseded_and_reverted_a_fact(place: Path, capsys: Any) -> None:
+    edit(0)
+    record = json.loads((place / "facts0.json").read_text())[0]
+    record["requested_rewrite"]["target_new"]["str"] = "Norway"
+    subject = record["requested_rewrite"]["subject"]
+    (place / "facts1.json").write_text(json.dumps([record]))
+    edit(1)
+    newest, oldest = (row["id"] for row in log(capsys)[:2])
+
+    def answers() -> list[tuple[str, str, str | None]]:
+        capsys.readouterr()
+        assert run(["blame", subject, "--json"]) == 0
+        return [(a["entry"], a["status"], a["by"]) for a in json.loads(capsys.readouterr().out)]
+
+    assert answers() == [(oldest, "superseded", newest), (newest, "in force", None)]
+    assert run(["revert", "HEAD"]) == 0
+    reverted = log(capsys)[0]["id"]
+    assert answers() == [(oldest, "in force", None), (newest, "out of force", reverted)]
+    assert run(["checkout", "-b", "past"]) == 0
+    assert run(["reset", oldest]) == 0
+    assert answers() == [(oldest, "in force", None)]
+    assert run(["blame", subject, "--all"]) == 0
+    assert "elsewhere" in capsys.readouterr().out
+    assert run(["blame", subject.upper()]) == 2
+    assert subject in capsys.readouterr().err
+
+
+def test_a_swap_in_place_does_not_take_a_fact_from_a_later_entry(place: Path, capsys: Any) -> None:
+    edit(0)
+    record = json.loads((place / "facts0.json").read_text())[0]
+    record["requested_rewrite"]["target_new"]["str"] = "Norway"
+    (place / "facts1.json").write_text(json.dumps([record]))
+    edit(1)
+    later = log(capsys)[0]["id"]
+    assert run(["swap", "HEAD~1", "--set", "steps=2"]) == 0
+    swapped = log(capsys)[0]["id"]
+    assert run(["blame", record["requested_rewrite"]["subject"], "--json"]) == 0
+    found = {a["entry"]: (a["status"], a["by"]) for a in json.loads(capsys.readouterr().out)}
+    assert found[later] == ("in force", None)
+    assert found[swapped] == ("superseded", later)
