@@ -10,6 +10,7 @@ from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.generation import fit_vectorizer, score_generation
+from evals.perplexity import score_perplexity
 from evals.sampling import generate
 from evals.scores import METRICS
 from evals.statistics import task_changes
@@ -46,6 +47,7 @@ class StepScores:
         answers: Digest of a request -> what the model says next, greedily.
         tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
         outcomes: Task name -> per-document outcomes.
+        drift: Perplexity of plain text and, where a session measures them, drift of weights, outputs and values.
         timings: Seconds of each part.
     """
 
@@ -55,6 +57,7 @@ class StepScores:
     answers: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     outcomes: dict[str, Any] = field(default_factory=dict)
+    drift: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -66,6 +69,7 @@ class Evaluator:
         settings: What to measure.
         tasks: lm-eval tasks, loaded once; None for none.
         reference_texts: All reference texts of the run, so that RS weights are the same at every step.
+        texts: Plain texts whose perplexity is measured; none for none.
         seed: Seed of generation and bootstrap.
     """
 
@@ -76,8 +80,10 @@ class Evaluator:
         *,
         tasks: LoadedTasks | None = None,
         reference_texts: Sequence[str] = (),
+        texts: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
+        self.texts = list(texts)
         self.tokenizer, self.settings, self.tasks, self.seed = tokenizer, settings, tasks, seed
         self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
         self._tokenized: dict[int, TokenizedRecord] = {}
@@ -95,6 +101,7 @@ class Evaluator:
                 found.new = score_tokenized(model, self._tokens(records)).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
+        self._score_texts(model, found)
         self._score_tasks(model, found, None)
         return found
 
@@ -115,6 +122,7 @@ class Evaluator:
         if self.settings.generation:
             with _timed(found, "generation"):
                 self._generate(model, batches[-1], found)
+        self._score_texts(model, found)
         self._score_tasks(model, found, baseline)
         return found
 
@@ -153,6 +161,13 @@ class Evaluator:
         prompts = [record.request.text for record in records]
         texts = generate(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
         return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
+
+    def _score_texts(self, model: Any, found: StepScores) -> None:
+        if self.texts:
+            with _timed(found, "drift"):
+                perplexity = score_perplexity(model, self.tokenizer, self.texts)
+            # JSON has no infinity; the logarithm is always finite.
+            found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
     def _score_tasks(self, model: Any, found: StepScores, baseline: Mapping[str, Any] | None) -> None:
         if self.tasks is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ledger.ledger import Ledger
@@ -50,17 +50,42 @@ def open_session(
             "one with --model"
         )
 
+    moments = moments_provider(edited, name, file=second_moments, text=text)
+    return Session(edited, ledger, moments, context_templates=context_templates, seed=seed)
+
+
+def moments_provider(
+    edited: EditedModel,
+    name: str,
+    *,
+    file: Path | None = None,
+    text: str | None = None,
+    max_tokens: int = 100_000,
+    sequence_length: int = 64,
+) -> Callable[[tuple[int, ...]], SecondMoments]:
+    """What gives a session the second moments of some layers when a method first needs them.
+
+    They are those of the unedited model, as published; the state that the model is in is put back.
+
+    Args:
+        edited: The model.
+        name: What the user called it.
+        file: Safetensors file of second moments; else they are measured, or read from the cache.
+        text: Text to measure them on.
+        max_tokens: Sample size.
+        sequence_length: Tokens of one row.
+    """
+
     def moments(layers: tuple[int, ...]) -> SecondMoments:
-        # Those of the unedited model, as published; the session writes the state it needs afterwards.
         held = {p.name: p.matrix().clone() for p in edited.parts.projections}
         edited.write({})
         try:
             return provide_second_moments(
                 edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
-                file=second_moments, text=text,
+                file=file, text=text, max_tokens=max_tokens, sequence_length=sequence_length,
             )  # fmt: skip
         finally:
             for projection in edited.parts.projections:
                 projection.write(held[projection.name])
 
-    return Session(edited, ledger, moments, context_templates=context_templates, seed=seed)
+    return moments

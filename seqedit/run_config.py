@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
+from evals.gates import Gate, parse_gates
 from seqedit.config import Config, EditConfig, setting
 from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
@@ -36,6 +37,32 @@ class EvalSettings(Config):
     task_documents: int | None = setting(None, "take only the first documents of each task")
     task_batch_size: int = setting(64, "documents per forward pass of a task")
     resamples: int = setting(10_000, "resamples of the paired bootstrap")
+    drift: bool = setting(True, "measure drift of weights, of preserved outputs and of memorised values")
+    perplexity_text: str | None = setting(None, "text file whose perplexity is measured after every step")
+
+
+Action = Literal["stop", "revert", "retry"]
+Then = Literal["stop", "continue"]
+
+
+@dataclass(frozen=True)
+class OnGate:
+    """What a run does when a step trips a gate.
+
+    Attributes:
+        action: ``stop``: the run ends, the entry stays; ``revert``: the entry is reverted; ``retry``: it is reverted
+            and its facts are edited once more, in smaller batches or by another method.
+        then: Whether the run goes on with the next batch after a revert, or after a retry that tripped too.
+        batch_size: Batch size of a retry.
+        method: Method of a retry; None for the run's.
+        settings: Its settings.
+    """
+
+    action: Action = "stop"
+    then: Then = "stop"
+    batch_size: int | None = None
+    method: str | None = None
+    settings: EditConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +88,8 @@ class RunConfig:
         device: Device, None for the GPU where there is one.
         title: Title of the report.
         shuffle: Whether the facts are put into a random order by the seed before they are cut into batches.
+        gates: Limits that every step must keep.
+        on_gate: What happens when one does not.
     """
 
     model: str
@@ -81,6 +110,8 @@ class RunConfig:
     device: str | None = None
     title: str = "Sequential editing"
     shuffle: bool = False
+    gates: tuple[Gate, ...] = ()
+    on_gate: OnGate = OnGate()
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -92,6 +123,7 @@ class RunConfig:
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
+    "gates", "on_gate",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -134,6 +166,9 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     for name in ("file", "text"):
         if moments.get(name) is not None:
             moments[name] = local(str(moments[name]))
+    evals = dict(data.get("evals") or {})
+    if evals.get("perplexity_text") is not None:
+        evals["perplexity_text"] = local(str(evals["perplexity_text"]))
     out = folder / str(data["out"])
     ledger = data.get("ledger")
     return RunConfig(
@@ -146,7 +181,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         batch_size=integers.batch_size,
         steps=integers.steps,
         second_moments=SecondMomentSettings.from_dict(moments),
-        evals=EvalSettings.from_dict(data.get("evals") or {}),
+        evals=EvalSettings.from_dict(evals),
         tasks=_tasks(data.get("tasks") or {}, local),
         context_templates=data.get("context_templates"),
         ledger=str(out / "ledger" if ledger is None else ledger if "://" in str(ledger) else folder / str(ledger)),
@@ -156,6 +191,8 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
+        gates=parse_gates(data.get("gates")),
+        on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
 
@@ -164,6 +201,37 @@ def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise InputError(f"field '{name}' must be true or false, got {value!r}")
     return value
+
+
+def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
+    """``stop``, ``revert``, ``retry``, or a mapping with ``action``, ``then`` and what a retry changes."""
+    data: dict[str, Any] = {}
+    if isinstance(value, str):
+        data = {"action": value}
+    elif isinstance(value, Mapping):
+        data = {str(k): v for k, v in value.items()}
+    known = {"action", "then", "batch_size", "method", "preset", "settings"}
+    if (value is not None and not isinstance(value, str | Mapping)) or set(data) - known:
+        raise InputError(
+            f"field 'on_gate' must be stop, revert or retry, or a mapping with 'action', 'then', 'batch_size', "
+            f"'method', 'preset' and 'settings', got {value!r}"
+        )
+    action: Action = data.get("action", "stop")
+    then: Then = data.get("then", "stop")
+    if action not in get_args(Action) or then not in get_args(Then):
+        raise InputError(f"on_gate: 'action' is stop, revert or retry and 'then' stop or continue, got {value!r}")
+    size = data.get("batch_size")
+    if size is not None and not (isinstance(size, int) and size > 0):
+        raise InputError(f"on_gate: batch_size must be a positive integer, got {size!r}")
+    method = data.get("method")
+    settings = None
+    if method is not None:
+        settings = method_config(
+            str(method), preset=data.get("preset", preset), settings=dict(data.get("settings") or {})
+        )
+    if action == "retry" and method is None and (size is None or size >= batch_size):
+        raise InputError("on_gate: a retry needs a smaller 'batch_size' or another 'method'")
+    return OnGate(action, then, size, None if method is None else str(method), settings)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
+from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator
@@ -16,11 +17,13 @@ from seqedit.loaders import load_records
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.models import load_model
-from seqedit.one_batch import provide_second_moments
+from seqedit.open_session import moments_provider
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
+from seqedit.sequence import Driver
 from seqedit.session import KIND_OUTCOMES, Session
 from seqedit.summary import build_summary, write_summary
+from seqedit.texts import TextSource
 
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -48,7 +51,7 @@ def run(
         edited: The loaded, unedited model, instead of loading ``config.model``.
 
     Returns:
-        The summary.
+        The summary; "stopped" says why a gate ended the run before its last batch, or is None.
 
     Raises:
         InputError: wrong configuration, facts or ledger; nothing was written.
@@ -59,48 +62,43 @@ def run(
         check_context_templates(config.context_templates)
     if edited is None:
         edited = EditedModel(*load_model(config.model, dtype=config.dtype, device=config.device), name=config.model)
-    edited.parts.check_layers(config.settings.layers)
+    for _, settings in _methods(config):
+        edited.parts.check_layers(settings.layers)
     for number, record in enumerate((r for batch in batches for r in batch), 1):
         try:
             tokenize_request(edited.tokenizer, record.request, with_target=True)
         except InputError as error:
             raise InputError(f"{config.facts}, record {number}: {error}") from error
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
-    moments = None
-    if get_method(config.method).needs_second_moments:
-        moments = provide_second_moments(
-            edited.model, edited.tokenizer, edited.parts, config.model, edited.base_model.fingerprint,
-            config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
-            file=None if config.second_moments.file is None else Path(config.second_moments.file),
-            sequence_length=config.second_moments.sequence_length,
-        )  # fmt: skip
+    texts = [] if config.evals.perplexity_text is None else [t for t in TextSource(config.evals.perplexity_text) if t]
+    moments = moments_provider(
+        edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
+        file=None if config.second_moments.file is None else Path(config.second_moments.file),
+        sequence_length=config.second_moments.sequence_length,
+    )  # fmt: skip
+    for method, settings in _methods(config):
+        if get_method(method).needs_second_moments:
+            moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written
     with _open_ledger(config, edited, resume) as ledger:
         session = Session(edited, ledger, moments, context_templates=config.context_templates, seed=config.seed)
-        done = _finished(ledger, config, batches)
         every = [r for batch in batches for r in batch]
         evaluator = Evaluator(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
-            reference_texts=sorted({t for r in every for t in r.reference_texts}), seed=config.seed,
+            reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=config.seed,
         )  # fmt: skip
-        baseline = _baseline(session, evaluator, every)
+        outcomes = _baseline(session, evaluator, every)
         if on_baseline is not None:
             on_baseline(build_summary(ledger, config.branch, title=config.title)["baseline"])
-        by_entry = {entry.id: batch for entry, batch in zip(done, batches, strict=False)}
-        if done and not session.is_scored("HEAD"):
-            session.score(evaluator, by_entry, baseline)
-        summary = build_summary(ledger, config.branch, title=config.title)
-        for step in summary["steps"]:
-            if on_step is not None:
-                on_step(step)
-        for number, batch in enumerate(batches[len(done) :], len(done) + 1):
-            message = f"step {number}: {len(batch)} facts by {config.method}"
-            entry = session.edit(requests_of(batch), config.method, config.settings, message=message)
-            by_entry[entry.id] = batch
-            session.score(evaluator, by_entry, baseline)
+
+        def told(entry: Entry) -> None:
             summary = build_summary(ledger, config.branch, title=config.title)
             write_summary(config.out / "summary.json", summary)
             if on_step is not None:
-                on_step(summary["steps"][-1])
+                on_step(next(step for step in summary["steps"] if step["entry"] == entry.id))
+
+        stopped = Driver(session, config, evaluator, outcomes, told).drive(batches)
+        summary = build_summary(ledger, config.branch, title=config.title)
+        summary["stopped"] = stopped
     write_summary(config.out / "summary.json", summary)
     return summary
 
@@ -125,6 +123,13 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
         except InputError as error:
             raise InputError(f"{config.facts}, batch {number}: {error}") from error
     return batches
+
+
+def _methods(config: RunConfig) -> list[tuple[str, EditConfig]]:
+    """The run's method and that of its retries."""
+    retry = config.on_gate
+    other = [] if retry.method is None or retry.settings is None else [(retry.method, retry.settings)]
+    return [(config.method, config.settings), *other]
 
 
 def _task_files(config: RunConfig) -> dict[str, str]:
@@ -155,27 +160,6 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
         ledger.close()
         raise
     return ledger
-
-
-def _finished(ledger: Ledger, config: RunConfig, batches: Sequence[Sequence[Record]]) -> list[Entry]:
-    """The run's entries that are there already, oldest first; anything else on the branch is an error."""
-    entries = ledger.log()[::-1][1:]
-    method = {"name": config.method, **config.settings.to_dict()}
-    if len(entries) > len(batches):
-        raise InputError(f"branch '{config.branch}' holds {len(entries)} entries, the run has {len(batches)} steps")
-    for number, (entry, batch) in enumerate(zip(entries, batches, strict=False), 1):
-        if entry.operation != "edit" or tuple(entry.requests) != tuple(requests_of(batch)):
-            raise InputError(
-                f"entry {entry.id[:12]} on branch '{config.branch}' is not step {number} of this run: "
-                f"{entry.operation} '{entry.message}'; use another branch or ledger"
-            )
-        if dict(entry.method) != method:
-            changed = sorted(k for k in {*entry.method, *method} if entry.method.get(k) != method.get(k))
-            raise InputError(
-                f"entry {entry.id[:12]} was made with another '{changed[0]}' "
-                f"({entry.method.get(changed[0])!r}, now {method.get(changed[0])!r}); a run resumes only as it began"
-            )
-    return entries
 
 
 def _baseline(session: Session, evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from ledger.compose import compose
 from seqedit.adapters import Adapter
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
+from seqedit.drift import drift_of
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
@@ -29,6 +30,8 @@ KIND_FORGETTING = "forgetting"
 KIND_RECORDS = "records"
 KIND_ANSWERS = "answers"
 KIND_TIMINGS = "seconds"
+KIND_DRIFT = "drift"
+KIND_GATES = "gates"
 
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
@@ -190,8 +193,24 @@ class Session:
             Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id]) for e in self.ledger.active()
         ]
         scores = evaluator.step(self.edited.model, batches, baseline)
+        if evaluator.settings.drift:
+            start = time.perf_counter()
+            scores.drift |= self.drift()
+            scores.timings["drift"] = scores.timings.get("drift", 0.0) + time.perf_counter() - start
         self.record_scores("HEAD", scores)
         return scores
+
+    def drift(self) -> dict[str, Any]:
+        """How far HEAD's state has drifted (`seqedit.drift.drift_of`)."""
+        entries, adapters = self.ledger.active(), list(self.ledger.adapters())
+        names = sorted({name for adapter in adapters for name in adapter.deltas})
+        weights = {p.name: p.matrix() for p in self.edited.parts.projections if p.name in names}
+        # Only those that are at hand: a method without C0 is not made to measure it.
+        known = [moments for moments, _ in self._factors.values()]
+        return drift_of(
+            entries, adapters, self.ledger.live_requests(), self.edited.base_weights(names), weights,
+            known[0] if known else None,
+        )  # fmt: skip
 
     def record_scores(self, rev: str, scores: StepScores) -> None:
         """Write scores of a state to the ledger; the averages last, so that they mark the step as scored."""
@@ -202,6 +221,7 @@ class Session:
         add(rev, KIND_ANSWERS, scores.answers)
         add(rev, KIND_OUTCOMES, scores.outcomes)
         add(rev, KIND_TASKS, scores.tasks)
+        add(rev, KIND_DRIFT, scores.drift)
         add(rev, KIND_TIMINGS, scores.timings)
         add(rev, KIND_SCORES, {**new, "earlier": scores.earlier})
 

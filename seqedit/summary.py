@@ -11,7 +11,16 @@ from typing import Any
 from evals.forgetting import forgetting_curve, forgetting_matrix
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
-from seqedit.session import KIND_ANSWERS, KIND_FORGETTING, KIND_RECORDS, KIND_SCORES, KIND_TASKS, KIND_TIMINGS
+from seqedit.session import (
+    KIND_ANSWERS,
+    KIND_DRIFT,
+    KIND_FORGETTING,
+    KIND_GATES,
+    KIND_RECORDS,
+    KIND_SCORES,
+    KIND_TASKS,
+    KIND_TIMINGS,
+)
 
 FORGETTING_METRIC = "ES"
 
@@ -33,7 +42,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     root, entries = history[0], history[1:]
     edits = [e for e in entries if e.adapter is not None]
     answers = ledger.scores(root.id, KIND_ANSWERS).get(KIND_ANSWERS, {})
-    steps = [_step(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
+    steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
     matrix = forgetting_matrix(
         [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
     )
@@ -41,7 +50,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
         "method": dict(edits[-1].method) if edits else {},
-        "baseline": _baseline(ledger, root),
+        "baseline": baseline_of(ledger, root),
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
@@ -49,15 +58,25 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     }
 
 
-def _baseline(ledger: Ledger, root: Entry) -> dict[str, Any]:
+def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
+    """Tasks and averages of the unedited model, as the summary has them."""
     scores = ledger.scores(root.id)
     before = {k: v for k, v in scores.get(KIND_SCORES, {}).items() if k in SUMMARY_METRICS}
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
 
 
-def _step(ledger: Ledger, entry: Entry, number: int, before: Mapping[str, str]) -> dict[str, Any]:
+def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A step of the summary.
+
+    Args:
+        ledger: The ledger.
+        entry: The step's entry.
+        number: Its number, from 1.
+        before: Digest of a request -> the unedited model's answer.
+    """
     scores = ledger.scores(entry.id)
     new, timings = scores.get(KIND_SCORES, {}), scores.get(KIND_TIMINGS, {})
+    records = scores.get(KIND_RECORDS, {}).get("records") or []
     return {
         "step": number,
         "entry": entry.id,
@@ -69,9 +88,11 @@ def _step(ledger: Ledger, entry: Entry, number: int, before: Mapping[str, str]) 
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
+        "drift": scores.get(KIND_DRIFT, {}),
+        "gates": list(scores.get(KIND_GATES, {}).values()),
         "seconds": sum(timings.values()),
         "timings": timings,
-        "facts": _facts(entry, scores.get(KIND_RECORDS, {}).get("records") or [], before, scores.get(KIND_ANSWERS, {})),
+        "facts": _facts(entry, records, before or {}, scores.get(KIND_ANSWERS, {})),
     }
 
 

@@ -48,6 +48,9 @@ def run(
         print_json(summary)
     else:
         typer.echo(f"ledger {settings.ledger}\nsummary {settings.out / 'summary.json'}\nreport {page}")
+    if summary["stopped"] is not None:
+        typer.echo(f"stopped by a gate: {summary['stopped']}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()

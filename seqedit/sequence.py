@@ -1,0 +1,167 @@
+"""A run's sequence of batches, with gates: what is done after each step, and how an interrupted run is taken up.
+
+The driver walks through what the run would do and, at every step, first looks whether the branch holds it already: so
+a resumed run follows the same path, reverts and retries included, and everything it decides on is in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from evals.gates import GateResult, check_gates
+from evals.statistics import paired_change
+from evals.task_outcomes import TaskResult
+from ledger import Entry
+from seqedit.config import EditConfig
+from seqedit.errors import InputError
+from seqedit.evaluation import Evaluator
+from seqedit.requests import Record, requests_of
+from seqedit.run_config import RunConfig
+from seqedit.session import KIND_GATES, KIND_OUTCOMES, Session
+from seqedit.summary import baseline_of, step_of
+
+
+class Driver:
+    """Carries out the batches of a run.
+
+    Args:
+        session: Model and ledger, on the run's branch.
+        config: The run.
+        evaluator: What is measured after each step.
+        outcomes: Task outcomes of the unedited model.
+        on_entry: Called with every new entry when it is scored.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        config: RunConfig,
+        evaluator: Evaluator,
+        outcomes: Mapping[str, Any],
+        on_entry: Callable[[Entry], None],
+    ) -> None:
+        self.session, self.config, self.evaluator, self.outcomes = session, config, evaluator, outcomes
+        self.on_entry = on_entry
+        self.ledger = session.ledger
+        self.there: Iterator[Entry] = iter(self.ledger.log()[::-1][1:])
+        self.records: dict[str, Sequence[Record]] = {}
+        self.baseline = baseline_of(self.ledger, self.ledger.entry(self.ledger.root()))
+
+    def drive(self, batches: Sequence[Sequence[Record]]) -> str | None:
+        """Do all batches.
+
+        Returns:
+            Why the run stopped before the last of them; None where it did not.
+
+        Raises:
+            InputError: the branch holds entries that are not this run's.
+        """
+        config = self.config
+        for number, batch in enumerate(batches, 1):
+            name = f"step {number}: {len(batch)} facts by {config.method}"
+            entry, tripped = self._attempt(batch, config.method, config.settings, name)
+            if not tripped:
+                continue
+            why = f"step {number}: {'; '.join(map(str, tripped))}"
+            if config.on_gate.action == "stop":
+                return self._left(why)
+            self._revert(entry, tripped)
+            if config.on_gate.action == "revert":
+                if config.on_gate.then == "stop":
+                    return self._left(f"{why}; reverted")
+                continue
+            failed = self._retry(number, batch)
+            if failed is not None:
+                return self._left(f"{why}; {failed}")
+        return self._left(None)
+
+    def _retry(self, number: int, batch: Sequence[Record]) -> str | None:
+        """A batch once more, as the configuration says; why that failed too, or None."""
+        retry = self.config.on_gate
+        size = retry.batch_size or len(batch)
+        method, settings = retry.method or self.config.method, retry.settings or self.config.settings
+        parts = [batch[i : i + size] for i in range(0, len(batch), size)]
+        for part_number, part in enumerate(parts, 1):
+            name = f"step {number}, retry {part_number} of {len(parts)}: {len(part)} facts by {method}"
+            entry, tripped = self._attempt(part, method, settings, name)
+            if tripped:
+                self._revert(entry, tripped)
+                if retry.then == "stop":
+                    return f"retry {part_number} of {len(parts)}: {'; '.join(map(str, tripped))}; reverted"
+        return None
+
+    def _attempt(
+        self, batch: Sequence[Record], method: str, settings: EditConfig, message: str
+    ) -> tuple[Entry, list[GateResult]]:
+        """One batch as an entry, scored, and the gates that it trips."""
+        entry = next(self.there, None)
+        if entry is not None:
+            self._check(entry, batch, method, settings)
+            self.records[entry.id] = batch
+            if not self.session.is_scored(entry.id):
+                self._score(entry)  # only the last entry can lack its scores
+        else:
+            entry = self.session.edit(requests_of(batch), method, settings, message=message)
+            self.records[entry.id] = batch
+            self._score(entry)
+        results = self._gates(entry)
+        self.on_entry(entry)
+        return entry, [result for result in results if result.tripped]
+
+    def _score(self, entry: Entry) -> None:
+        self.session.score(self.evaluator, self.records, self.outcomes)
+
+    def _gates(self, entry: Entry) -> list[GateResult]:
+        gates = self.config.gates
+        if not gates:
+            return []
+        step = step_of(self.ledger, entry)
+        results = check_gates(gates, step, self.baseline, lambda *of: self._interval(entry, *of))
+        stored = {result.gate: result.to_dict() for result in results}
+        if self.ledger.scores(entry.id, KIND_GATES).get(KIND_GATES) != stored:
+            self.ledger.add_scores(entry.id, KIND_GATES, stored)
+        return results
+
+    def _interval(self, entry: Entry, task: str, metric: str, level: float) -> tuple[float, float]:
+        after = TaskResult.from_dict(task, self.ledger.scores(entry.id, KIND_OUTCOMES)[KIND_OUTCOMES][task])
+        before = TaskResult.from_dict(task, self.outcomes[task])
+        found = paired_change(
+            metric, before.outcomes, after.outcomes, seed=self.config.seed, level=level,
+            resamples=self.config.evals.resamples,
+        )  # fmt: skip
+        return found.ci_low, found.ci_high
+
+    def _revert(self, entry: Entry, tripped: Sequence[GateResult]) -> None:
+        done = next(self.there, None)
+        if done is None:
+            message = f"gate: {'; '.join(result.gate for result in tripped)}: revert {entry.message}"
+            self.on_entry(self.session.revert(entry.id, message=message))
+        elif done.operation != "revert" or done.targets != (entry.id,):
+            raise self._foreign(done, f"the revert of {entry.id[:12]}, which tripped a gate")
+        else:
+            self.on_entry(done)
+
+    def _left(self, why: str | None) -> str | None:
+        """``why``, unless the branch holds more than the run got to."""
+        more = next(self.there, None)
+        if more is not None:
+            raise self._foreign(more, "part of this run, which ends before it")
+        return why
+
+    def _check(self, entry: Entry, batch: Sequence[Record], method: str, settings: EditConfig) -> None:
+        if entry.operation != "edit" or tuple(entry.requests) != tuple(requests_of(batch)):
+            raise self._foreign(entry, f"the next batch of this run ({len(batch)} facts)")
+        wanted = {"name": method, **settings.to_dict()}
+        if dict(entry.method) != wanted:
+            changed = sorted(k for k in {*entry.method, *wanted} if entry.method.get(k) != wanted.get(k))
+            raise InputError(
+                f"entry {entry.id[:12]} was made with another '{changed[0]}' "
+                f"({entry.method.get(changed[0])!r}, now {wanted.get(changed[0])!r}); a run resumes only as it began"
+            )
+
+    def _foreign(self, entry: Entry, expected: str) -> InputError:
+        return InputError(
+            f"entry {entry.id[:12]} on branch '{self.config.branch}' is not {expected}: {entry.operation} "
+            f"'{entry.message}'; use another branch or ledger"
+        )

@@ -1,0 +1,151 @@
+"""Gates in a run: stop, revert, retry; the ledger records it, and a resumed run takes the same path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ledger import Ledger
+from seqedit.cli.main import run
+from seqedit.run_config import run_config
+from seqedit.session import KIND_GATES
+from tests.session.test_run import change, folder  # noqa: F401
+
+ALWAYS = "ES: max 1"  # an edit that succeeds trips it
+
+
+def log(folder: Path) -> list[Any]:  # noqa: F811
+    with Ledger.open(folder / "out" / "ledger") as ledger:
+        return ledger.log()[::-1][1:]
+
+
+def summary(folder: Path) -> Any:  # noqa: F811
+    return json.loads((folder / "out" / "summary.json").read_text())
+
+
+def test_a_gate_that_is_kept_lets_the_run_end_and_is_recorded(folder: Path) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, gates=["ES: min 1", "earlier.ES: min 1"], steps=2))]) == 0
+    found = summary(folder)
+    assert found["stopped"] is None
+    assert [gate["tripped"] for step in found["steps"] for gate in step["gates"]] == [False] * 4
+
+
+def test_a_tripped_gate_stops_the_run_with_exit_code_1_and_says_why(folder: Path, capsys: Any) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, gates=[ALWAYS]))]) == 1
+    assert "ES: max 1; found 100" in capsys.readouterr().err
+    assert len(log(folder)) == 1
+    assert "step 1" in summary(folder)["stopped"]
+    with Ledger.open(folder / "out" / "ledger") as ledger:
+        assert ledger.scores("HEAD", KIND_GATES)[KIND_GATES][ALWAYS]["tripped"]
+    assert run(["run", str(folder / "run.yaml"), "--resume"]) == 1  # and stops there again
+    assert len(log(folder)) == 1
+
+
+def test_revert_takes_the_entry_out_and_stops_or_goes_on(folder: Path) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, gates=[ALWAYS], on_gate="revert"))]) == 1
+    assert [e.operation for e in log(folder)] == ["edit", "revert"]
+    config = change(folder, on_gate={"action": "revert", "then": "continue"}, steps=2, out="other")
+    assert run(["run", str(config)]) == 0
+    with Ledger.open(folder / "other" / "ledger") as ledger:
+        assert [e.operation for e in ledger.log()[::-1]] == ["root", "edit", "revert", "edit", "revert"]
+        assert ledger.active() == []
+        assert ALWAYS in ledger.entry("HEAD").message
+
+
+def test_retry_edits_the_facts_in_smaller_batches(folder: Path) -> None:  # noqa: F811
+    retry = {"action": "retry", "batch_size": 1, "then": "continue"}
+    assert run(["run", str(change(folder, gates=[ALWAYS], on_gate=retry, steps=1))]) == 0
+    entries = log(folder)
+    assert [(e.operation, len(e.requests)) for e in entries] == [
+        ("edit", 2), ("revert", 0), ("edit", 1), ("revert", 0), ("edit", 1), ("revert", 0)
+    ]  # fmt: skip
+    assert "retry 2 of 2" in entries[4].message
+
+
+def test_retry_by_another_method_that_keeps_the_gate_goes_on(folder: Path) -> None:  # noqa: F811
+    weak = {"layers": [3], "learning_rate": 1e-7, "steps": 1}
+    retry = {"action": "retry", "method": "ft", "settings": weak}
+    assert run(["run", str(change(folder, gates=[ALWAYS], on_gate=retry, steps=2))]) == 0
+    assert [(e.operation, e.method.get("name")) for e in log(folder)] == [
+        ("edit", "emmet"), ("revert", None), ("edit", "ft"), ("edit", "emmet"), ("revert", None), ("edit", "ft")
+    ]  # fmt: skip
+    assert [e.method["name"] for e in active(folder)] == ["ft", "ft"]
+
+
+def active(folder: Path) -> list[Any]:  # noqa: F811
+    with Ledger.open(folder / "out" / "ledger") as ledger:
+        return ledger.active()
+
+
+def test_a_run_that_was_killed_between_edit_revert_and_retry_ends_the_same(folder: Path) -> None:  # noqa: F811
+    retry = {"action": "retry", "batch_size": 1, "then": "continue"}
+    config = change(folder, gates=[ALWAYS], on_gate=retry, steps=1)
+    assert run(["run", str(config)]) == 0
+    whole = [(e.operation, e.adapter) for e in log(folder)]
+    for kept in range(1, len(whole)):
+        with Ledger.open(folder / "out" / "ledger") as ledger:
+            back = ledger.log()[::-1][kept].id
+            ledger.reset(back)
+        assert run(["run", str(config), "--resume"]) == 0
+        assert [(e.operation, e.adapter) for e in log(folder)] == whole
+
+
+def test_entries_of_another_run_are_refused(folder: Path, capsys: Any) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, steps=2))]) == 0
+    assert run(["run", str(change(folder, gates=[ALWAYS], on_gate="revert")), "--resume"]) == 2
+    assert "which tripped a gate" in capsys.readouterr().err
+
+
+def test_a_gate_on_something_that_is_not_measured_is_an_error(folder: Path, capsys: Any) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, gates=["sst2.acc: min 0.5"], steps=1))]) == 2
+    assert "sst2.acc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"on_gate": "explode"}, "explode"),
+        ({"on_gate": {"acton": "stop"}}, "acton"),
+        ({"on_gate": "retry"}, "smaller"),
+        ({"on_gate": {"action": "retry", "batch_size": 2}}, "smaller"),
+        ({"on_gate": {"action": "retry", "batch_size": "x"}}, "batch_size"),
+        ({"on_gate": {"action": "retry", "method": "memmit"}}, "memit"),
+        ({"on_gate": {"then": "sleep"}}, "sleep"),
+        ({"gates": ["ES falls"]}, "ES falls"),
+    ],
+)
+def test_a_wrong_gate_is_refused_before_anything_is_done(
+    fields: dict[str, Any],
+    named: str,
+    folder: Path,
+    capsys: Any,  # noqa: F811
+) -> None:
+    assert run(["run", str(change(folder, **fields))]) == 2
+    assert named in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
+def test_drift_is_measured_after_every_step_and_grows_from_zero(folder: Path) -> None:  # noqa: F811
+    (folder / "plain.txt").write_text("It rained in the morning.\nThe sport of the man is golf.\n")
+    config = change(folder, steps=3, evals={"generation": False, "resamples": 100, "perplexity_text": "plain.txt"})
+    assert run(["run", str(config)]) == 0
+    drifts = [step["drift"] for step in summary(folder)["steps"]]
+    norms = [drift["weight_norm"] for drift in drifts]
+    assert 0 < norms[0] < norms[1] < norms[2]
+    assert drifts[0]["memorisation"] == 0
+    assert drifts[2]["memorisation"] > 0
+    assert all(drift["preservation"] > 0 and drift["perplexity"] > 1 for drift in drifts)
+    assert len(drifts[0]["modules"]) == 2
+
+
+def test_the_configuration_knows_the_gates_of_the_issue(tmp_path: Path) -> None:
+    data = yaml.safe_load(
+        "{model: m, facts: f, method: memit, preset: gpt2-xl, out: o, "
+        "gates: {'cola.mcc': max_drop 0.05 at 95 %, ES of earlier edits: min 90}}"
+    )
+    gates = run_config(data, tmp_path).gates
+    assert [gate.name for gate in gates] == ["cola.mcc: max_drop 0.05 at 95 %", "earlier.ES: min 90"]
