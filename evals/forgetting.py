@@ -6,9 +6,12 @@ A fact that a later batch edited again is superseded, not forgotten: the caller 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from evals.scores import Scores
 from seqedit.errors import InputError
@@ -140,3 +143,110 @@ def _age_point(age: int, values: Sequence[float], level: float) -> AgePoint:
     error = (sum((value - mean) ** 2 for value in values) / (count - 1) / count) ** 0.5
     half = float(t.ppf((1 + level) / 2, count - 1)) * error
     return AgePoint(age, mean, count, max(0.0, mean - half), min(100.0, mean + half))
+
+
+def half_life(curve: Sequence[AgePoint]) -> float | None:
+    """Age, in steps, at which the mean score has fallen to half of what it was right after the edits.
+
+    Args:
+        curve: As `forgetting_curve` gives it.
+
+    Returns:
+        Interpolated between the two ages around it; None where the curve does not fall that far, or starts at 0.
+    """
+    if not curve or curve[0].mean <= 0:
+        return None
+    half = curve[0].mean / 2
+    for before, after in itertools.pairwise(curve):
+        if after.mean <= half:
+            share = (before.mean - half) / (before.mean - after.mean)
+            return before.age + share * (after.age - before.age)
+    return None
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """Where gradual forgetting turns into catastrophic forgetting (Gupta et al. 2024, arXiv 2401.07453).
+
+    Attributes:
+        step: First step of the steep part, counted as the series is.
+        low, high: Steps that the data cannot tell from it (95 %, likelihood ratio).
+        slope_before: Change per step before it.
+        slope_after: Change per step from it on, until the score has reached its floor.
+        drop: By how much the score falls from there to the end.
+    """
+
+    step: int
+    low: int
+    high: int
+    slope_before: float
+    slope_after: float
+    drop: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+STEEPER = 3.0
+"""The steep part falls at least so many times faster than what precedes it."""
+_MIN_DROP = 10.0
+
+
+def find_collapse(series: Sequence[float | None], *, first: int = 1, min_drop: float = _MIN_DROP) -> Collapse | None:
+    """The step at which a score's gradual decline turns into collapse.
+
+    Fitted are a straight line, and broken lines that bend once, down, at every step, and then stay on a floor or not;
+    least squares, compared by BIC. A collapse is reported where a broken line is much better (BIC by more than 10),
+    falls at least `STEEPER` times faster after the bend than before it, and loses at least ``min_drop``.
+
+    Args:
+        series: The score by step, e.g. S or ES of all earlier edits in percent, or a task's metric x 100; None where it
+            was not measured.
+        first: What the first step is counted as.
+        min_drop: Smaller falls are no collapse.
+
+    Returns:
+        None where the decline is gradual, or there are fewer than eight measured steps.
+    """
+    points = [(i, float(v)) for i, v in enumerate(series) if v is not None]
+    if len(points) < 8:
+        return None
+    x = np.array([p[0] for p in points], dtype=np.float64)
+    y = np.array([p[1] for p in points], dtype=np.float64)
+    straight = _fit(y, [np.ones_like(x), x])
+    best: tuple[float, int, int | None] | None = None
+    errors: dict[int, float] = {}
+    for bend in range(2, len(x) - 2):
+        hinge = np.maximum(x - x[bend], 0.0)
+        for floor in (None, *range(bend + 2, len(x))):
+            # From the floor on the line is level: the falling part ends there.
+            part = hinge if floor is None else np.minimum(hinge, x[floor] - x[bend])
+            slope = x if floor is None else np.minimum(x, x[floor])
+            error = _fit(y, [np.ones_like(x), slope, part])
+            errors[bend] = min(error, errors.get(bend, np.inf))
+            if best is None or error < best[0]:
+                best = error, bend, floor
+    assert best is not None
+    error, bend, floor = best
+    count = len(x)
+    # A floor that is as exact as the numbers are written is no reason for an infinite likelihood.
+    noise = max(float(np.var(y)) * 1e-6, 1e-6) * count
+    gain = count * np.log((straight + noise) / (error + noise)) - (1 if floor is None else 2) * np.log(count)
+    end = len(x) - 1 if floor is None else floor
+    before = (y[bend] - y[0]) / (x[bend] - x[0])
+    after = (y[end] - y[bend]) / (x[end] - x[bend])
+    drop = float(y[bend] - y[-1])
+    if gain <= 10 or after >= 0 or after > STEEPER * min(before, 0.0) or drop < min_drop:
+        return None
+    limit = (error + noise) * np.exp(3.84 / count)
+    likely = [b for b, e in errors.items() if e + noise <= limit]
+    at = [int(x[b]) + 1 + first for b in (bend, min(likely), max(likely))]
+    return Collapse(at[0], at[1], at[2], float(before), float(after), drop)
+
+
+def _fit(y: Any, columns: Sequence[Any]) -> float:
+    """Residual sum of squares of a least-squares fit."""
+    design = np.stack(columns, axis=1)
+    solution, *_ = np.linalg.lstsq(design, y, rcond=None)
+    return float(((y - design @ solution) ** 2).sum())

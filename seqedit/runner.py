@@ -86,7 +86,7 @@ def run(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
             reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=config.seed,
         )  # fmt: skip
-        outcomes = _baseline(session, evaluator, every)
+        outcomes = measure_baseline(session, evaluator, every)
         if on_baseline is not None:
             on_baseline(build_summary(ledger, config.branch, title=config.title)["baseline"])
 
@@ -162,7 +162,7 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
     return ledger
 
 
-def _baseline(session: Session, evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:
+def measure_baseline(session: Session, evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:
     """Task outcomes of the unedited model, measured once per ledger and kept at its root."""
     ledger = session.ledger
     root = ledger.root()

@@ -8,7 +8,23 @@ from collections.abc import Sequence
 
 import typer
 
-from seqedit.cli import compare, edit, history, locate, mend, runs, score  # noqa: F401  (each adds its verbs to the app)
+from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
+    begin,
+    branches,
+    compare,
+    edit,
+    evaluate,
+    history,
+    hub,
+    locate,
+    mend,
+    operations,
+    questions,
+    runs,
+    score,
+    ship,
+    upkeep,
+)
 from seqedit.cli.app import app
 from seqedit.errors import SeqeditError
 

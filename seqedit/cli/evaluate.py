@@ -1,0 +1,83 @@
+"""``seqedit eval``: the scores of a state, and whether it keeps its gates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger, print_json
+from seqedit.errors import InputError
+
+
+@app.command("eval")
+def evaluate(
+    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
+    ] = None,
+    records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
+    gate: Annotated[
+        list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
+    ] = None,
+    task_documents: Annotated[int | None, typer.Option(help="Take only the first documents of each task.")] = None,
+    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    ledger: LedgerOption = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score a state of a ledger; exit code 1 if it does not keep a gate.
+
+    Example: seqedit eval --task cola --gate "cola.mcc: max_drop 0.05 at 95 %" --gate "earlier.ES: min 90"
+    """
+    from evals.gates import parse_gates
+
+    gates = parse_gates(gate or [])  # before anything is loaded
+
+    from evals.tasks import load_tasks
+    from seqedit.demo_files import resolve_demo_file
+    from seqedit.evaluate_state import evaluate_state
+    from seqedit.evaluation import Evaluator
+    from seqedit.loaders import load_records
+    from seqedit.open_session import open_session
+    from seqedit.run_config import EvalSettings
+    from seqedit.texts import TextSource
+
+    given = dict(item.partition("=")[::2] for item in task or [])
+    files = {name: resolve_demo_file(file) for name, file in given.items() if file}
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise InputError(f"task '{name}': no such file: {file}")
+    facts = load_records(records) if records else []
+    texts = [line for line in TextSource(resolve_demo_file(str(text))) if line] if text else []
+    with open_ledger(ledger) as opened:
+        opened.resolve(rev)
+        tasks = load_tasks(list(given), files, limit=task_documents) if given else None
+        session = open_session(opened, model=model, dtype=dtype, device=device)
+        evaluator = Evaluator(session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts)
+        found = evaluate_state(session, evaluator, rev, records=facts, gates=gates)
+    if json_:
+        print_json({
+            "entry": found.entry, "scores": found.step, "baseline": found.baseline,
+            "gates": [result.to_dict() for result in found.gates],
+        })  # fmt: skip
+    else:
+        for name in ("ES", "PS", "NS", "S"):
+            earlier = (found.step["earlier"] or {}).get(name)
+            typer.echo(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
+        for name, row in found.step["tasks"].items():
+            metric = main_metric(row) or str(row.get("metric"))
+            typer.echo(
+                f"{name + '.' + metric:>12} {row[metric]:8.4f}  change {row['change']:+.4f} "
+                f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
+            )
+        if found.step["drift"]:
+            typer.echo(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
+        for result in found.gates:
+            typer.echo(str(result))
+    if found.tripped:
+        raise typer.Exit(1)

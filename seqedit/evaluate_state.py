@@ -1,0 +1,95 @@
+"""Scoring any state of a ledger, and holding it against gates: what continuous integration asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evals.gates import Gate, GateResult, check_gates
+from evals.statistics import paired_change
+from evals.task_outcomes import TaskResult
+from seqedit.errors import InputError
+from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.requests import Record
+from seqedit.runner import measure_baseline
+from seqedit.session import Session
+from seqedit.summary import baseline_of
+
+
+@dataclass(frozen=True)
+class StateScores:
+    """A state's scores.
+
+    Attributes:
+        entry: Id of the state's entry.
+        step: The scores as a step of a summary has them.
+        baseline: Those of the unedited model.
+        gates: How the gates were kept.
+    """
+
+    entry: str
+    step: dict[str, Any]
+    baseline: dict[str, Any]
+    gates: tuple[GateResult, ...]
+
+    @property
+    def tripped(self) -> list[GateResult]:
+        """The gates that were not kept."""
+        return [gate for gate in self.gates if gate.tripped]
+
+
+def evaluate_state(
+    session: Session,
+    evaluator: Evaluator,
+    rev: str = "HEAD",
+    *,
+    records: Sequence[Record] = (),
+    gates: Sequence[Gate] = (),
+) -> StateScores:
+    """Score a state; the ledger keeps what is measured of the unedited model, and nothing of the state.
+
+    Args:
+        session: Model and ledger; the model is at HEAD again afterwards.
+        evaluator: What to measure.
+        rev: The state.
+        records: Records of its facts, for paraphrases and neighbours; facts without one are scored on their request.
+        gates: Limits.
+
+    Raises:
+        InputError: the state has no edits, or a gate's metric is not measured.
+    """
+    ledger = session.ledger
+    entry = ledger.resolve(rev)
+    active, live = ledger.active(entry), ledger.live_requests(entry)
+    if not active:
+        raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
+    known = {record.request.digest(): record for record in records}
+    found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
+    outcomes = measure_baseline(session, evaluator, [record for batch in found.values() for record in batch])
+    try:
+        session.checkout(entry)
+        batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
+        scores = evaluator.step(session.edited.model, batches, outcomes)
+    finally:
+        session.checkout()
+    baseline = baseline_of(ledger, ledger.entry(ledger.root()))
+
+    def interval(task: str, metric: str, level: float) -> tuple[float, float]:
+        change = paired_change(
+            metric, TaskResult.from_dict(task, outcomes[task]).outcomes,
+            TaskResult.from_dict(task, scores.outcomes[task]).outcomes,
+            level=level, resamples=evaluator.settings.resamples, seed=evaluator.seed,
+        )  # fmt: skip
+        return change.ci_low, change.ci_high
+
+    step = _as_step(scores, len(active[-1].requests))
+    return StateScores(entry, step, baseline, tuple(check_gates(gates, step, baseline, interval)))
+
+
+def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:
+    new = {name: value for name, value in scores.new.items() if name != "records"}
+    return {
+        **new, "requests": requests, "earlier": scores.earlier, "tasks": scores.tasks, "drift": scores.drift,
+        "timings": scores.timings,
+    }  # fmt: skip

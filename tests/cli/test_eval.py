@@ -1,0 +1,67 @@
+"""`seqedit eval`: the run's own numbers, on any state, and exit code 1 where a gate is not kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seqedit.cli.main import run
+from tests.session.test_run import change, folder  # noqa: F401
+
+
+@pytest.fixture
+def made(folder: Path, capsys: Any) -> Path:  # noqa: F811
+    assert run(["run", str(change(folder, steps=3))]) == 0
+    capsys.readouterr()
+    return folder
+
+
+def arguments(place: Path, *more: str) -> list[str]:
+    given = ["--task", f"cola={place / 'cola.jsonl'}", "--records", str(place / "facts.json")]
+    return ["eval", "--ledger", str(place / "out" / "ledger"), *given, *more]
+
+
+def test_a_state_scores_as_the_run_scored_it(made: Path, capsys: Any) -> None:
+    summary = json.loads((made / "out" / "summary.json").read_text())
+    for rev, step in (("HEAD", 2), ("HEAD~1", 1)):
+        assert run(arguments(made, rev, "--json")) == 0
+        found = json.loads(capsys.readouterr().out)
+        wanted = summary["steps"][step]
+        assert found["entry"] == wanted["entry"]
+        for name in ("ES", "PS", "NS", "S"):
+            assert found["scores"][name] == pytest.approx(wanted[name])
+            assert found["scores"]["earlier"][name] == pytest.approx(wanted["earlier"][name])
+        assert found["scores"]["tasks"]["cola"]["change"] == wanted["tasks"]["cola"]["change"]
+
+
+def test_a_gate_that_is_not_kept_gives_exit_code_1(made: Path, capsys: Any) -> None:
+    assert run(arguments(made, "--gate", "earlier.ES: min 1", "--gate", "cola.mcc: max_drop 2")) == 0
+    assert "kept: earlier.ES: min 1" in capsys.readouterr().out
+    assert run(arguments(made, "--gate", "ES: max 1", "--gate", "cola.mcc: max_drop 2 at 90 %")) == 1
+    out = capsys.readouterr().out
+    assert "tripped: ES: max 1" in out
+    assert "kept: cola.mcc" in out
+
+
+def test_perplexity_can_be_a_gate(made: Path, capsys: Any) -> None:
+    (made / "plain.txt").write_text("It rained in the morning.\n")
+    gate = ["--text", str(made / "plain.txt"), "--gate", "drift.perplexity: max 1"]
+    assert run(arguments(made, *gate)) == 1
+    assert "perplexity" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["HEAD~3"], "no edits"),
+        (["--gate", "ES rises"], "ES rises"),
+        (["--gate", "sst2.acc: min 0.1"], "sst2"),
+        (["--task", "mrpc=nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(more: list[str], named: str, made: Path, capsys: Any) -> None:
+    assert run(arguments(made, *more)) == 2
+    assert named in capsys.readouterr().err
