@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.forgetting import forgetting_curve, forgetting_matrix
+from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
 from seqedit.session import (
@@ -35,8 +35,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
 
     Returns:
         {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
-        "forgetting_curve"}. Row t, column i of the forgetting matrix is the score at step t of the edits made at step
-        i; None where they were not in force or not scored.
+        "forgetting_curve", "half_life" (steps), "collapse"}. Row t, column i of the forgetting matrix is the score at
+        step t of the edits made at step i; None where they were not in force or not scored.
     """
     history = ledger.log(rev)[::-1]
     root, entries = history[0], history[1:]
@@ -46,6 +46,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     matrix = forgetting_matrix(
         [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
     )
+    curve = forgetting_curve(matrix)
     return {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
@@ -54,8 +55,35 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
-        "forgetting_curve": [point.to_dict() for point in forgetting_curve(matrix)],
+        "forgetting_curve": [point.to_dict() for point in curve],
+        "half_life": half_life(curve),
+        "collapse": collapse_of(steps),
     }
+
+
+def collapse_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Where gradual forgetting turns into catastrophic forgetting (`evals.forgetting.find_collapse`).
+
+    Looked at are ES and S of all earlier edits, NS, and every task's main metric in points (x 100).
+
+    Args:
+        steps: The steps of a summary; those without scores (reverts) count as steps that were not measured.
+
+    Returns:
+        Series -> the collapse, its "step" as the steps are numbered; only those that collapse.
+    """
+    series: dict[str, list[float | None]] = {
+        "earlier.ES": [(step.get("earlier") or {}).get("ES") for step in steps],
+        "earlier.S": [(step.get("earlier") or {}).get("S") for step in steps],
+        "earlier.NS": [(step.get("earlier") or {}).get("NS") for step in steps],
+    }
+    for task in dict.fromkeys(name for step in steps for name in step["tasks"]):
+        rows = [step["tasks"].get(task) or {} for step in steps]
+        metric = next((row["metric"] for row in rows if "metric" in row), None)
+        if metric is not None:
+            series[f"{task}.{metric}"] = [None if metric not in row else 100 * row[metric] for row in rows]
+    found = {name: find_collapse(values) for name, values in series.items()}
+    return {name: collapse.to_dict() for name, collapse in found.items() if collapse is not None}
 
 
 def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
