@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ledger.manifest import MANIFEST, Manifest, hash_stream
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
-from seqedit.errors import InputError
+from seqedit.errors import EnvironmentFailure, InputError
 
 
 def audit_object(store: ObjectStore, expected: Manifest, *, deep: bool = True) -> list[Problem]:
@@ -52,6 +52,8 @@ def _files(
                         same = stream.read(size + 1) == expected.to_bytes()
                     else:
                         same = hash_stream(stream) == expected.files[name]
+            except EnvironmentFailure:
+                raise  # the store cannot be reached, which says nothing about the file
             except OSError as error:
                 yield Problem(Code.DAMAGED_FILE, where, f"the file cannot be read ({error})")
                 continue

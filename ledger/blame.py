@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from ledger import graph, rows
 from ledger.fact_keys import FOLDED_CHARACTERS, fact_digest, folded, subject_digest
+from ledger.histories import load_history
 from ledger.revisions import resolve
 from ledger.schema import Entries, Requests
 
@@ -66,7 +66,7 @@ def history_of_subject(
     found = [Taught(**row._mapping) for row in connection.execute(subject_query(subject, relation))]
     if rev is None or not found:
         return found
-    history = graph.first_parent_history(rows.load_nodes(connection), resolve(connection, rev))
+    history = load_history(connection, resolve(connection, rev))
     among = {node.id for node in history}
     return [taught for taught in found if taught.entry in among]
 

@@ -1,16 +1,18 @@
 """A state's weights: base + the active deltas in ledger order, recomposed and never subtracted.
 
-The sum runs in double precision and is cast to the base's dtype once, at the end. Low-rank deltas are not expanded
-one by one: the factors of consecutive adapters are concatenated and multiplied as one matrix product per module,
-acc += cat(B) @ cat(A). Where one product ends and the next begins depends only on the list of active adapters:
-at every multiple of `GROUP` adapters, where the concatenated rank would pass `MAX_RANK`, and before a dense delta.
-A state is therefore a function of (base, active list) alone, whatever was composed before it, and this is what makes
-a revert exact. Bit-equality holds on one machine with one thread count: matrix products of another library or
-another number of threads may round the last bit differently.
+The deltas are summed in double precision, then the base is added and the result cast to the base's dtype once, at the
+end. Low-rank deltas are not expanded one by one: the factors of consecutive adapters are concatenated and multiplied
+as one matrix product per module, sum += cat(B) @ cat(A). Where one product ends and the next begins depends only on
+the list of active adapters: at every multiple of `GROUP` adapters, where the concatenated rank would pass `MAX_RANK`,
+and before a dense delta. A state is therefore a function of (base, active list) alone, whatever was composed before
+it, and this is what makes a revert exact. The sum of the deltas is a function of the list alone, so a snapshot of it
+serves whatever base it is added to. Bit-equality holds on one machine with one thread count: matrix products of
+another library or another number of threads may round the last bit differently.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -34,15 +36,16 @@ class HasDeltas(Protocol):
 
 
 class Composition:
-    """The running sum of a state, to which adapters are added in ledger order.
+    """The running sum of a state's deltas, to which adapters are added in ledger order.
 
     Args:
-        base: Module name -> weight of the unedited model, (d_out, d_in) in canonical orientation. Never changed.
+        base: Module name -> weight of the unedited model, (d_out, d_in) in canonical orientation. Never changed; it
+            may be a mapping that fetches a weight when it is first asked for.
         count: How many adapters ``sums`` holds; a multiple of `GROUP`.
-        sums: What `snapshot` returned after ``count`` adapters; it is copied.
+        sums: What `snapshot` returned after ``count`` adapters; it is not changed.
 
     Raises:
-        InputError: ``count`` is not a multiple of `GROUP`.
+        InputError: ``count`` is not a multiple of `GROUP`, or a sum does not fit its module.
     """
 
     def __init__(self, base: Mapping[str, Tensor], count: int = 0, sums: Mapping[str, Tensor] | None = None) -> None:
@@ -50,8 +53,13 @@ class Composition:
             raise InputError(f"a composition resumes at a multiple of {GROUP} adapters, not at {count}")
         self.base = base
         self.count = count
-        self._sums = {name: total.clone() for name, total in (sums or {}).items()}
+        # Sums are replaced and never changed in place, so that they can be shared.
+        self._sums: dict[str, Tensor] = {}
         self._pending: dict[str, list[LowRank]] = {}
+        for name, total in (sums or {}).items():
+            if name not in base or total.shape != base[name].shape:
+                raise InputError(f"the sum of module '{name}' does not fit the base model")
+            self._sums[name] = total.to(base[name].device, torch.float64)
 
     def add(self, adapter: HasDeltas) -> None:
         """Add the next active adapter.
@@ -70,46 +78,58 @@ class Composition:
                 self._pending[name].append(delta)
             else:
                 self._flush(name)
-                self._sums[name] = self._sum(name) + delta.delta.to(self.base[name].device, torch.float64)
+                self._add(name, delta.delta.to(self.base[name].device, torch.float64))
         self.count += 1
         if self.count % GROUP == 0:
             for name in list(self._pending):
                 self._flush(name)
 
     def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the double-precision sums; with `count`, all that is needed to resume bit-exactly.
+        """Module name -> double-precision sum of the deltas; with `count`, all that is needed to resume bit-exactly.
+
+        The tensors must not be changed.
 
         Raises:
             InputError: the number of adapters is not a multiple of `GROUP`.
         """
         if self.count % GROUP:
             raise InputError(f"a snapshot is exact only at a multiple of {GROUP} adapters, not at {self.count}")
-        return {name: total.clone() for name, total in self._sums.items()}
+        return dict(self._sums)
+
+    def changed(self) -> dict[str, Tensor]:
+        """The weights of the modules that the adapters touch, in the base's dtypes.
+
+        Raises:
+            NumericsError: a weight does not fit the base's dtype (float16 overflows at 65,504).
+        """
+        weights = {}
+        for name in {**self._sums, **self._pending}:
+            base, total = self.base[name].detach(), self._sums.get(name)
+            if self._pending.get(name):
+                product = _product(self._pending[name], base.device)
+                total = product if total is None else total + product
+            if total is None:
+                continue
+            weights[name] = (base.to(torch.float64) + total).to(base.dtype)
+            if not bool(torch.isfinite(weights[name]).all()):
+                raise NumericsError(f"module '{name}': the composed weight overflows {base.dtype}")
+        return weights
 
     def weights(self) -> dict[str, Tensor]:
         """The state's weights, in the base's dtypes. Untouched modules are the base's own tensors.
 
         Raises:
-            NumericsError: a weight does not fit the base's dtype (float16 overflows at 65,504).
+            NumericsError: as for `changed`.
         """
-        weights = dict(self.base)
-        for name in {**self._sums, **self._pending}:
-            total = self._sum(name)
-            if self._pending.get(name):
-                total = total + _product(self._pending[name], self.base[name].device)
-            # A copy even in float64, where a plain cast would hand out the running sum itself.
-            weights[name] = total.to(self.base[name].dtype, copy=True)
-            if not bool(torch.isfinite(weights[name]).all()):
-                raise NumericsError(f"module '{name}': the composed weight overflows {self.base[name].dtype}")
-        return weights
+        return {**self.base, **self.changed()}
 
-    def _sum(self, name: str) -> Tensor:
+    def _add(self, name: str, delta: Tensor) -> None:
         total = self._sums.get(name)
-        return self.base[name].detach().to(torch.float64) if total is None else total
+        self._sums[name] = delta if total is None else total + delta
 
     def _flush(self, name: str) -> None:
         if self._pending[name]:
-            self._sums[name] = self._sum(name) + _product(self._pending[name], self.base[name].device)
+            self._add(name, _product(self._pending[name], self.base[name].device))
             self._pending[name] = []
 
     def _check(self, digest: str, name: str, delta: Delta) -> None:
@@ -121,8 +141,13 @@ class Composition:
         if isinstance(delta, LowRank) and delta.B.shape[1] != delta.A.shape[0]:
             raise InputError(f"{where}: the factors {tuple(delta.B.shape)} and {tuple(delta.A.shape)} do not fit")
         parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
-        if not all(bool(torch.isfinite(part).all()) for part in parts):
+        if not all(_finite(part) for part in parts):
             raise InputError(f"{where}: the delta holds values that are not finite")
+
+
+def _finite(part: Tensor) -> bool:
+    # One pass instead of three: infinities and NaN survive a sum, and only a huge sum of finite values overflows.
+    return math.isfinite(float(part.sum(dtype=torch.float64))) or bool(torch.isfinite(part).all())
 
 
 def _product(deltas: list[LowRank], device: torch.device) -> Tensor:

@@ -44,7 +44,7 @@ class Database:
             self.url = make_url(url)
             self.engine = self._engine(create)
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise InputError(f"database URL '{_shown(url)}': {error}") from error
+            raise InputError(f"database URL '{without_password(url)}': {error}") from error
         self.name = self.url.render_as_string(hide_password=True)
 
     def _engine(self, create: bool) -> Engine:
@@ -143,5 +143,6 @@ def _prepare_sqlite(engine: Engine, create: bool) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
-def _shown(url: str | URL) -> str:
-    return re.sub(r"://[^@/]*@", "://***@", str(url))
+def without_password(place: object) -> str:
+    """A place as messages show it: of a URL, who enters with what password is left out."""
+    return re.sub(r"://[^@/]*@", "://***@", str(place))

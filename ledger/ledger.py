@@ -9,8 +9,10 @@ from types import TracebackType
 from sqlalchemy import Connection, insert
 
 from ledger import branches, graph, places, reflog, rows
+from ledger.database import without_password
 from ledger.entries import Entry, check_texts, root_entry, utc_now
 from ledger.errors import Conflict
+from ledger.histories import load_history
 from ledger.manifest import Manifest
 from ledger.questions import Questions
 from ledger.reflog import Move
@@ -70,7 +72,7 @@ class Ledger(Questions):
 
     @classmethod
     def open(cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None) -> Ledger:
-        """Open a ledger; nothing is created or changed.
+        """Open a ledger; one of an older schema is upgraded, and nothing else is changed.
 
         Args:
             place: As for `create`.
@@ -84,7 +86,8 @@ class Ledger(Questions):
         opened = places.open_place(place, objects)
         if base_model is not None and base_model.fingerprint != opened.base_model.fingerprint:
             opened.database.close()
-            raise InputError(_other_model(f"the ledger {place}", opened.base_model, "the given model", base_model))
+            this = f"the ledger {without_password(place)}"
+            raise InputError(_other_model(this, opened.base_model, "the given model", base_model))
         return cls(opened.database, opened.store, opened.base_model)
 
     def append(
@@ -343,7 +346,7 @@ class Ledger(Questions):
         expected = head if parent is None else resolve(connection, parent)
         if expected != head:
             raise Conflict(branch, expected, head)
-        history = graph.first_parent_history(rows.load_nodes(connection), head)
+        history = load_history(connection, head)
         entry = build(head)
         graph.check_next(history, entry)
         return branch, entry, history[-1].generation + 1

@@ -5,16 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from ledger.manifest import MANIFEST, Manifest
 from ledger.names import check_digest
-from seqedit.errors import InputError
+from seqedit.errors import EnvironmentFailure, InputError
 
 TEMPORARY = "tmp"
+SNAPSHOTS = "snapshots"
 Kind = Literal["file", "directory", "other"]
 Writer = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What lies below a path of a store.
+
+    Attributes:
+        size: Bytes of all files.
+        modified: When the newest of it was written, in seconds since 1970; None where the store does not tell.
+    """
+
+    size: int
+    modified: float | None
 
 
 class ObjectStore(ABC):
@@ -22,9 +37,11 @@ class ObjectStore(ABC):
 
     Attributes:
         url: Where it is, as given.
+        threads: How many threads may read from it at a time.
     """
 
     url: str
+    threads: int = 1
 
     @abstractmethod
     def put(self, digest: str, write: Writer) -> Manifest:
@@ -58,6 +75,26 @@ class ObjectStore(ABC):
     def open(self, path: str) -> BinaryIO:
         """Open a file of the store for reading."""
 
+    @abstractmethod
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file that belongs to no object; it may be lost in a power failure.
+
+        Raises:
+            EnvironmentFailure: the disk or network failed, or the path leads through a symbolic link.
+        """
+
+    @abstractmethod
+    def usage(self, path: str) -> Usage | None:
+        """Size and age of what lies at a path of the store, or None where nothing does."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove what lies at a path of the store; an object is gone at once, or is still whole.
+
+        Raises:
+            EnvironmentFailure: the disk or network failed, or the path leads through a symbolic link.
+        """
+
     @staticmethod
     def path(digest: str) -> str:
         """Path of an object within the store."""
@@ -78,11 +115,21 @@ class ObjectStore(ABC):
             raise InputError(f"the manifest of object {digest[:12]} is that of {manifest.digest[:12]}")
         return manifest
 
+    def owner(self, path: str) -> str | None:
+        """The digest in the manifest of the object at a path, or None where none can be read."""
+        try:
+            with self.open(f"{path}/{MANIFEST}") as stream:
+                return Manifest.from_bytes(stream.read()).digest
+        except EnvironmentFailure:
+            raise  # the store cannot be reached
+        except (OSError, InputError):
+            return None
+
     def objects(self) -> Iterator[str]:
         """Paths, relative to the store, of everything two levels down, and of files where none belong."""
         for shard, (kind, _) in sorted(self.children("").items()):
             if kind != "directory":
                 yield shard
-            elif shard != TEMPORARY:
+            elif shard not in (TEMPORARY, SNAPSHOTS):
                 for name in sorted(self.children(shard)):
                     yield f"{shard}/{name}"

@@ -9,10 +9,11 @@ from pathlib import Path
 from sqlalchemy import Connection, insert, inspect, select
 from sqlalchemy.engine import URL
 
-from ledger.database import Database, is_url
+from ledger.database import Database, is_url, without_password
 from ledger.errors import failures
 from ledger.objects import ObjectStore
 from ledger.schema import SCHEMA_VERSION, Meta
+from ledger.schema_upgrade import at_current_schema, schema_number
 from ledger.store import open_store
 from seqedit.adapters import BaseModel
 from seqedit.errors import CheckFailed, InputError
@@ -53,13 +54,14 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
 
 
 def open_place(place: str | Path, objects: str | None) -> Opened:
-    """The parts of an existing ledger; nothing is created.
+    """The parts of an existing ledger; one of an older schema is upgraded, and nothing else is changed.
 
     Raises:
         CheckFailed: the database is damaged.
-        InputError: there is none (the message says how to make one), or it is of an unknown format.
+        InputError: there is none (the message says how to make one), or a newer seqedit has made it.
+        EnvironmentFailure: disk or database failed.
     """
-    advice = f"no ledger at {place}; make one with Ledger.create or `seqedit run`"
+    advice = f"no ledger at {without_password(place)}; make one with Ledger.create or `seqedit run`"
     directory = None if is_url(str(place)) else Path(place)
     if directory is not None and not (directory / DATABASE).is_file():
         raise InputError(advice)
@@ -69,11 +71,7 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
             meta = read_meta(connection)
         if meta is None:
             raise InputError(advice)
-        if meta.get("schema") != str(SCHEMA_VERSION):
-            raise InputError(
-                f"the ledger {place} has format {meta.get('schema')}, this version knows {SCHEMA_VERSION}; "
-                "install a newer seqedit"
-            )
+        database = at_current_schema(database, schema_number(meta.get("schema"), database.name))
         url = meta["objects"] if objects is None else _absolute(objects)
         if directory is not None and not is_url(url):
             url = str(directory / url)  # an absolute path stays what it is

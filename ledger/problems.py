@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """Kinds of findings. The last two are notices: they cost space and nothing else."""
+    """Kinds of findings. The last three are notices: they cost space and nothing else."""
 
     DAMAGED_DATABASE = "damaged-database"
     ENTRY_ID = "entry-id-mismatch"
@@ -25,11 +25,15 @@ class Code(StrEnum):
     EXTRA_FILE = "extra-file"
     ADAPTER_DIGEST = "adapter-digest-mismatch"
     ADAPTER_ENTRY = "adapter-entry-mismatch"
+    UNSIGNED_ENTRY = "unsigned-entry"
+    UNKNOWN_SIGNER = "unknown-signer"
+    INVALID_SIGNATURE = "invalid-signature"
     ORPHAN_OBJECT = "orphan-object"
     TEMPORARY_FILE = "temporary-file"
+    DAMAGED_SNAPSHOT = "damaged-snapshot"
 
 
-NOTICES = frozenset({Code.ORPHAN_OBJECT, Code.TEMPORARY_FILE})
+NOTICES = frozenset({Code.ORPHAN_OBJECT, Code.TEMPORARY_FILE, Code.DAMAGED_SNAPSHOT})
 
 
 @dataclass(frozen=True, order=True)

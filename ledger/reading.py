@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
 from torch import Tensor
 
 from ledger import branches, graph, rows
-from ledger.compose import compose
 from ledger.database import Database
+from ledger.deltas import load_recorded, read_ahead
 from ledger.entries import Entry
 from ledger.errors import failures
+from ledger.histories import HistoryNode, live_requests, load_history
+from ledger.listing import list_entries
 from ledger.names import is_digest
 from ledger.objects import ObjectStore
 from ledger.problems import Problem
 from ledger.revisions import resolve
 from ledger.schema import Entries
 from ledger.scores import load_scores
+from ledger.snapshots import SnapshotPolicy, Snapshots
 from ledger.verify import verify
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
@@ -31,12 +34,20 @@ class Reader:
         database: Where entries, refs and scores are.
         store: Where the adapters are.
         base_model: The unedited model of the history.
+        snapshots: When snapshots of composed states are written.
     """
 
-    def __init__(self, database: Database, store: ObjectStore, base_model: BaseModel) -> None:
+    def __init__(
+        self,
+        database: Database,
+        store: ObjectStore,
+        base_model: BaseModel,
+        snapshots: SnapshotPolicy = SnapshotPolicy(),  # noqa: B008
+    ) -> None:
         self.database = database
         self.store = store
         self.base_model = base_model
+        self.snapshots = Snapshots(database, store, snapshots)
 
     def head(self) -> str:
         """Id of the entry HEAD is at."""
@@ -80,37 +91,25 @@ class Reader:
             history = _history(connection, rev)[::-1]
             return rows.load_entries(connection, [node.id for node in history[:limit]])
 
-    def log_rows(self, rev: str = rows.HEAD, limit: int | None = None) -> list[dict[str, Any]]:
+    def log_rows(
+        self, rev: str = rows.HEAD, limit: int | None = None, kinds: Collection[str] | None = None
+    ) -> list[dict[str, Any]]:
         """The history as ``log --json`` prints it, newest first.
 
         ``active`` says whether the entry's adapter is part of the state of ``rev``; root and reverts have none.
+
+        Args:
+            rev: The newest entry.
+            limit: How many at most.
+            kinds: Kinds of scores to list; None for all, which may be large.
         """
         with self.database.read() as connection:
-            history = _history(connection, rev)
-            active = {node.id for node in graph.active(history)}
-            shown = history[::-1][:limit]
-            scores = load_scores(connection, [node.id for node in shown])
-            columns = {
-                row.id: row
-                for row in connection.execute(
-                    select(Entries.id, Entries.method, Entries.n_requests, Entries.message, Entries.time)
-                )
-            }
-        return [
-            {
-                "id": node.id,
-                "parents": list(node.parents),
-                "operation": node.operation,
-                "adapter": node.adapter,
-                "method": columns[node.id].method,
-                "requests": columns[node.id].n_requests,
-                "active": node.id in active,
-                "message": columns[node.id].message,
-                "time": columns[node.id].time,
-                "scores": scores[node.id],
-            }
-            for node in shown
-        ]
+            return list_entries(connection, resolve(connection, rev), limit, kinds)
+
+    def active_ids(self, rev: str = rows.HEAD) -> list[str]:
+        """Ids of `active`, without reading the entries."""
+        with self.database.read() as connection:
+            return [node.id for node in graph.active(_history(connection, rev))]
 
     def active(self, rev: str = rows.HEAD) -> list[Entry]:
         """The entries whose adapters make up a state, in the order in which they compose."""
@@ -121,9 +120,7 @@ class Reader:
     def live_requests(self, rev: str = rows.HEAD) -> dict[str, tuple[int, ...]]:
         """Active entry id -> positions of its requests that no later active request supersedes, in ledger order."""
         with self.database.read() as connection:
-            ids = [node.id for node in graph.active(_history(connection, rev))]
-            facts = rows.load_facts(connection, ids)
-        return graph.live_facts([(identifier, facts[identifier]) for identifier in ids])
+            return live_requests(connection, resolve(connection, rev))
 
     def adapter(self, which: Entry | str) -> Adapter:
         """The adapter of an entry, or of a digest.
@@ -150,11 +147,12 @@ class Reader:
 
     def adapters(self, rev: str = rows.HEAD) -> Iterator[Adapter]:
         """The active adapters of a state in the order in which they compose, loaded one at a time."""
+        for digest in self._digests(rev):
+            yield self._load(digest)
+
+    def _digests(self, rev: str) -> list[str]:
         with self.database.read() as connection:
-            digests = [node.adapter for node in graph.active(_history(connection, rev))]
-        for digest in digests:
-            if digest is not None:
-                yield self._load(digest)
+            return [n.adapter for n in graph.active(_history(connection, rev)) if n.adapter is not None]
 
     def _load(self, digest: str) -> Adapter:
         with failures(f"object store {self.store.url}"), self.store.directory(digest) as directory:
@@ -166,17 +164,39 @@ class Reader:
             raise CheckFailed(f"object {digest[:12]} holds adapter {adapter.digest[:12]} instead; run verify")
         return adapter
 
-    def compose(self, base: Mapping[str, Tensor], rev: str = rows.HEAD) -> dict[str, Tensor]:
-        """Weights of a state.
+    def compose(
+        self, base: Mapping[str, Tensor], rev: str = rows.HEAD, *, only_changed: bool = False
+    ) -> dict[str, Tensor]:
+        """Weights of a state, composed from its adapters or, with the same result to the bit, from a snapshot on.
 
         Args:
             base: Module name -> (d_out, d_in) weight of the unedited model.
             rev: The state.
+            only_changed: Leave out the modules that no adapter touches; ``base`` is then asked only for the others.
 
         Returns:
             Every module of ``base``; modules that no adapter touches are the base's own tensors.
+
+        Raises:
+            InputError: no such revision, or an adapter does not fit the base.
+            CheckFailed: an adapter is missing or damaged.
+            NumericsError: a weight overflows the base's dtype.
         """
-        return compose(base, self.adapters(rev))
+        digests = self._digests(rev)
+        with failures(f"object store {self.store.url}"):
+            composition, keep = self.snapshots.resume(base, digests)
+            left = digests[composition.count :]
+            with self.database.read() as connection:
+                recorded = load_recorded(connection, left)
+            sums = None
+            for deltas in read_ahead(self.store, left, recorded, self._load):
+                composition.add(deltas)
+                if composition.count == keep:
+                    sums = composition.snapshot()
+            weights = composition.changed() if only_changed else composition.weights()
+            if sums is not None:
+                self.snapshots.write(digests[:keep], sums)
+        return weights
 
     def scores(self, rev: str = rows.HEAD, kind: str | None = None) -> dict[str, dict[str, Any]]:
         """Scores of the state that an entry made: kind -> key -> value; of one kind, or of all."""
@@ -184,19 +204,20 @@ class Reader:
             identifier = resolve(connection, rev)
             return load_scores(connection, [identifier], kind)[identifier]
 
-    def verify(self, deep: bool = True) -> list[Problem]:
+    def verify(self, deep: bool = True, signers: Collection[str] | None = None) -> list[Problem]:
         """Check everything the ledger promises about what it stores.
 
         Args:
             deep: Also read all data and recompute every digest; else presence and sizes only.
+            signers: Public keys that must vouch for all that branches lead to; see `ledger.signers`.
 
         Returns:
             What was found. The ledger is sound where no problem has ``damage``; the others are notices of what an
             interrupted writer left behind.
         """
         with failures(f"object store {self.store.url}"):
-            return verify(self.database, self.store, self.base_model, deep=deep)
+            return verify(self.database, self.store, self.base_model, deep=deep, signers=signers)
 
 
-def _history(connection: Connection, rev: str) -> list[rows.EntryNode]:
-    return graph.first_parent_history(rows.load_nodes(connection), resolve(connection, rev))
+def _history(connection: Connection, rev: str) -> list[HistoryNode]:
+    return load_history(connection, resolve(connection, rev))

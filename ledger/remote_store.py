@@ -5,15 +5,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import fsspec
+from typing import Any, BinaryIO
 
 from ledger.audit import intact
+from ledger.database import without_password
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import Kind, ObjectStore, Writer
+from ledger.objects import Kind, ObjectStore, Usage, Writer
+from ledger.remote_files import RemoteFiles
 from seqedit.errors import CheckFailed
 
 
@@ -25,11 +26,16 @@ class RemoteStore(ObjectStore):
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.fs, self.root = fsspec.core.url_to_fs(url)
+        self.url = without_password(url)
+        self.fs = RemoteFiles(url)
+
+    @property
+    def root(self) -> str:
+        """The store's path in the file system."""
+        return self.fs.root
 
     def put(self, digest: str, write: Writer) -> Manifest:
-        base = f"{self.root}/{self.path(digest)}"
+        path = self.path(digest)
         with failures(f"object store {self.url}"), tempfile.TemporaryDirectory() as scratch:
             present = intact(self, digest)
             if present is not None:
@@ -37,16 +43,20 @@ class RemoteStore(ObjectStore):
             directory = Path(scratch) / "new"
             write(directory)
             manifest = Manifest.of_directory(digest, directory)
-            if self.fs.exists(base):
-                # Without its manifest the damaged object is gone at once, whatever happens to the rest.
-                if self.fs.exists(f"{base}/{MANIFEST}"):
-                    self.fs.rm_file(f"{base}/{MANIFEST}")
-                self.fs.rm(base, recursive=True)
+            base = f"{self.root}/{path}"
+            self._clear(path, set(manifest.files))
             self.fs.makedirs(base, exist_ok=True)
             for name in manifest.files:
                 self.fs.put_file(str(directory / name), f"{base}/{name}")
             self.fs.pipe_file(f"{base}/{MANIFEST}", manifest.to_bytes())
         return manifest
+
+    def _clear(self, path: str, keep: set[str]) -> None:
+        """Make room for an object. Files of its names stay, for they may be those of a writer at work."""
+        there = self.children(path)
+        # Without its manifest a damaged object is gone at once, whatever happens to the rest.
+        for name in sorted(set(there) - keep, key=lambda name: name != MANIFEST):
+            self.fs.rm(f"{self.root}/{path}/{name}", recursive=there[name][0] == "directory")
 
     @contextmanager
     def directory(self, digest: str) -> Iterator[Path]:
@@ -76,4 +86,49 @@ class RemoteStore(ObjectStore):
         }
 
     def open(self, path: str) -> BinaryIO:
-        return cast(BinaryIO, self.fs.open(f"{self.root}/{path}", "rb"))
+        # Fetched as a whole: a connection that broke while a caller reads would raise what no caller knows.
+        with tempfile.TemporaryDirectory() as scratch:
+            self.fs.get_file(f"{self.root}/{path}", f"{scratch}/file")
+            return Path(scratch, "file").open("rb")
+
+    def write(self, path: str, data: bytes) -> None:
+        with failures(f"object store {self.url}"):
+            target = f"{self.root}/{path}"
+            self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self.fs.pipe_file(target, data)
+
+    def usage(self, path: str) -> Usage | None:
+        try:
+            found: dict[str, dict[str, Any]] = self.fs.find(f"{self.root}/{path}", detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not found:
+            return None
+        times = [self._modified(name, info) for name, info in found.items()]
+        known = [time for time in times if time is not None]
+        # Where one file's age is not known, the age of the whole is not.
+        return Usage(
+            sum(int(info.get("size") or 0) for info in found.values()),
+            max(known) if len(known) == len(times) else None,
+        )
+
+    def remove(self, path: str) -> None:
+        with failures(f"object store {self.url}"):
+            self._remove(f"{self.root}/{path}")
+
+    def _remove(self, base: str) -> None:
+        # Without its manifest the object is gone at once, whatever happens to the rest.
+        if self.fs.exists(f"{base}/{MANIFEST}"):
+            self.fs.rm_file(f"{base}/{MANIFEST}")
+        self.fs.rm(base, recursive=True)
+
+    def _modified(self, name: str, info: dict[str, Any]) -> float | None:
+        value = next((info[key] for key in ("mtime", "LastModified", "last_modified") if info.get(key)), None)
+        if value is None:
+            try:
+                value = self.fs.modified(name)
+            except NotImplementedError:
+                return None
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        return float(value) if isinstance(value, int | float) else None

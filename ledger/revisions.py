@@ -8,8 +8,9 @@ from sqlalchemy import Connection, select
 
 from ledger import rows
 from ledger.entries import short_ids
+from ledger.histories import ancestor
 from ledger.names import is_digest
-from ledger.schema import Entries, EntryParents, Refs
+from ledger.schema import Entries, Refs
 from seqedit.errors import InputError
 
 MIN_PREFIX = 4
@@ -29,14 +30,12 @@ def resolve(connection: Connection, revision: str) -> str:
         raise InputError(f"{revision!r} is no revision; use an entry id, a unique prefix, a branch, HEAD or HEAD~2")
     identifier = _base(connection, match["base"])
     steps = sum(int(step or 1) for step in match["steps"].split("~")[1:])
-    for done in range(steps):
-        parent = connection.execute(
-            select(EntryParents.parent).where(EntryParents.entry == identifier, EntryParents.position == 0)
-        ).scalar_one_or_none()
-        if parent is None:
-            raise InputError(f"'{revision}' goes {steps} steps back, but the history has only {done} before it")
-        identifier = parent
-    return identifier
+    if not steps:
+        return identifier
+    found, done = ancestor(connection, identifier, steps)
+    if done < steps:
+        raise InputError(f"'{revision}' goes {steps} steps back, but the history has only {done} before it")
+    return found
 
 
 def _base(connection: Connection, name: str) -> str:

@@ -116,7 +116,12 @@ def rows_of(entry: Entry, generation: int) -> dict[type[Base], list[dict[str, An
 
 
 def insert_entry(connection: Connection, entry: Entry, generation: int) -> None:
-    """Insert an entry with its parents, targets and requests."""
+    """Insert an entry with its parents, targets and requests.
+
+    One that is there already, left by a branch that was reset, is the same entry and stays.
+    """
+    if connection.execute(select(Entries.id).where(Entries.id == entry.id)).first() is not None:
+        return
     for table, rows in rows_of(entry, generation).items():
         if rows:
             connection.execute(insert(table), rows)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,9 +18,10 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ledger.audit import intact
+from ledger.database import without_password
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import TEMPORARY, Kind, ObjectStore, Writer
+from ledger.objects import TEMPORARY, Kind, ObjectStore, Usage, Writer
 from ledger.remote_store import RemoteStore
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 
@@ -34,6 +36,7 @@ class LocalStore(ObjectStore):
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         self.url = str(root)
+        self.threads = min(4, os.cpu_count() or 1)  # each holds an object in memory
 
     def put(self, digest: str, write: Writer) -> Manifest:
         target = self.root / self.path(digest)
@@ -42,11 +45,12 @@ class LocalStore(ObjectStore):
             if present is not None:
                 # It may be the orphan of a writer that died before the rename had reached the disk.
                 self._sync_path(target)
+                # Young again, so that gc leaves it to this writer. Another user's object cannot be touched; were it
+                # collected, the writer would be told.
+                with suppress(PermissionError):
+                    os.utime(target)
                 return present
-            # In the store itself, because only within one file system is a rename atomic.
-            (self.root / TEMPORARY).mkdir(parents=True, exist_ok=True)
-            self._check_inside(self.root / TEMPORARY)
-            scratch = Path(tempfile.mkdtemp(prefix=f"{digest[:12]}-", dir=self.root / TEMPORARY))
+            scratch = self._scratch(digest[:12])
             try:
                 directory = scratch / "new"
                 write(directory)
@@ -57,6 +61,12 @@ class LocalStore(ObjectStore):
                 return self._install(directory, target, scratch) or manifest
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
+
+    def _scratch(self, prefix: str) -> Path:
+        # In the store itself, because only within one file system is a rename atomic.
+        (self.root / TEMPORARY).mkdir(parents=True, exist_ok=True)
+        self._check_inside(self.root / TEMPORARY)
+        return Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=self.root / TEMPORARY))
 
     def _install(self, directory: Path, target: Path, scratch: Path) -> Manifest | None:
         target.parent.mkdir(exist_ok=True)
@@ -99,6 +109,40 @@ class LocalStore(ObjectStore):
     def open(self, path: str) -> BinaryIO:
         return (self.root / path).open("rb")
 
+    def write(self, path: str, data: bytes) -> None:
+        target = self.root / path
+        with failures(f"object store {self.root}"):
+            self._check_inside(target.parent)
+            scratch = self._scratch("written")
+            try:
+                (scratch / target.name).write_bytes(data)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(scratch / target.name, target)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def usage(self, path: str) -> Usage | None:
+        try:
+            found = [(self.root / path).lstat()]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        links = stat.S_ISLNK(found[0].st_mode)  # os.walk follows none but its first
+        for directory, directories, names in () if links else os.walk(self.root / path):
+            for name in (*directories, *names):
+                with suppress(FileNotFoundError):  # a writer at work
+                    found.append(Path(directory, name).lstat())
+        size = sum(item.st_size for item in found if stat.S_ISREG(item.st_mode))
+        return Usage(size, max(item.st_mtime for item in found))
+
+    def remove(self, path: str) -> None:
+        target = self.root / path
+        with failures(f"object store {self.root}"):
+            self._check_inside(target.parent)
+            # Renamed away first: killed half way, this leaves a temporary file and not half an object.
+            scratch = self._scratch("removed")
+            os.rename(target, scratch / target.name)
+            shutil.rmtree(scratch)
+
 
 def open_store(url: str) -> ObjectStore:
     """The store at a directory or fsspec URL; nothing is created.
@@ -106,11 +150,15 @@ def open_store(url: str) -> ObjectStore:
     Raises:
         InputError: no file system is known for the URL.
     """
+    protocol, _ = fsspec.core.split_protocol(url.rpartition("::")[2])
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        kind = LocalFileSystem if protocol is None else fsspec.get_filesystem_class(protocol)
     except (ValueError, ImportError) as error:
-        raise InputError(f"object store '{url}': {error}") from error
-    return LocalStore(root) if isinstance(fs, LocalFileSystem) else RemoteStore(url)
+        raise InputError(f"object store '{without_password(url)}': {error}") from error
+    if kind is LocalFileSystem and "::" not in url:
+        return LocalStore(LocalFileSystem._strip_protocol(url))
+    # It connects when it is used: a log can be read without the store.
+    return RemoteStore(url)
 
 
 def _kind(item: os.DirEntry[str]) -> Kind:

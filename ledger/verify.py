@@ -1,13 +1,13 @@
 """Checking everything a ledger promises about what it stores.
 
 This finds accidents: a flipped bit, a lost file, a half-copied directory. Someone who rewrites database and objects
-together, digests included, goes unnoticed; against that entries would have to be signed.
+together, digests included, goes unnoticed unless entries are signed and the signers are given.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -20,6 +20,8 @@ from ledger.names import check_digest
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
+from ledger.signers import check_signatures, check_signers
+from ledger.snapshots import check_snapshots
 from ledger.verify_objects import verify_objects
 from seqedit.adapters import BaseModel
 from seqedit.errors import CheckFailed, InputError
@@ -27,7 +29,14 @@ from seqedit.errors import CheckFailed, InputError
 _CHUNK = 200
 
 
-def verify(database: Database, store: ObjectStore, base_model: BaseModel, *, deep: bool = True) -> list[Problem]:
+def verify(
+    database: Database,
+    store: ObjectStore,
+    base_model: BaseModel,
+    *,
+    deep: bool = True,
+    signers: Collection[str] | None = None,
+) -> list[Problem]:
     """Check database and objects; see `ledger.reading.Reader.verify`."""
     problems: list[Problem] = []
     users: dict[str, list[str]] = defaultdict(list)
@@ -39,9 +48,12 @@ def verify(database: Database, store: ObjectStore, base_model: BaseModel, *, dee
             problems += _entries(connection, nodes, base_model)
             problems += _histories(nodes)
             problems += _refs(connection, nodes)
+            problems += check_signatures(connection, nodes)
+            problems += [] if signers is None else check_signers(connection, nodes, signers)
             for node in nodes.values():
                 if node.adapter is not None:
                     users[node.adapter].append(node.id)
+            problems += check_snapshots(connection, store, deep=deep)
             manifests, found = _manifests(connection)
             problems += found
         problems += verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from ledger.audit import audit_object
 from ledger.entries import Entry
-from ledger.manifest import MANIFEST, Manifest
+from ledger.manifest import Manifest
 from ledger.names import is_digest
 from ledger.objects import TEMPORARY, ObjectStore
 from ledger.problems import Code, Problem
@@ -38,11 +39,16 @@ def verify_objects(
         where = f"objects/{store.path(digest)}" if is_digest(digest) else f"objects/{digest!r}"
         detail = f"entry {users[digest][0][:12]} needs it, and its files are not recorded"
         problems.append(Problem(Code.UNRECORDED_OBJECT, where, detail))
-    for digest, manifest in manifests.items():
-        found = audit_object(store, manifest, deep=deep)
-        problems += found
+
+    def check(digest: str) -> list[Problem]:
+        found = audit_object(store, manifests[digest], deep=deep)
         if deep and not found:
-            problems += _content(store, digest, users.get(digest, ()), entry_of)
+            found += _content(store, digest, users.get(digest, ()), entry_of)
+        return found
+
+    with ThreadPoolExecutor(store.threads if deep else 1) as pool:
+        for found in pool.map(check, manifests):
+            problems += found
     problems += _unexpected(store, set(manifests))
     return problems
 
@@ -84,7 +90,7 @@ def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
         if not name:
             yield Problem(Code.EXTRA_FILE, shown, "a store holds directories of objects and nothing else")
             continue
-        owner = _owner(store, path)
+        owner = store.owner(path)
         if owner is not None and (not is_digest(name) or path != store.path(owner)):
             yield Problem(Code.RENAMED_OBJECT, shown, f"this is object {owner[:12]}, renamed")
         elif not is_digest(name) or path != store.path(name):
@@ -95,12 +101,3 @@ def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
             yield Problem(Code.ORPHAN_OBJECT, shown, "no entry uses this object; its writer was interrupted")
     for name in sorted(store.children(TEMPORARY)):
         yield Problem(Code.TEMPORARY_FILE, f"objects/{TEMPORARY}/{name}", "left behind by an interrupted writer")
-
-
-def _owner(store: ObjectStore, path: str) -> str | None:
-    """The digest in the manifest of the object at a path, or None."""
-    try:
-        with store.open(f"{path}/{MANIFEST}") as stream:
-            return Manifest.from_bytes(stream.read()).digest
-    except (OSError, InputError):
-        return None

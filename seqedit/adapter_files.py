@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from seqedit import cards
 from seqedit.delta import Delta, Dense, LowRank
 from seqedit.errors import InputError
 from seqedit.requests import Request
@@ -110,18 +111,11 @@ def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bo
 
 def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Request]) -> str:
     """A model card in the Hub's format: base model, facts edited, how to load."""
-    shown = requests[:50]
-    rows = [f"| {_cell(r.subject)} | {_cell(r.prompt)} | {_cell(r.target_new)} |" for r in shown]
-    more = [f"\n... and {len(requests) - len(shown)} more; all are in `{SIDECAR}`."] if len(requests) > 50 else []
-    # json.dumps, because a YAML reader takes every JSON string as it stands.
+    tags = ["lora", "knowledge-editing", "seqedit"]
     return "\n".join(
         [
-            "---",
-            f"base_model: {json.dumps(base_model)}",
-            "library_name: peft",
-            "tags: [lora, knowledge-editing, seqedit]",
-            "---",
-            f"# {len(requests)} edits by {method.get('name', 'unknown')}",
+            *cards.header({"base_model": base_model, "library_name": "peft", "tags": tags}),
+            f"# {len(requests)} edits by {cards.escape(str(method.get('name', 'unknown')))}",
             "",
             "A batch of knowledge edits as a LoRA adapter over the feed-forward output projections.",
             "",
@@ -130,17 +124,10 @@ def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Re
             'model = PeftModel.from_pretrained(base_model, "this/directory")',
             "```",
             "",
-            "| subject | prompt | new answer |",
-            "|---|---|---|",
-            *rows,
-            *more,
+            *cards.facts_table(requests, limit=50, rest=f"all are in `{SIDECAR}`"),
             "",
         ]
     )
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from seqedit import adapter_files as files
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.delta import Delta, Dense, LowRank, is_finite
 from seqedit.digests import json_digest, tensor_digest
 from seqedit.errors import InputError
 from seqedit.requests import Request
@@ -67,7 +67,7 @@ class Adapter:
             raise InputError("an adapter needs the delta of at least one module")
         for name, delta in self.deltas.items():
             parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
-            if not all(bool(torch.isfinite(part).all()) for part in parts):
+            if not all(is_finite(part) for part in parts):
                 raise InputError(f"the delta of module '{name}' holds values that are not finite")
 
     @cached_property

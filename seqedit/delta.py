@@ -8,6 +8,12 @@ import torch
 from torch import Tensor
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds neither infinities nor NaN."""
+    # Least and greatest value show both, without a mask of the tensor's size; it takes a small part of the time.
+    return tensor.numel() == 0 or all(bool(torch.isfinite(value)) for value in tensor.aminmax())
+
+
 @dataclass(frozen=True)
 class LowRank:
     """``Delta = B @ A``, exactly LoRA's two factors.

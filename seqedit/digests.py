@@ -30,7 +30,7 @@ def tensor_digest(tensor: Tensor) -> str:
     step = max(1, _CHUNK_BYTES // max(1, flat.element_size()))
     for start in range(0, flat.numel(), step):
         # Via uint8, because NumPy knows no bfloat16.
-        digest.update(flat[start : start + step].cpu().view(torch.uint8).numpy().tobytes())
+        digest.update(flat[start : start + step].cpu().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -29,6 +29,11 @@ class EditedModel:
         self.base_model = BaseModel(name or found.name, found.fingerprint)
         self._by_name = {p.name: p for p in self.parts.projections}
         self._base: dict[str, Tensor] = {}
+
+    @property
+    def base(self) -> Mapping[str, Tensor]:
+        """Unedited (d_out, d_in) weights of all FFN output projections, copied when they are first asked for."""
+        return _BaseWeights(self)
 
     def base_weights(self, modules: list[str]) -> dict[str, Tensor]:
         """Unedited (d_out, d_in) weights of some modules, copied the first time they are asked for.
@@ -62,3 +67,23 @@ class EditedModel:
         self.base_weights(list(weights))
         for name, base in self._base.items():
             self._by_name[name].write(weights.get(name, base))
+
+
+class _BaseWeights(Mapping[str, Tensor]):
+    def __init__(self, edited: EditedModel) -> None:
+        self._edited = edited
+        self._names = [projection.name for projection in edited.parts.projections]
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self:
+            raise KeyError(name)
+        return self._edited.base_weights([name])[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -110,9 +110,7 @@ def compute_adapter(
     )
 
 
-def _check_target_values(
-    values: Tensor | None, requests: Sequence[Request], closed_form: bool, method: str
-) -> None:
+def _check_target_values(values: Tensor | None, requests: Sequence[Request], closed_form: bool, method: str) -> None:
     if values is None:
         return
     if not closed_form:

@@ -10,6 +10,7 @@ from ledger import Code, Ledger
 from ledger.manifest import MANIFEST, Manifest
 from ledger.store import LocalStore
 from seqedit.errors import CheckFailed
+from tests.ledger.databases import alter
 from tests.ledger.helpers import build_adapter
 
 FILES = [
@@ -29,7 +30,7 @@ def object_path(ledger: Ledger, place: Path, rev: str = "HEAD") -> Path:
 
 
 def shown(path: Path, place: Path) -> str:
-    return str(path.relative_to(place))
+    return str(path.relative_to(place / "."))
 
 
 def found(ledger: Ledger, deep: bool = True) -> list[tuple[str, str]]:
@@ -40,17 +41,6 @@ def flip(path: Path, position: int) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 1 << (position % 8)
     path.write_bytes(data)
-
-
-def change(ledger: Ledger, statement: str, *values: object) -> None:
-    """Alter the database behind the ledger's back, foreign keys unchecked."""
-    raw = ledger.database.engine.raw_connection()
-    try:
-        raw.cursor().execute("PRAGMA foreign_keys = OFF")
-        raw.cursor().execute(statement, values)
-        raw.cursor().execute("PRAGMA foreign_keys = ON")
-    finally:
-        raw.close()
 
 
 def codes(place: Path) -> set[str]:
@@ -148,21 +138,21 @@ class TestObjects:
         manifest = Manifest.of_directory(digest, path)
         (path / MANIFEST).write_bytes(manifest.to_bytes())
         for name, info in manifest.files.items():
-            change(
+            alter(
                 filled,
-                "UPDATE objects SET sha256 = ?, size = ? WHERE digest = ? AND file = ?",
-                *(info.sha256, info.size, digest, name),
+                "UPDATE objects SET sha256 = :sha256, size = :size WHERE digest = :digest AND file = :file",
+                **{"sha256": info.sha256, "size": info.size, "digest": digest, "file": name},
             )
         assert found(filled) == [("adapter-digest-mismatch", shown(path, place))]
 
     def test_an_object_that_was_never_recorded_is_found(self, filled, place):
         digest = filled.entry().adapter
-        change(filled, "DELETE FROM objects WHERE digest = ?", digest)
+        alter(filled, "DELETE FROM objects WHERE digest = :digest", digest=digest)
         assert ("unrecorded-object", shown(object_path(filled, place), place)) in found(filled)
 
     @pytest.mark.parametrize("file", ["../../escape", "/etc/passwd", "a/b"])
     def test_a_hostile_file_name_in_the_database_is_found_and_never_followed(self, filled, file):
-        change(filled, "UPDATE objects SET file = ? WHERE file = 'README.md'", file)
+        alter(filled, "UPDATE objects SET file = :file WHERE file = 'README.md'", file=file)
         assert {problem.code for problem in filled.verify()} >= {Code.UNRECORDED_OBJECT}
 
 
@@ -175,8 +165,6 @@ class TestDatabase:
             ("UPDATE entries SET message = 'forged' WHERE message = 'edit 1'", "entry-row-mismatch"),
             ("UPDATE entries SET n_requests = 7 WHERE message = 'edit 1'", "entry-row-mismatch"),
             ("UPDATE entries SET method = '{}' WHERE message = 'edit 1'", "entry-row-mismatch"),
-            ("UPDATE entries SET method = '{' WHERE message = 'edit 1'", "damaged-database"),
-            ("UPDATE entries SET message = CAST(x'ff' AS TEXT) WHERE message = 'edit 1'", "damaged-database"),
             ("UPDATE entries SET generation = 9 WHERE message = 'edit 1'", "entry-row-mismatch"),
             ("UPDATE requests SET target_new = 'forged' WHERE subject = 'subject 1'", "entry-row-mismatch"),
             ("DELETE FROM requests WHERE subject = 'subject 1'", "entry-row-mismatch"),
@@ -196,12 +184,19 @@ class TestDatabase:
         ],
     )
     def test_each_kind_of_alteration_has_its_code(self, filled, place, statement, code):
-        change(filled, statement)
+        alter(filled, statement)
         with Ledger.open(place) as ledger:
             problems = ledger.verify()
             assert code in {problem.code for problem in problems}
             assert all(problem.damage for problem in problems)
 
+    @pytest.mark.sqlite_file("PostgreSQL refuses such values")
+    @pytest.mark.parametrize("value", ["method = '{'", "message = CAST(x'ff' AS TEXT)"])
+    def test_values_that_are_no_json_or_no_text_are_found(self, filled, place, value):
+        alter(filled, f"UPDATE entries SET {value} WHERE message = 'edit 1'")
+        assert codes(place) == {"damaged-database"}
+
+    @pytest.mark.sqlite_file("pages of the file")
     def test_a_broken_page_of_the_database_is_found(self, filled, place):
         filled.close()
         path = place / "ledger.db"

@@ -1,0 +1,55 @@
+"""Parts of model cards: the header that the Hub reads, and text that Markdown leaves as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from seqedit.requests import Request
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$!&])")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name can be the id of a Hub repository: no path, at most one slash."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name and "--" not in name and len(name) <= 96
+
+
+def header(fields: Mapping[str, Any]) -> list[str]:
+    """YAML front matter; fields that are None are left out."""
+    lines = [f"{key}: {_yaml(value)}" for key, value in fields.items() if value is not None]
+    return ["---", *lines, "---"]
+
+
+def _yaml(value: Any) -> str:
+    # A YAML reader takes JSON as it stands, but for the surrogate pairs of ASCII-only JSON and unprintable characters.
+    return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def escape(text: str) -> str:
+    """Text that reads in Markdown, also in a table, as it was written."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; the cells are Markdown already."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def facts_table(requests: Sequence[Request], *, limit: int, rest: str) -> list[str]:
+    """The facts of some requests; of a long list the beginning, and how many were left out.
+
+    Args:
+        requests: What was edited.
+        limit: Most rows.
+        rest: Where the others are, for the line below the table.
+    """
+    rows = [[escape(part) for part in (r.subject, r.prompt, r.target_new)] for r in requests[:limit]]
+    left = len(requests) - len(rows)
+    more = ["", f"... and {left:,} more; {rest}."] if left > 0 else []
+    return [*table(("subject", "prompt", "new answer"), rows), *more]
