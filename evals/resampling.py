@@ -7,27 +7,47 @@ most eight numbers, whatever n is.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-
-def distinct(outcomes: Sequence[Hashable]) -> tuple[list[Hashable], NDArray[np.int64]]:
-    """Distinct outcomes in order of first appearance, and how often each occurs."""
-    counts: dict[Hashable, int] = {}
-    for outcome in outcomes:
-        counts[outcome] = counts.get(outcome, 0) + 1
-    return list(counts), np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
+_FEW = 64
+_NUMBERS_AT_ONCE = 2_000_000
 
 
-def resampled_counts(counts: NDArray[np.int64], resamples: int, seed: int) -> Floats:
-    """Counts of every distinct outcome in every resample, (resamples, outcomes)."""
+def resampled(statistic: Callable[[Floats], Floats], counts: NDArray[np.int64], resamples: int, seed: int) -> Floats:
+    """A statistic of every bootstrap resample, (resamples,).
+
+    Args:
+        statistic: From counts (n, outcomes) to numbers (n,).
+        counts: How often each distinct outcome occurs.
+        resamples: How many resamples.
+        seed: Seed of the drawing.
+    """
+    random = np.random.default_rng(seed)
     total = int(counts.sum())
-    draws = np.random.default_rng(seed).multinomial(total, counts / total, size=resamples)
-    return draws.astype(np.float64)
+    kinds = np.repeat(np.arange(len(counts)), counts)
+    parts = []
+    for rows in blocks(resamples, len(counts)):
+        if len(counts) <= _FEW:
+            drawn = random.multinomial(total, counts / total, size=rows)
+        else:
+            # A multinomial draws one binomial per outcome: slower than the documents themselves if most differ.
+            drawn = np.empty((rows, len(counts)), dtype=np.int64)
+            for row in drawn:
+                row[:] = np.bincount(kinds[random.integers(0, total, total)], minlength=len(counts))
+        parts.append(statistic(drawn.astype(np.float64)))
+    return np.concatenate(parts)
+
+
+def blocks(rows: int, columns: int) -> Iterator[int]:
+    """Sizes of blocks that a table is made in, so that one block fits in memory with ease."""
+    at_once = max(1, _NUMBERS_AT_ONCE // max(1, columns))
+    for start in range(0, rows, at_once):
+        yield min(at_once, rows - start)
 
 
 def percentile_interval(values: Floats, level: float) -> tuple[float, float]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from evals.exchange_test import exchange_p_value
+from evals.paired_outcomes import pair_outcomes
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.statistics import mcnemar, paired_change, score_intervals, task_changes, wilson
 from evals.task_outcomes import Outcome, TaskResult
@@ -74,7 +78,6 @@ def test_real_damage_is_found() -> None:
     after = np.where(rng.random(400) < 0.2, 1 - before, before)
     change = paired_change("acc", outcomes(gold, before), outcomes(gold, after))
     assert change.ci_high < 0
-    assert change.p_value is not None
     assert change.p_value < 0.01
 
 
@@ -132,7 +135,8 @@ def test_unknown_metric_is_refused_and_a_noted_one_is_averaged() -> None:
     change = paired_change("bleu", a, b)
     assert change.change == pytest.approx(-0.225)
     assert change.ci_low <= change.change <= change.ci_high < 0
-    assert change.p_value is None
+    # Ten losses of ten, five of them smaller: only the reverse of all is as large.
+    assert change.p_value == pytest.approx(0.5**10)
     with pytest.raises(InputError, match="rouge"):
         paired_change("rouge", a, b)
 
@@ -141,6 +145,58 @@ def test_mcnemar_by_hand() -> None:
     gold = [1] * 10
     lost_five = [0] * 5 + [1] * 5
     assert mcnemar(outcomes(gold, gold), outcomes(gold, lost_five)) == pytest.approx(2 * 0.5**5)
+    assert mcnemar(outcomes(gold, gold), outcomes(gold, lost_five), mid_p=True) == pytest.approx(0.5**5)
+    one_each = mcnemar(outcomes(gold, [0] + [1] * 9), outcomes(gold, [1, 0] + [1] * 8), mid_p=True)
+    assert one_each == pytest.approx(1 - 0.5 / 2)
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_exchange_test_of_accuracy_is_mcnemars(labels: int) -> None:
+    rng = np.random.default_rng(8)
+    for redrawn in (0.05, 0.2, 0.5):
+        gold, before, after = two_models(rng, 120, redrawn, labels=labels)
+        a, b = outcomes(gold, before), outcomes(gold, after)
+        pairs = pair_outcomes("acc", a, b)
+        assert exchange_p_value(pairs) == pytest.approx(mcnemar(a, b, mid_p=True))
+        assert exchange_p_value(pairs, mid_p=False) == pytest.approx(mcnemar(a, b))
+        assert paired_change("acc", a, b).p_value == pytest.approx(mcnemar(a, b, mid_p=True))
+
+
+def test_exchange_test_of_mcc_equals_exchanging_by_hand() -> None:
+    gold, before, after = (np.array(row) for row in ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 1, 0], [1, 0, 0, 1, 0, 1]))
+    observed = abs(matthews_corrcoef(gold, after) - matthews_corrcoef(gold, before))
+    larger = equal = 0
+    for bits in itertools.product([False, True], repeat=6):
+        first, second = np.where(bits, after, before), np.where(bits, before, after)
+        change = abs(matthews_corrcoef(gold, second) - matthews_corrcoef(gold, first))
+        larger += change > observed + 1e-9
+        equal += abs(change - observed) <= 1e-9
+    pairs = pair_outcomes("mcc", outcomes(gold, before), outcomes(gold, after))
+    assert exchange_p_value(pairs, mid_p=False) == pytest.approx((larger + equal) / 64)
+    assert exchange_p_value(pairs) == pytest.approx((larger + equal / 2) / 64)
+
+
+def test_drawn_exchanges_agree_with_enumerated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    gold, before, after = two_models(np.random.default_rng(9), 150, 0.3)
+    pairs = pair_outcomes("mcc", outcomes(gold, before), outcomes(gold, after))
+    exact = exchange_p_value(pairs)
+    monkeypatch.setattr("evals.exchange_test.MOST_STATES", 1)
+    drawn = exchange_p_value(pairs, draws=20_000)
+    assert drawn != exact
+    assert drawn == pytest.approx(exact, abs=0.02)
+    damaged = pair_outcomes("mcc", outcomes(gold, gold), outcomes(gold, 1 - gold))
+    assert 0 < exchange_p_value(damaged, draws=1000) < 0.001
+
+
+def test_many_distinct_values_are_resampled_alike() -> None:
+    rng = np.random.default_rng(12)
+    values = rng.normal(0, 1, (200, 2))
+    a, b = ([Outcome(i, "", values={"bleu": v}) for i, v in enumerate(values[:, side])] for side in (0, 1))
+    change = paired_change("bleu", a, b)
+    differences = values[:, 1] - values[:, 0]
+    half = 1.96 * differences.std() / 200**0.5
+    assert change.ci_high - change.ci_low == pytest.approx(2 * half, rel=0.05)
+    assert change.p_value == pytest.approx(2 * norm.sf(abs(differences.mean()) / (half / 1.96)), abs=0.03)
 
 
 def test_task_entry_names_its_metric() -> None:
@@ -152,6 +208,23 @@ def test_task_entry_names_its_metric() -> None:
     assert next(iter(entry)) == "acc"
     assert {"change", "ci_low", "ci_high", "p_value", "f1", "f1_change", "f1_ci_low"} <= set(entry)
     assert entry["acc"] == pytest.approx(float((gold == after).mean()))
+    assert not [name for name in entry if "previous" in name]
+
+
+def test_task_entry_compares_with_the_step_before_too() -> None:
+    gold, base, before = two_models(np.random.default_rng(10), 100, 0.3)
+    after = before.copy()
+    after[:12] = 1 - gold[:12]
+    results = [
+        TaskResult("mrpc", {"acc": 0.0, "f1": 0.0}, tuple(outcomes(gold, predicted)))
+        for predicted in (base, before, after)
+    ]
+    entry = task_changes(results[2], results[0], previous=results[1], level=0.9)
+    step = paired_change("acc", results[1].outcomes, results[2].outcomes, level=0.9)
+    for name in ("change", "ci_low", "ci_high", "p_value"):
+        assert entry[f"previous_{name}"] == getattr(step, name)
+    assert entry["change"] == paired_change("acc", results[0].outcomes, results[2].outcomes).change != step.change
+    assert {"f1_previous_change", "f1_previous_ci_low", "f1_previous_p_value", "f1_p_value"} <= set(entry)
 
 
 def record(es: float, ps: list[bool], ns: list[bool] | None = None) -> RecordScore:
@@ -181,4 +254,8 @@ def test_wilson_is_wide_at_a_perfect_score() -> None:
     assert intervals["ES"] == pytest.approx((83.887, 100.0), abs=0.01)
     assert intervals["NS"] is None
     assert intervals["S"] is None
+    all_right = score_intervals(Scores(tuple(record(1, [True], [True]) for _ in range(20))))
+    assert all_right["S"] is not None
+    assert 85 < all_right["S"][0] < 95
+    assert all_right["S"][1] == 100
     assert wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
