@@ -29,9 +29,7 @@ class Estimate:
         return asdict(self)
 
 
-def score_intervals(
-    scores: Scores, *, level: float = 0.95, seed: int | None = None, resamples: int | None = None
-) -> dict[str, Interval | None]:
+def score_intervals(scores: Scores, *, level: float = 0.95) -> dict[str, Interval | None]:
     """Confidence intervals of `evals.scores.METRICS` over records, in percent; None for a metric that is None.
 
     The records are understood as drawn from many of their kind: the interval says where the score of edits like
@@ -40,7 +38,6 @@ def score_intervals(
     Args:
         scores: Scores of the records.
         level: Coverage of the intervals.
-        seed, resamples: Without effect: nothing is resampled any more. Older callers give them.
     """
     found = estimated_scores(scores, level=level)
     return {metric: None if e is None else (e.ci_low, e.ci_high) for metric, e in found.items()}

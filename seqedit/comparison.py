@@ -158,7 +158,7 @@ class _Judge:
         return ComparisonRow(label, self._fact_cells(found.scores), found.seconds / len(self.facts), note)
 
     def _fact_cells(self, scores: Scores) -> dict[str, Cell]:
-        ends = score_intervals(scores, resamples=self.config.evals.resamples)
+        ends = score_intervals(scores)
         return {name: _cell(scores[name], ends[name]) for name in COLUMNS if name not in ("GE", "RS")}
 
     def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:

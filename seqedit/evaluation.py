@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
+from evals.counterfact_sampling import choose_records, estimate_scores
 from evals.generation import fit_vectorizer, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import generate
 from evals.scores import METRICS
+from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
@@ -42,7 +44,8 @@ class StepScores:
     Attributes:
         new: `SUMMARY_METRICS` of the newest batch (GE and RS where generation is on), per-prompt values under
             "records". The accuracies per token (ET, PT, NT) cost nothing beside the exact ones.
-        earlier: The same averages over all earlier batches, with "requests"; None at the first step.
+        earlier: The same averages over all earlier batches, with "requests", of which "scored" were scored, and
+            "intervals"; None at the first step.
         by_entry: Entry id -> averages over its live records.
         answers: Digest of a request -> what the model says next, greedily.
         tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
@@ -105,13 +108,20 @@ class Evaluator:
         self._score_tasks(model, found, None)
         return found
 
-    def step(self, model: Any, batches: Sequence[Batch], baseline: Mapping[str, Any] | None) -> StepScores:
+    def step(
+        self,
+        model: Any,
+        batches: Sequence[Batch],
+        baseline: Mapping[str, Any] | None,
+        previous: Mapping[str, Any] | None = None,
+    ) -> StepScores:
         """Scores after a step.
 
         Args:
             model: The edited model.
             batches: All active batches in ledger order; the last is the new one.
             baseline: Task name -> outcomes of the unedited model.
+            previous: Task name -> outcomes of the state before the newest batch.
         """
         found = StepScores()
         if self.settings.counterfact:
@@ -123,7 +133,7 @@ class Evaluator:
             with _timed(found, "generation"):
                 self._generate(model, batches[-1], found)
         self._score_texts(model, found)
-        self._score_tasks(model, found, baseline)
+        self._score_tasks(model, found, baseline, previous)
         return found
 
     def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
@@ -134,7 +144,13 @@ class Evaluator:
 
     def _score_batches(self, model: Any, batches: Sequence[Batch], found: StepScores) -> None:
         # The new batch whole, of earlier ones what is still in force: a superseded fact is not a forgotten one.
-        chosen = [[b.records[i] for i in b.live] for b in batches[:-1]] + [list(batches[-1].records)]
+        earlier = [[b.records[i] for i in b.live] for b in batches[:-1]]
+        sample = choose_records(
+            [[record.request.digest() for record in records] for records in earlier],
+            self.settings.earlier_records, seed=self.seed,
+        )  # fmt: skip
+        chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
+        chosen.append(list(batches[-1].records))
         scores = score_tokenized(model, self._tokens([r for records in chosen for r in records]))
         start = 0
         for batch, records in zip(batches, chosen, strict=True):
@@ -142,10 +158,17 @@ class Evaluator:
             start += len(records)
             if records:
                 found.by_entry[batch.entry] = {**part.summary, "requests": len(records)}
-        found.new = scores.subset(range(start - len(chosen[-1]), start)).to_dict()
-        earlier = start - len(chosen[-1])
-        if earlier:
-            found.earlier = {**scores.subset(range(earlier)).summary, "requests": earlier}
+        first_new = start - len(chosen[-1])
+        found.new = scores.subset(range(first_new, start)).to_dict()
+        found.new["intervals"] = _intervals(estimated_scores(scores.subset(range(first_new, start))))
+        if first_new:
+            estimates = estimate_scores(sample, scores.subset(range(first_new)), of_history=not sample.exact)
+            found.earlier = {
+                **{name: None if e is None else e.value for name, e in estimates.items()},
+                "intervals": _intervals(estimates),
+                "requests": sum(sample.sizes),
+                "scored": first_new,
+            }
 
     def _generate(self, model: Any, batch: Batch, found: StepScores) -> None:
         records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]
@@ -169,7 +192,13 @@ class Evaluator:
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
-    def _score_tasks(self, model: Any, found: StepScores, baseline: Mapping[str, Any] | None) -> None:
+    def _score_tasks(
+        self,
+        model: Any,
+        found: StepScores,
+        baseline: Mapping[str, Any] | None,
+        previous: Mapping[str, Any] | None = None,
+    ) -> None:
         if self.tasks is None:
             return
         with _timed(found, "tasks"):
@@ -179,8 +208,17 @@ class Evaluator:
             row: dict[str, Any] = dict(task.metrics)
             if baseline is not None and name in baseline:
                 before = TaskResult.from_dict(name, baseline[name])
-                row = task_changes(task, before, seed=self.seed, resamples=self.settings.resamples)
+                last = previous.get(name) if previous else None
+                row = task_changes(
+                    task, before, previous=None if last is None else TaskResult.from_dict(name, last),
+                    seed=self.seed, resamples=self.settings.resamples,
+                )  # fmt: skip
             found.tasks[name] = row
+
+
+def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, list[float]]:
+    """Score -> [low, high], 95 %, in percent."""
+    return {name: [e.ci_low, e.ci_high] for name, e in estimates.items() if e is not None}
 
 
 @contextmanager

@@ -37,6 +37,7 @@ class EvalSettings(Config):
     task_documents: int | None = setting(None, "take only the first documents of each task")
     task_batch_size: int = setting(64, "documents per forward pass of a task")
     resamples: int = setting(10_000, "resamples of the paired bootstrap")
+    earlier_records: int | None = setting(None, "score a sample of so many earlier edits; none for all of them")
     drift: bool = setting(True, "measure drift of weights, of preserved outputs and of memorised values")
     perplexity_text: str | None = setting(None, "text file whose perplexity is measured after every step")
 

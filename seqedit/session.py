@@ -75,9 +75,7 @@ class Session:
 
     def checkout(self, rev: str = "HEAD") -> None:
         """Give the model the weights of a state, composed from the base."""
-        adapters = list(self.ledger.adapters(rev))
-        modules = sorted({name for adapter in adapters for name in adapter.deltas})
-        self.edited.write(self.ledger.compose(self.edited.base_weights(modules), rev) if modules else {})
+        self.edited.write(self.ledger.compose(self.edited.base, rev, only_changed=True))
 
     def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
         """Compute a batch on the current state; neither model nor ledger change."""
@@ -192,7 +190,11 @@ class Session:
         batches = [
             Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id]) for e in self.ledger.active()
         ]
-        scores = evaluator.step(self.edited.model, batches, baseline)
+        before = self.ledger.active()[:-1]
+        last = before[-1].id if before else self.ledger.root()
+        scores = evaluator.step(
+            self.edited.model, batches, baseline, self.ledger.scores(last, KIND_OUTCOMES).get(KIND_OUTCOMES)
+        )
         if evaluator.settings.drift:
             start = time.perf_counter()
             scores.drift |= self.drift()

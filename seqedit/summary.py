@@ -43,6 +43,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     edits = [e for e in entries if e.adapter is not None]
     answers = ledger.scores(root.id, KIND_ANSWERS).get(KIND_ANSWERS, {})
     steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
+    _mark_force(steps, ledger, rev)
     matrix = forgetting_matrix(
         [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
     )
@@ -109,11 +110,13 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "step": number,
         "entry": entry.id,
         "operation": entry.operation,
+        "targets": list(entry.targets),
         "message": entry.message,
         "time": entry.time,
         "method": entry.method.get("name"),
         "requests": len(entry.requests),
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},
+        "intervals": new.get("intervals"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
         "drift": scores.get(KIND_DRIFT, {}),
@@ -122,6 +125,15 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "timings": timings,
         "facts": _facts(entry, records, before or {}, scores.get(KIND_ANSWERS, {})),
     }
+
+
+def _mark_force(steps: Sequence[dict[str, Any]], ledger: Ledger, rev: str) -> None:
+    """Which entries ("active") and which of their facts ("in_force") the state of ``rev`` still holds."""
+    live = ledger.live_requests(rev)
+    for step in steps:
+        step["active"] = step["entry"] in live
+        for position, fact in enumerate(step["facts"]):
+            fact["in_force"] = position in live.get(step["entry"], ())
 
 
 def _facts(

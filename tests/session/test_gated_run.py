@@ -149,3 +149,22 @@ def test_the_configuration_knows_the_gates_of_the_issue(tmp_path: Path) -> None:
     )
     gates = run_config(data, tmp_path).gates
     assert [gate.name for gate in gates] == ["cola.mcc: max_drop 0.05 at 95 %", "earlier.ES: min 90"]
+
+
+def test_a_sample_of_the_earlier_edits_has_intervals_and_says_how_many_it_scored(folder: Path) -> None:  # noqa: F811
+    evals = {"generation": False, "resamples": 100, "earlier_records": 4}
+    assert run(["run", str(change(folder, steps=4, evals=evals))]) == 0
+    earlier = [step["earlier"] for step in summary(folder)["steps"]]
+    assert [e["scored"] for e in earlier[1:]] == [2, 4, 4]
+    assert [e["requests"] for e in earlier[1:]] == [2, 4, 6]
+    low, high = earlier[3]["intervals"]["ES"]
+    assert low <= earlier[3]["ES"] <= high
+
+
+def test_every_task_is_compared_with_the_unedited_model_and_with_the_step_before(folder: Path) -> None:  # noqa: F811
+    assert run(["run", str(change(folder, steps=3))]) == 0
+    rows = [step["tasks"]["cola"] for step in summary(folder)["steps"]]
+    for before, row in zip(rows, rows[1:], strict=False):
+        assert row["previous_change"] == pytest.approx(row["mcc"] - before["mcc"])
+        assert row["previous_ci_low"] <= row["previous_change"] <= row["previous_ci_high"]
+    assert rows[0]["previous_change"] == rows[0]["change"]
