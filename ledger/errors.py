@@ -10,6 +10,10 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from seqedit.errors import CheckFailed, EnvironmentFailure, SeqeditError
 
 
+# A flipped bit in the file's header, in its description of the tables, or in a text.
+_BROKEN = ("Could not decode", "unsupported file format", "no such column", "malformed")
+
+
 class Conflict(SeqeditError):
     """Another writer moved the branch since it was read; nothing was recorded.
 
@@ -47,10 +51,11 @@ def failures(name: str) -> Iterator[None]:
         raise
     except DatabaseError as error:
         said = " ".join(str(error.orig).split())  # PostgreSQL's messages have several lines
-        # SQLite reports a broken file as the bare base class, and broken text as a failed operation; PostgreSQL has
-        # codes for broken files and indices.
+        # SQLite reports a broken file as the bare base class, and some of what is broken in it as a failed operation;
+        # PostgreSQL has codes for broken files and indices.
         state = getattr(error.orig, "sqlstate", None)
-        if type(error) is DatabaseError or "Could not decode" in said or state in ("XX001", "XX002"):
+        broken = any(words in said for words in _BROKEN) if state is None else state in ("XX001", "XX002")
+        if type(error) is DatabaseError or broken:
             raise CheckFailed(f"the database {name} is damaged: {said}") from error
         if state in ("40001", "40P01"):
             said += " (another client was in the way, nothing was recorded; try again)"

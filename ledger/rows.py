@@ -155,17 +155,6 @@ def record_manifest(connection: Connection, manifest: Manifest) -> None:
     )
 
 
-def load_facts(connection: Connection, ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """The fact (subject, relation) of every request of some entries."""
-    wanted = list(ids)
-    facts: dict[str, list[tuple[str, str]]] = {i: [] for i in wanted}
-    for start in range(0, len(wanted), _CHUNK):
-        query = select(Requests.entry, Requests.subject, Requests.relation).order_by(Requests.entry, Requests.position)
-        for row in connection.execute(query.where(Requests.entry.in_(wanted[start : start + _CHUNK]))):
-            facts[row.entry].append((row.subject, row.relation))
-    return facts
-
-
 def head(connection: Connection, *, lock: bool = False) -> tuple[str, str]:
     """Branch that HEAD names and the entry it is at.
 

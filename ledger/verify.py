@@ -15,8 +15,7 @@ from sqlalchemy import Connection, select
 from ledger import graph, rows
 from ledger.database import Database
 from ledger.entries import Entry, content_id
-from ledger.manifest import Manifest
-from ledger.names import check_digest
+from ledger.manifest import FileInfo, Manifest
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
@@ -80,6 +79,9 @@ def _entries(connection: Connection, nodes: Mapping[str, rows.EntryNode], base_m
         found = _stored_rows(connection, chunk)
         for identifier in chunk:
             where = f"entries/{identifier}"
+            if not found[identifier][Entries]:
+                yield Problem(Code.DAMAGED_DATABASE, where, "its row is not found by its id: an index is damaged")
+                continue
             content = found[identifier][Entries][0]["content"]
             if content_id(content) != identifier:
                 yield Problem(Code.ENTRY_ID, where, "the entry's content is not what its id names")
@@ -158,15 +160,15 @@ def _refs(connection: Connection, nodes: Mapping[str, rows.EntryNode]) -> Iterat
 def _manifests(connection: Connection) -> tuple[dict[str, Manifest], list[Problem]]:
     """Recorded manifests; one that cannot be is a problem and is left out."""
     manifests, problems = {}, []
-    for digest in connection.execute(select(Objects.digest).distinct().order_by(Objects.digest)).scalars():
+    recorded: dict[str, dict[str, FileInfo]] = defaultdict(dict)
+    query = select(Objects.digest, Objects.file, Objects.sha256, Objects.size)
+    for digest, file, sha256, size in connection.execute(query.order_by(Objects.digest, Objects.file)):
+        recorded[digest][file] = FileInfo(sha256, size)
+    for digest, files in recorded.items():
         try:
-            check_digest(digest)
-            manifest = rows.load_manifest(connection, digest)
+            manifests[digest] = Manifest(digest, files)
         except InputError as error:
             problems.append(Problem(Code.UNRECORDED_OBJECT, f"objects/{digest!r}", f"recorded wrongly: {error}"))
-        else:
-            if manifest is not None:
-                manifests[digest] = manifest
     return manifests, problems
 
 

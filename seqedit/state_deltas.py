@@ -84,7 +84,9 @@ def _joined(factors: list[LowRank]) -> LowRank:
 def compact(delta: LowRank) -> LowRank:
     """The same product with as many columns as it has directions; the delta itself where it has no fewer."""
     u, values, vh = _singular(delta)
-    rank = _rank_within(values, NEGLIGIBLE)
+    # Edits that cancel leave only what double precision rounded, which has directions of its own.
+    noise = 2.0**-48 * float(delta.B.double().norm() * delta.A.double().norm())
+    rank = _rank_within(values, max(noise, NEGLIGIBLE * float(values.norm())))
     return delta if rank >= delta.rank else _leading(u, values, vh, rank)
 
 
@@ -128,7 +130,7 @@ def _leading(u: Tensor, values: Tensor, vh: Tensor, rank: int) -> LowRank:
     return LowRank(b.to(torch.float32).contiguous(), a.to(torch.float32).contiguous())
 
 
-def _rank_within(values: Tensor, share: float) -> int:
-    """The smallest rank whose remainder is at most this share of the norm; at least 1."""
+def _rank_within(values: Tensor, remainder: float) -> int:
+    """The smallest rank that leaves out at most this norm; at least 1."""
     tails = values.square().flip(0).cumsum(0).flip(0).sqrt()  # tails[r]: norm of what rank r leaves out
-    return max(1, int((tails > share * float(tails[0])).sum()))
+    return max(1, int((tails > remainder).sum()))

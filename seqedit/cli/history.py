@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ def log(
     Example: seqedit log --ledger out/demo/ledger -n 5
     """
     with open_ledger(ledger) as opened:
-        rows = opened.log_rows(rev, limit=limit)
+        rows = opened.log_rows(rev, limit=limit, kinds=("counterfact", "tasks"))
     for row in rows:
         row["scores"] = _compact(row["scores"])
     if json_:
@@ -52,7 +53,7 @@ def show(
     """
     with open_ledger(ledger) as opened:
         entry = opened.entry(rev)
-        active = {e.id for e in opened.active(rev)}
+        active = set(opened.active_ids(rev))
         live = opened.live_requests(rev).get(entry.id, ())
         scores = opened.scores(entry.id)
         data = {
@@ -124,14 +125,21 @@ def revert(
 def verify(
     ledger: LedgerOption = None,
     shallow: Annotated[bool, typer.Option("--shallow", help="Presence and sizes only, without reading data.")] = False,
+    signers: Annotated[
+        Path | None,
+        typer.Option(help="Public keys, one per line (hex or ssh-ed25519); they must vouch for every entry."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Check every entry and every byte of every object; exit code 1 if something is damaged.
 
     Example: seqedit verify --ledger out/demo/ledger
     """
+    from ledger.signers import read_signers
+
+    trusted = None if signers is None else read_signers(signers)
     with open_ledger(ledger) as opened:
-        problems = opened.verify(deep=not shallow)
+        problems = opened.verify(deep=not shallow, signers=trusted)
         entries, objects = len(opened.log()), len(list(opened.store.objects()))
     damage = [problem for problem in problems if problem.damage]
     if json_:

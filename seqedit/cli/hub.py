@@ -1,0 +1,91 @@
+"""Verbs on the HuggingFace Hub: push, pull."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.ship import (
+    BaseOption,
+    BranchOption,
+    DryRunOption,
+    Format,
+    ModelOption,
+    ObjectsOption,
+    RankOption,
+    RecordsOption,
+    RevArgument,
+    ScoresOption,
+    adapter_result,
+    check_options,
+    imported_result,
+    ledger_place,
+    measured,
+    print_result,
+)
+
+
+@app.command()
+def push(
+    repository: Annotated[str, typer.Argument(help="Hub repository, e.g. me/edits; made where there is none.")],
+    rev: RevArgument = "HEAD",
+    ledger: LedgerOption = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch of the repository; made where there is none.")] = None,
+    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also where the repository has another history.")] = False,
+    rank: RankOption = None,
+    model: ModelOption = None,
+    records: RecordsOption = None,
+    measure: Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")] = True,
+    scores: ScoresOption = True,
+    base_name: BaseOption = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Publish a state on the HuggingFace Hub: a stock PEFT adapter with its card, and the history for `pull`.
+
+    Log in first with `hf auth login`, or set HF_TOKEN.
+
+    Example: seqedit push me/edits --private --base-name me/base-model
+    """
+    from seqedit.export import export_adapter
+    from seqedit.hub import push_state
+
+    check_options(Format.PEFT, entry=False, rank=rank, records=records)
+    with open_ledger(ledger) as opened:
+        exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
+        if rank is not None and measure:
+            exported = measured(opened, exported, model, records, device)
+        pushed = push_state(
+            opened, exported, repository,
+            private=private, revision=revision, message=message, scores=scores, force=force, dry_run=dry_run,
+        )  # fmt: skip
+    print_result({**asdict(pushed), **adapter_result(exported)}, json_, dry_run)
+
+
+@app.command()
+def pull(
+    repository: Annotated[str, typer.Argument(help="Hub repository that `push` wrote.")],
+    ledger: LedgerOption = None,
+    branch: BranchOption = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
+    objects: ObjectsOption = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Fetch the history that a Hub repository holds, check it, and add what the ledger lacks of it.
+
+    Example: seqedit pull me/edits --ledger my-ledger
+    """
+    from ledger.import_bundle import import_bundle
+    from seqedit.hub import fetch_bundle
+
+    with fetch_bundle(repository, revision=revision) as file:
+        imported = import_bundle(ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run)
+    print_result({"repository": repository, **imported_result(imported, ledger)}, json_, dry_run)

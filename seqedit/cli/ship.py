@@ -1,0 +1,246 @@
+"""Verbs that write a state as something others load, and read it back: export, import."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+    from ledger.import_bundle import Imported
+    from seqedit.edited_model import EditedModel
+    from seqedit.export import Exported
+    from seqedit.requests import Record
+
+RevArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+ModelOption = Annotated[
+    str | None, typer.Option(help="The base model: Hub id or directory. [default: the name the ledger has]")
+]
+BaseOption = Annotated[
+    str | None,
+    typer.Option("--base-name", help="Hub id of the base model for adapter and card, where the ledger has a path."),
+]
+RankOption = Annotated[int | None, typer.Option(help="Truncate to this rank and print what that costs.")]
+RecordsOption = Annotated[str | None, typer.Option(help="Records to measure a truncation on. [default: the facts]")]
+ScoresOption = Annotated[bool, typer.Option("--scores/--no-scores", help="Recorded scores go with a bundle.")]
+BranchOption = Annotated[str | None, typer.Option(help="Branch to extend; made where there is none. [default: HEAD's]")]
+ObjectsOption = Annotated[str | None, typer.Option(help="Object store of a new ledger at a database URL.")]
+
+
+class Format(StrEnum):
+    """What a state can be exported as."""
+
+    PEFT = "peft"
+    MERGED = "merged"
+    BUNDLE = "bundle"
+
+
+@app.command()
+def export(
+    format_: Annotated[Format, typer.Option("--format", help="peft: an adapter; merged: a model; bundle: one file.")],
+    out: Annotated[Path, typer.Option(help="Directory to write; with --format bundle the file.")],
+    rev: RevArgument = "HEAD",
+    ledger: LedgerOption = None,
+    entry: Annotated[
+        bool, typer.Option("--entry", help="Only the adapter of this entry, not the whole state.")
+    ] = False,
+    rank: RankOption = None,
+    model: ModelOption = None,
+    records: RecordsOption = None,
+    measure: Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")] = True,
+    scores: ScoresOption = True,
+    base_name: BaseOption = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Write a state, or one entry, as a stock PEFT adapter, a full model, or a bundle for another ledger.
+
+    Examples: seqedit export --format peft --out my-state --rank 32
+              seqedit export HEAD~2 --format merged --out my-model
+              seqedit export --format bundle --out history.zip
+    """
+    check_options(format_, entry=entry, rank=rank, records=records)
+    with open_ledger(ledger) as opened:
+        if format_ is Format.BUNDLE:
+            result = _bundle(opened, rev, out, entry=entry, scores=scores, dry_run=dry_run)
+        elif format_ is Format.MERGED:
+            result = _merged(opened, rev, out, model, base_name, device, dry_run=dry_run)
+        else:
+            result = _adapter(
+                opened, rev, out, entry=entry, rank=rank, base_name=base_name, dry_run=dry_run,
+                measuring=(model, records, device) if measure else None,
+            )  # fmt: skip
+    print_result({"format": str(format_), "out": str(out), **result}, json_, dry_run)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="A bundle, as `export --format bundle` writes it.")],
+    ledger: LedgerOption = None,
+    branch: BranchOption = None,
+    objects: ObjectsOption = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Check a bundle and add what the ledger lacks of it; without a ledger make one.
+
+    Example: seqedit import history.zip --ledger my-ledger
+    """
+    from ledger.import_bundle import import_bundle
+
+    imported = import_bundle(ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run)
+    print_result(imported_result(imported, ledger), json_, dry_run)
+
+
+def check_options(format_: Format, *, entry: bool, rank: int | None, records: str | None) -> None:
+    if format_ is not Format.PEFT and rank is not None:
+        raise InputError(f"--rank truncates an adapter; --format {format_} loses nothing")
+    if format_ is Format.MERGED and entry:
+        raise InputError("--entry exports one adapter; a merged model is that of a state")
+    if records is not None and rank is None:
+        raise InputError("--records measures what a truncation costs; give --rank too")
+    if rank is not None and rank < 1:
+        raise InputError(f"--rank must be at least 1, got {rank}")
+
+
+def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, dry_run: bool) -> dict[str, Any]:
+    from ledger.bundle import plan_bundle, write_bundle
+
+    plan = plan_bundle(opened, rev, single=entry, scores=scores)
+    if not dry_run:
+        write_bundle(opened, plan, out)
+    return {
+        "kind": plan.kind,
+        "tip": plan.tip,
+        "entries": len(plan.entries),
+        "objects": len(plan.objects),
+        "bytes": plan.object_bytes if dry_run else out.stat().st_size,
+    }
+
+
+def _merged(
+    opened: Ledger, rev: str, out: Path, model: str | None, base_name: str | None, device: str | None, *, dry_run: bool
+) -> dict[str, Any]:
+    from seqedit.export import check_new, write_merged
+
+    check_new(out)
+    entries = opened.active(rev)
+    if not dry_run:
+        write_merged(opened, rev, _load(model or opened.base_model.name, device), out, base_name=base_name)
+    return {"state": opened.resolve(rev), "model": model or opened.base_model.name, "entries": len(entries)}
+
+
+def _adapter(
+    opened: Ledger,
+    rev: str,
+    out: Path,
+    *,
+    entry: bool,
+    rank: int | None,
+    base_name: str | None,
+    measuring: tuple[str | None, str | None, str | None] | None,
+    dry_run: bool,
+) -> dict[str, Any]:
+    from seqedit.export import check_new, export_adapter, write_adapter
+
+    check_new(out)
+    exported = export_adapter(opened, rev, single=entry, rank=rank, base_name=base_name)
+    if rank is not None and measuring is not None:
+        exported = measured(opened, exported, *measuring)
+    if not dry_run:
+        write_adapter(exported, out)
+    return adapter_result(exported)
+
+
+def measured(
+    opened: Ledger, exported: Exported, model: str | None, records: str | None, device: str | None
+) -> Exported:
+    """The export with measured scores; without --model only where the base model lies on this machine."""
+    from seqedit.export_scores import measure_truncation, records_for
+    from seqedit.models import resolve_model
+
+    name = model or opened.base_model.name
+    if model is None and not Path(resolve_model(name)).is_dir():
+        typer.echo(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
+        return exported
+    chosen: list[Record] | None = None
+    if records is not None:
+        from seqedit.loaders import load_records
+
+        chosen = load_records(records)
+    wanted = records_for(exported.exact.requests, chosen)
+    return measure_truncation(exported, _load(name, device), wanted)
+
+
+def _load(name: str, device: str | None) -> EditedModel:
+    from seqedit.edited_model import EditedModel
+    from seqedit.models import load_model
+
+    return EditedModel(*load_model(name, device=device), name=name)
+
+
+def adapter_result(exported: Exported) -> dict[str, Any]:
+    from seqedit.export import adapter_size, kinds
+
+    rank, size = adapter_size(exported.adapter)
+    truncation = exported.shipped.truncation
+    return {
+        "state": exported.shipped.rev,
+        "entries": len(exported.shipped.entries),
+        "facts": len(exported.adapter.requests),
+        "digest": exported.adapter.digest,
+        "modules": kinds(exported.adapter),
+        "rank": rank,
+        "bytes": size,
+        "truncation": None if truncation is None else asdict(truncation),
+    }
+
+
+def ledger_place(ledger: str | None) -> str:
+    return ledger if ledger is not None else ("." if Path("ledger.db").is_file() else "ledger")
+
+
+def imported_result(imported: Imported, ledger: str | None) -> dict[str, Any]:
+    return {"ledger": ledger_place(ledger), **asdict(imported)}
+
+
+def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
+    """The result as JSON, or line by line."""
+    if json_:
+        print_json({**result, "dry_run": dry_run})
+        return
+    if dry_run:
+        typer.echo("dry run: nothing is written", err=True)
+    for name, value in result.items():
+        if name == "truncation":
+            _print_truncation(value)
+        elif isinstance(value, dict):
+            typer.echo(f"{name}")
+            for key, item in value.items():
+                typer.echo(f"  {key}: {item}")
+        elif value is not None:
+            typer.echo(f"{name}: {value}")
+
+
+def _print_truncation(truncation: dict[str, Any] | None) -> None:
+    if truncation is None:
+        return
+    typer.echo(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
+    for module, error in truncation["errors"].items():
+        typer.echo(f"  {module}: {error:.2e}")
+    if truncation["before"] is None:
+        typer.echo("ES, PS and NS were not measured")
+        return
+    typer.echo(f"on {truncation['records']} records: exact -> truncated")
+    for metric, value in truncation["before"].items():
+        typer.echo(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")

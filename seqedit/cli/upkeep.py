@@ -1,0 +1,105 @@
+"""Verbs that look after a ledger: gc, sign."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.errors import InputError
+
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+
+
+@app.command()
+def gc(
+    ledger: LedgerOption = None,
+    keep_days: Annotated[
+        float, typer.Option(min=0, help="How long entries stay that only the reflog leads to, in days.")
+    ] = 90.0,
+    prune_now: Annotated[bool, typer.Option("--prune-now", help="The reflog keeps nothing.")] = False,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Unused files younger than this many hours stay; a writer may need them.")
+    ] = 1.0,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Remove entries and objects that nothing leads to, and what interrupted writers left behind.
+
+    Example: seqedit gc --dry-run
+    """
+    from ledger.gc import collect
+
+    with open_ledger(ledger) as opened:
+        found = collect(
+            opened.database,
+            opened.store,
+            keep_days=None if prune_now else keep_days,
+            grace=grace * 3600,
+            dry_run=dry_run,
+        )
+    if json_:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "entries": [vars(entry) for entry in found.entries],
+                "objects": [vars(files) for files in found.objects],
+                "temporary": [vars(files) for files in found.temporary],
+                "young": found.young,
+                "bytes": found.size,
+            }
+        )
+        return
+    for entry in found.entries:
+        typer.echo(f"entry {entry.id[:12]} {entry.operation:<6} {entry.message}".rstrip())
+    for kind, items in (("object", found.objects), ("temporary", found.temporary)):
+        for files in items:
+            typer.echo(f"{kind} {files.path} {files.size:,} bytes")
+    typer.echo(
+        f"{'would remove' if dry_run else 'removed'} {len(found.entries)} entries, {len(found.objects)} objects and "
+        f"{len(found.temporary)} temporary files, {found.size:,} bytes"
+    )
+    if found.young:
+        typer.echo(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
+
+
+@app.command()
+def sign(
+    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    ledger: LedgerOption = None,
+    key: Annotated[Path | None, typer.Option(help="Private ed25519 key: PEM, or OpenSSH's format.")] = None,
+    new_key: Annotated[Path | None, typer.Option(help="Make a key file and print its public key.")] = None,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Sign an entry, and with it everything before it; `verify --signers FILE` checks signatures.
+
+    Example: seqedit sign HEAD --key ~/.config/seqedit/key.pem
+    """
+    from ledger import signing
+
+    if (key is None) == (new_key is None):
+        raise InputError("give either --key FILE to sign with, or --new-key FILE to make a key")
+    if new_key is not None:
+        if dry_run:
+            raise InputError("--new-key has no dry run: a key that was only shown is none")
+        public = signing.new_key(new_key)
+        print_json({"key": public}) if json_ else typer.echo(public)
+        typer.echo(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
+        return
+    assert key is not None
+    private = signing.load_key(key)
+    with open_ledger(ledger) as opened:
+        signature = signing.sign(opened.resolve(rev), private)
+        new = 1
+        if not dry_run:
+            with opened.database.write() as connection:
+                new = signing.add_signatures(connection, [signature])
+    if json_:
+        print_json({"entry": signature.entry, "key": signature.key, "new": bool(new), "dry_run": dry_run})
+        return
+    done = "would sign" if dry_run else "signed" if new else "was signed already:"
+    typer.echo(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")

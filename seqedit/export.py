@@ -1,0 +1,191 @@
+"""A state as something that others load: one stock PEFT adapter, or a full model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ledger.errors import failures
+from ledger.reading import Reader
+from seqedit.adapter_files import CARD
+from seqedit.adapters import Adapter, BaseModel
+from seqedit.delta import Dense
+from seqedit.edited_model import EditedModel
+from seqedit.errors import InputError
+from seqedit.state_card import Shipped, Truncation, describe, state_card
+from seqedit.state_deltas import concatenate, truncate
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """An adapter to be shipped.
+
+    Attributes:
+        adapter: What is written.
+        exact: The same without truncation.
+        shipped: What its card says.
+    """
+
+    adapter: Adapter
+    exact: Adapter
+    shipped: Shipped
+
+
+def export_adapter(
+    ledger: Reader, rev: str = "HEAD", *, single: bool = False, rank: int | None = None, base_name: str | None = None
+) -> Exported:
+    """All active adapters of a state as one, or the adapter of one entry.
+
+    Args:
+        ledger: The ledger.
+        rev: The state; or the entry, with ``single``.
+        single: Only this entry's own adapter.
+        rank: Truncate every module's delta to this rank; None loses nothing.
+        base_name: Name of the base model to write into the adapter, where the ledger has a local path.
+
+    Raises:
+        InputError: no such revision, nothing to export, or a rank below 1.
+        CheckFailed: an object is missing or damaged.
+    """
+    shipped = describe(ledger, rev, single=single, base_name=base_name)
+    exact = ledger.adapter(shipped.entries[0]) if single else _whole(ledger, shipped)
+    exact = replace(exact, base_model=shipped.base_model)
+    if rank is None:
+        return Exported(exact, exact, shipped)
+    parts = {name: truncate(delta, rank) for name, delta in exact.deltas.items()}
+    errors = {name: error for name, (_, error) in parts.items()}
+    adapter = replace(
+        exact,
+        deltas={name: delta for name, (delta, _) in parts.items()},
+        method={**exact.method, "truncated_to": rank},
+        # The keys and target values were solved for by the exact delta.
+        keys={},
+        target_values=None,
+        provenance={**exact.provenance, "truncated_from": exact.digest, "truncation_errors": errors},
+    )
+    return Exported(adapter, exact, replace(shipped, truncation=Truncation(rank, errors)))
+
+
+def _whole(ledger: Reader, shipped: Shipped) -> Adapter:
+    if not shipped.entries:
+        raise InputError(f"state {shipped.rev[:12]} is the unedited model: no adapter is active, nothing to export")
+    layout: set[bool] = set()
+
+    def adapters() -> Iterator[Adapter]:
+        for adapter in ledger.adapters(shipped.rev):
+            layout.add(adapter.fan_in_fan_out)
+            yield adapter
+
+    deltas = concatenate(adapters())
+    return Adapter(
+        deltas=deltas,
+        requests=tuple(shipped.requests),
+        method={"name": "export", "methods": sorted({str(e.method.get("name")) for e in shipped.entries})},
+        base_model=shipped.base_model,
+        fan_in_fan_out=layout == {True},
+        provenance={
+            "state": shipped.rev,
+            "entries": [{"id": e.id, "adapter": e.adapter, "requests": len(e.requests)} for e in shipped.entries],
+        },
+    )
+
+
+def write_adapter(exported: Exported, out: str | Path, *, place: str | None = None) -> None:
+    """Write the adapter directory with the state's card, whole or not at all.
+
+    Args:
+        exported: From `export_adapter`.
+        out: Directory that does not exist or is empty.
+        place: What the card calls the place it is loaded from.
+
+    Raises:
+        InputError: ``out`` is not empty.
+        EnvironmentFailure: the disk failed.
+    """
+    with new_directory(out) as directory:
+        exported.adapter.save_pretrained(directory)
+        (directory / CARD).write_text(state_card(exported.shipped, place=place or Path(out).name), "utf-8")
+
+
+def write_merged(
+    ledger: Reader, rev: str, edited: EditedModel, out: str | Path, *, base_name: str | None = None
+) -> None:
+    """Write the full model with a state's weights, as `save_pretrained` does, with tokenizer and card.
+
+    Args:
+        ledger: The ledger.
+        rev: The state.
+        edited: The loaded base model; left in the state that was written.
+        out: Directory that does not exist or is empty.
+        base_name: What the card calls the base model.
+
+    Raises:
+        InputError: the model is not the ledger's base model, or ``out`` is not empty.
+        EnvironmentFailure: the disk failed.
+    """
+    check_base(ledger.base_model, edited.base_model)
+    shipped = describe(ledger, rev, base_name=base_name)
+    check_new(out)
+    modules = sorted({name for adapter in ledger.adapters(shipped.rev) for name in adapter.deltas})
+    edited.write(ledger.compose(edited.base_weights(modules), shipped.rev) if modules else {})
+    with new_directory(out) as directory:
+        edited.model.save_pretrained(directory)
+        edited.tokenizer.save_pretrained(directory)
+        (directory / CARD).write_text(state_card(shipped, merged=True, place=Path(out).name), "utf-8")
+
+
+def check_base(expected: BaseModel, found: BaseModel) -> None:
+    """Refuse a model that is not the ledger's base model.
+
+    Raises:
+        InputError: names both.
+    """
+    if expected.fingerprint != found.fingerprint:
+        raise InputError(
+            f"the ledger belongs to base model '{expected.name}' (fingerprint {expected.fingerprint[:12]}), the model "
+            f"'{found.name}' has {found.fingerprint[:12]}; give the ledger's own with --model, in its own dtype"
+        )
+
+
+def check_new(out: str | Path) -> None:
+    """Refuse a place that holds something.
+
+    Raises:
+        InputError: it exists and is not an empty directory.
+    """
+    path = Path(out)
+    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+        raise InputError(f"{out} exists and is not an empty directory; choose another --out")
+
+
+@contextmanager
+def new_directory(out: str | Path) -> Iterator[Path]:
+    """A directory beside ``out`` that is renamed to it where the block ends and is gone where it raises."""
+    check_new(out)
+    target = Path(out).absolute()
+    with failures(str(out)):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        try:
+            directory = scratch / "new"
+            directory.mkdir()
+            yield directory
+            os.replace(directory, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def adapter_size(adapter: Adapter) -> tuple[int, int]:
+    """(uniform rank, bytes of the weights file) that an adapter has when it is written."""
+    rank = max(delta.rank for delta in adapter.deltas.values())
+    return rank, sum(4 * rank * sum(delta.shape) for delta in adapter.deltas.values())
+
+
+def kinds(adapter: Adapter) -> dict[str, str]:
+    """Module name -> "dense" or "rank N"."""
+    return {n: "dense" if isinstance(d, Dense) else f"rank {d.rank}" for n, d in sorted(adapter.deltas.items())}

@@ -1,0 +1,243 @@
+"""Model card of a state that is shipped: which facts, by what, with which scores, and how to load it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger import Entry
+from ledger.reading import Reader
+from seqedit import cards
+from seqedit.adapters import BaseModel
+from seqedit.requests import Request
+
+MAX_FACTS = 100
+MAX_ENTRIES = 50
+SHOWN_SCORES = ("ES", "PS", "NS", "S", "EM", "GE")
+_SCORES, _TASKS = "counterfact", "tasks"
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What a truncation cost.
+
+    Attributes:
+        rank: The rank that was asked for.
+        errors: Module name -> norm of what was left out, relative to the module's delta.
+        before: ES, PS and NS of the state as it is, in percent; None where nothing was measured.
+        after: The same with the truncated adapter.
+        records: On how many records they were measured.
+    """
+
+    rank: int
+    errors: Mapping[str, float]
+    before: Mapping[str, float | None] | None = None
+    after: Mapping[str, float | None] | None = None
+    records: int = 0
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a card says about a state, or about one entry's adapter.
+
+    Attributes:
+        rev: Full id of the entry whose state it is.
+        base_model: The unedited model, by the name the card gives it.
+        entries: The entries whose adapters are part of it, in the order in which they compose.
+        requests: The facts in force.
+        single: Whether this is one entry's adapter alone.
+        before: Scores of the unedited model: kind -> key -> value.
+        after: Scores of the state.
+        truncation: What truncating cost, or None.
+    """
+
+    rev: str
+    base_model: BaseModel
+    entries: Sequence[Entry]
+    requests: Sequence[Request]
+    single: bool = False
+    before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    after: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    truncation: Truncation | None = None
+
+
+def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str | None = None) -> Shipped:
+    """Everything the ledger knows that a card says.
+
+    Args:
+        ledger: The ledger.
+        rev: The state; or the entry, with ``single``.
+        single: Only this entry's own adapter.
+        base_name: What to call the base model instead of the name the ledger has for it.
+    """
+    identifier = ledger.resolve(rev)
+    if single:
+        entries = [ledger.entry(identifier)]
+        requests = list(entries[0].requests)
+    else:
+        entries = ledger.active(identifier)
+        live = ledger.live_requests(identifier)
+        requests = [entry.requests[position] for entry in entries for position in live[entry.id]]
+    base = BaseModel(base_name or ledger.base_model.name, ledger.base_model.fingerprint)
+    # The scores of an entry are those of the whole state it made, not of its adapter alone.
+    before, after = ({}, {}) if single else (_scores(ledger, ledger.root()), _scores(ledger, identifier))
+    return Shipped(identifier, base, entries, requests, single, before, after)
+
+
+def _scores(ledger: Reader, rev: str) -> dict[str, dict[str, Any]]:
+    return {kind: ledger.scores(rev, kind).get(kind, {}) for kind in (_SCORES, _TASKS)}
+
+
+def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/directory") -> str:
+    """The card, in the Hub's format.
+
+    Args:
+        shipped: What is shipped.
+        merged: Whether it is a full model rather than an adapter.
+        place: Where the reader finds it: a repository's id.
+    """
+    base = shipped.base_model.name
+    name = base if cards.is_hub_id(base) else None
+    library = "transformers" if merged else "peft"
+    tags = ["knowledge-editing", "seqedit"] if merged else ["lora", "knowledge-editing", "seqedit"]
+    shown = base if name else "a local directory"
+    what = "merged into the weights" if merged else "as one LoRA adapter over the feed-forward output projections"
+    return "\n".join(
+        [
+            *cards.header({"base_model": name, "library_name": library, "tags": tags}),
+            f"# {_count(len(shipped.requests), 'edited fact')} on {cards.escape(shown)}",
+            "",
+            f"{'One batch' if shipped.single else 'A sequence'} of knowledge edits, {what}.",
+            "",
+            f"- Base model: {cards.escape(shown)}; SHA-256 of its weights `{shipped.base_model.fingerprint}`",
+            f"- {'Entry' if shipped.single else 'State'}: `{shipped.rev}`, "
+            f"{_count(len(shipped.entries), 'batch', 'batches')} of edits",
+            "",
+            *_loading(merged, place, name or "BASE_MODEL"),
+            *_score_section(shipped),
+            *_truncation_section(shipped.truncation),
+            *_entry_section(shipped.entries),
+            "## Facts edited",
+            *cards.facts_table(shipped.requests, limit=MAX_FACTS, rest=_rest(merged)),
+            "",
+        ]
+    )
+
+
+def _rest(merged: bool) -> str:
+    return "all are in the ledger" if merged else "all are in `seqedit.json`"
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _loading(merged: bool, place: str, base: str) -> list[str]:
+    if merged:
+        code = [
+            "from transformers import AutoModelForCausalLM",
+            f'model = AutoModelForCausalLM.from_pretrained("{place}")',
+        ]
+        arguments = f"pretrained={place}"
+    else:
+        code = [
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
+            f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{place}")',
+        ]  # fmt: skip
+        arguments = f"pretrained={base},peft={place}"
+    return [
+        "## How to load",
+        "```python",
+        *code,
+        "```",
+        "```bash",
+        f"lm_eval --model hf --model_args {arguments} --tasks cola",
+        "```",
+        "",
+    ]
+
+
+def _score_section(shipped: Shipped) -> list[str]:
+    if shipped.single:
+        return []
+    before, after = shipped.before.get(_SCORES, {}), shipped.after.get(_SCORES, {})
+    earlier = after.get("earlier") or {}
+    rows = [
+        [metric, *(_number(scores.get(metric), 1) for scores in (before, after, earlier))]
+        for metric in SHOWN_SCORES
+        if any(scores.get(metric) is not None for scores in (before, after, earlier))
+    ]
+    lines = ["## Scores"]
+    if shipped.truncation is not None:
+        lines += ["As recorded with the exact adapter; what truncating it costs is below.", ""]
+    if not shipped.after.get(_SCORES) and not shipped.after.get(_TASKS):
+        lines += ["The ledger holds no scores of this state.", ""]
+    if rows:
+        lines += [*cards.table(("", "before", "after: newest batch", "after: earlier batches"), rows), ""]
+    old, new = shipped.before.get(_TASKS, {}), shipped.after.get(_TASKS, {})
+    tasks = [
+        [cards.escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
+        for task, values in sorted(new.items())
+        for metric, value in values.items()
+        if metric in ("mcc", "acc", "f1")
+    ]
+    return lines + ([*cards.table(("task", "metric", "before", "after"), tasks), ""] if tasks else [])
+
+
+def _truncation_section(truncation: Truncation | None) -> list[str]:
+    if truncation is None:
+        return []
+    lines = [
+        f"## Truncated to rank {truncation.rank}",
+        *cards.table(
+            ("module", "relative error (Frobenius)"),
+            [[f"`{module}`", f"{error:.2e}"] for module, error in truncation.errors.items()],
+        ),
+        "",
+    ]
+    before, after = truncation.before, truncation.after
+    if before is None or after is None:
+        return [*lines, "Its effect on the edits was not measured.", ""]
+    rows = [[m, _number(before.get(m), 1), _number(after.get(m), 1)] for m in before]
+    return [
+        *lines,
+        f"Measured on {_count(truncation.records, 'record')}:",
+        "",
+        *cards.table(("", "exact", "truncated"), rows),
+        "",
+    ]
+
+
+def _entry_section(entries: Sequence[Entry]) -> list[str]:
+    """Entries in a table; the settings once for each distinct configuration."""
+    names: dict[str, str] = {}
+    for entry in entries:
+        names.setdefault(_settings(entry), chr(ord("A") + len(names)) if len(names) < 26 else f"S{len(names) + 1}")
+    rows = [
+        [
+            f"`{e.id[:12]}`", e.time, cards.escape(str(e.method.get("name", e.operation))), names[_settings(e)],
+            f"{len(e.requests):,}", cards.escape(e.message),
+        ]
+        for e in entries[:MAX_ENTRIES]
+    ]  # fmt: skip
+    left = len(entries) - len(rows)
+    shown = {row[3] for row in rows}
+    return [
+        "## Batches",
+        *cards.table(("entry", "time", "method", "settings", "facts", "message"), rows),
+        *(["", f"... and {left:,} more."] if left else []),
+        "",
+        "Settings:",
+        *[f"- {name}: {cards.escape(text)}" for text, name in names.items() if name in shown],
+        "",
+    ]
+
+
+def _settings(entry: Entry) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(entry.method.items()) if key != "name") or "none"
+
+
+def _number(value: Any, digits: int) -> str:
+    return "–" if not isinstance(value, int | float) else f"{value:.{digits}f}"
