@@ -67,8 +67,11 @@ def test_recovering_scores_are_no_collapse() -> None:
 
 def test_a_collapse_after_which_the_score_slowly_goes_on_falling_is_found_where_it_begins() -> None:
     # CoLA's mcc x 100 of a real run, 60 batches by MEND on the demo world: the eye sees the fall begin at step 8.
-    real = [95, 95, 94, 94, 94, 94, 92, 89, 87, 86, 81, 76, 65, 64, 61, 59, 54, 45, 40, 38, 38, 35, 31, 26, 26, 28, 28, 26,
-            30, 30, 32, 32, 30, 32, 39, 38, 31, 18, 15, 5, 2, 2, -7, -7, -2, -2, 6, 3, 3, 3, 3, 8, 6, 6, 6, 6, 6, 0, 0, 0]  # fmt: skip
+    real = [
+        95, 95, 94, 94, 94, 94, 92, 89, 87, 86, 81, 76, 65, 64, 61, 59, 54, 45, 40, 38,
+        38, 35, 31, 26, 26, 28, 28, 26, 30, 30, 32, 32, 30, 32, 39, 38, 31, 18, 15, 5,
+        2, 2, -7, -7, -2, -2, 6, 3, 3, 3, 3, 8, 6, 6, 6, 6, 6, 0, 0, 0,
+    ]  # fmt: skip
     found = find_collapse([float(v) for v in real])
     assert found is not None
     assert 7 <= found.step <= 11

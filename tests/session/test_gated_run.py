@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -121,8 +122,8 @@ def test_a_gate_on_something_that_is_not_measured_is_an_error(folder: Path, caps
 def test_a_wrong_gate_is_refused_before_anything_is_done(
     fields: dict[str, Any],
     named: str,
-    folder: Path,
-    capsys: Any,  # noqa: F811
+    folder: Path,  # noqa: F811
+    capsys: Any,
 ) -> None:
     assert run(["run", str(change(folder, **fields))]) == 2
     assert named in capsys.readouterr().err
@@ -164,7 +165,7 @@ def test_a_sample_of_the_earlier_edits_has_intervals_and_says_how_many_it_scored
 def test_every_task_is_compared_with_the_unedited_model_and_with_the_step_before(folder: Path) -> None:  # noqa: F811
     assert run(["run", str(change(folder, steps=3))]) == 0
     rows = [step["tasks"]["cola"] for step in summary(folder)["steps"]]
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in itertools.pairwise(rows):
         assert row["previous_change"] == pytest.approx(row["mcc"] - before["mcc"])
         assert row["previous_ci_low"] <= row["previous_change"] <= row["previous_ci_high"]
     assert rows[0]["previous_change"] == rows[0]["change"]

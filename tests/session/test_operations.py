@@ -234,7 +234,7 @@ def test_a_rebase_that_changes_nothing_says_so(session: Any, requests: Any) -> N
     assert plan_rebase(session.ledger).changes  # the pair of edit and revert can go
 
 
-def test_an_interrupted_rebase_is_resumed_with_the_entries_it_has(session: Any, requests: Any, monkeypatch: Any) -> None:
+def test_an_interrupted_rebase_is_resumed_with_what_it_has(session: Any, requests: Any, monkeypatch: Any) -> None:
     entries = [session.edit(requests[i : i + 2], "memit", config()) for i in (0, 2, 4)]
     session.revert(entries[0].id)
     plan, old = plan_rebase(session.ledger), session.ledger.head()
