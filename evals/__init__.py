@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from evals.answers import Asking as Asking
+    from evals.answers import ask as ask
     from evals.counterfact import score_records as score_records
     from evals.counterfact import score_tokenized as score_tokenized
     from evals.counterfact import tokenize_records as tokenize_records
@@ -23,9 +25,16 @@ if TYPE_CHECKING:
     from evals.generation import GenerationScores as GenerationScores
     from evals.generation import fit_vectorizer as fit_vectorizer
     from evals.generation import score_generation as score_generation
+    from evals.multihop import MultiHopScores as MultiHopScores
+    from evals.multihop import multihop_scores as multihop_scores
+    from evals.multihop import score_multihop as score_multihop
     from evals.perplexity import Perplexity as Perplexity
     from evals.perplexity import score_perplexity as score_perplexity
+    from evals.real_life import RealLifeScores as RealLifeScores
+    from evals.real_life import score_real_life as score_real_life
     from evals.report import write_report as write_report
+    from evals.ripple import RippleScores as RippleScores
+    from evals.ripple import ripple_scores as ripple_scores
     from evals.sampling import generate as generate
     from evals.scores import Scores as Scores
     from evals.statistics import Change as Change
@@ -46,6 +55,15 @@ if TYPE_CHECKING:
     from evals.zsre import zsre_scores as zsre_scores
 
 _HOMES = {
+    "Asking": "evals.answers",
+    "ask": "evals.answers",
+    "MultiHopScores": "evals.multihop",
+    "multihop_scores": "evals.multihop",
+    "score_multihop": "evals.multihop",
+    "RealLifeScores": "evals.real_life",
+    "score_real_life": "evals.real_life",
+    "RippleScores": "evals.ripple",
+    "ripple_scores": "evals.ripple",
     "score_records": "evals.counterfact",
     "score_tokenized": "evals.counterfact",
     "tokenize_records": "evals.counterfact",

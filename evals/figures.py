@@ -66,10 +66,13 @@ def legend(axes: Axes) -> None:
         )
 
 
-def step_ticks(axes: Axes, steps: list[int], vertical: bool = False) -> None:
-    """Whole numbers only, at most some 20 of them."""
-    stride = max(1, -(-len(steps) // 20))
-    (axes.set_yticks if vertical else axes.set_xticks)(steps[::stride])
+def step_ticks(axes: Axes, steps: list[int], vertical: bool = False, most: int = 20) -> None:
+    """Whole numbers only: all, or where they are more than ``most`` the multiples of 2, 5, 10, 20, ..."""
+    stride = 1
+    if len(steps) > most:
+        strides = [factor * 10**power for power in range(7) for factor in (1, 2, 5)]
+        stride = next(s for s in strides if len(steps) / s <= most)
+    (axes.set_yticks if vertical else axes.set_xticks)([step for step in steps if stride == 1 or step % stride == 0])
 
 
 def write_png(figure: Figure, path: Path) -> Path:
@@ -78,21 +81,37 @@ def write_png(figure: Figure, path: Path) -> Path:
     return path
 
 
-def inline_svg(figure: Figure, name: str, description: str) -> str:
-    """An ``<svg>`` element for an HTML page.
-
-    Text stays text, the ink colour becomes ``currentColor`` so that light and dark pages both read, and ids
-    carry the name so that several figures can share a page.
+def svg_text(figure: Figure, name: str) -> str:
+    """A figure as SVG, its text as text and its background clear; the same for the same figure and name.
 
     Args:
         figure: The figure.
-        name: Unique on the page; letters, digits and hyphens.
-        description: What the figure shows, for readers who do not see it.
+        name: Unique on the page; letters, digits, hyphens and underscores.
     """
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue().decode("utf-8")
+        metadata = {"Date": None, "Creator": None}
+        figure.savefig(buffer, format="svg", dpi=150, transparent=True, metadata=metadata)
+    return buffer.getvalue().decode("utf-8")
+
+
+def write_svg(svg: str, path: Path) -> Path:
+    """What `svg_text` gave as a file of its own, on white."""
+    path.write_text(svg.replace("<svg ", '<svg style="background: #ffffff" ', 1), "utf-8", newline="\n")
+    return path
+
+
+def inline_svg(svg: str, name: str, description: str) -> str:
+    """What `svg_text` gave as an ``<svg>`` element for an HTML page.
+
+    The ink colour becomes ``currentColor`` so that light and dark pages both read, and ids carry the name so that
+    several figures can share a page.
+
+    Args:
+        svg: The figure.
+        name: As for `svg_text`.
+        description: What the figure shows, for readers who do not see it.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = svg.replace(INK, "currentColor")

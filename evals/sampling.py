@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ def generate(
     seed: int = 0,
     top_k: int = 5,
     batch_size: int = 16,
+    finished: Callable[[str], bool] | None = None,
 ) -> list[str]:
     """Continue prompts by top-k sampling (ROME and MEMIT use k = 5; k = 1 is greedy decoding).
 
@@ -35,6 +36,7 @@ def generate(
         seed: Seed of all draws.
         top_k: How many of the likeliest tokens are drawn from, in proportion to their probabilities.
         batch_size: Prompts per batch.
+        finished: Told a text so far after every token; the text ends with the token after which it says yes.
 
     Returns:
         The new text of each prompt, without the prompt and without special tokens.
@@ -51,12 +53,16 @@ def generate(
             raise InputError(f"prompt of {len(tokens)} tokens cannot be continued: {prompt[:60]!r}")
     draws = torch.rand(len(prompts), max_new_tokens, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ends = end_token_ids(model, tokenizer)
+
+    def stop(tokens: Sequence[int]) -> bool:
+        return finished is not None and finished(tokenizer.decode(tokens, skip_special_tokens=True))
+
     result = [""] * len(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (len(ids[i]), i))
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
-            new = _continue_batch(model, [ids[i] for i in batch], draws[batch], top_k, ends, limit)
+            new = _continue_batch(model, [ids[i] for i in batch], draws[batch], top_k, ends, limit, stop)
             for index, tokens in zip(batch, new, strict=True):
                 result[index] = tokenizer.decode(tokens, skip_special_tokens=True)
     return result
@@ -69,6 +75,7 @@ def _continue_batch(
     top_k: int,
     ends: frozenset[int],
     limit: int | None,
+    stop: Callable[[Sequence[int]], bool],
 ) -> list[list[int]]:
     """New token ids of each prompt; ``draws`` holds uniform numbers, (batch, max_new_tokens)."""
     device = input_device(model)
@@ -99,7 +106,7 @@ def _continue_batch(
                     open_rows.discard(row)
                     continue
                 new[row].append(token)
-                if len(new[row]) >= room[row]:
+                if len(new[row]) >= room[row] or stop(new[row]):
                     open_rows.discard(row)
         if not open_rows:
             break

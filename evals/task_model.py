@@ -12,9 +12,12 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
+import torch
 from lm_eval.models.huggingface import HFLM
 
+from evals.model_access import input_device
 from evals.teacher_forcing import score_continuations
+from seqedit.errors import InputError
 
 
 class InMemoryModel(HFLM):
@@ -34,6 +37,17 @@ class InMemoryModel(HFLM):
         """As the stock method, with a progress bar only on a terminal."""
         return super().loglikelihood(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
 
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """As the stock method, with a progress bar only on a terminal.
+
+        Raises:
+            InputError: the model has too few positions for the text that a task asks for.
+        """
+        try:
+            return super().generate_until(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
+        except AssertionError as error:
+            raise InputError(f"a task that generates text cannot be run with this model: {error}") from error
+
     def _loglikelihood_tokens(
         self,
         requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
@@ -47,6 +61,15 @@ class InMemoryModel(HFLM):
             pairs.append((context[-room:], continuation))
         scored = score_continuations(self.model, pairs, max_tokens_per_batch=self._max_tokens_per_batch)
         return [(-s.nll, s.argmax) for s in scored]
+
+
+@contextmanager
+def seeded(model: Any, seed: int = 1234) -> Iterator[None]:
+    """The same draws at every call, for tasks that sample their texts; the caller's random state comes back."""
+    device = input_device(model)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @contextmanager

@@ -17,8 +17,9 @@ class Outcome:
         gold: Index of the right choice; None for tasks that are not multiple choice.
         prediction: Index of the likeliest choice.
         correct: Whether they agree.
-        log_likelihoods: Summed log-likelihood of every choice, in nats.
+        log_likelihoods: Summed log-likelihood of every choice (or of everything else that was asked for), in nats.
         values: What the task's metrics noted for this document, where it is a number.
+        text: What the model generated, where the task lets it.
     """
 
     doc_id: int
@@ -28,10 +29,11 @@ class Outcome:
     correct: bool | None = None
     log_likelihoods: tuple[float, ...] = ()
     values: Mapping[str, float] = field(default_factory=dict)
+    text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as JSON types."""
-        return {
+        data: dict[str, Any] = {
             "doc_id": self.doc_id,
             "doc_hash": self.doc_hash,
             "gold": self.gold,
@@ -40,6 +42,7 @@ class Outcome:
             "log_likelihoods": list(self.log_likelihoods),
             "values": dict(self.values),
         }
+        return data if self.text is None else {**data, "text": self.text}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from evals.task_loading import TaskFinder, check_task, is_paired
 from evals.task_outcomes import Outcome, TaskResult, TaskResults
-from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.errors import InputError
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
 """The tasks that tell an intact model from a damaged one, as in the papers on sequential editing."""
+
+_FEWSHOT_SEED = 1234
+"""lm-eval's own default."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,14 +44,17 @@ def load_tasks(
     """Load tasks and their documents, once per run.
 
     Args:
-        names: Names of lm-eval's own tasks, or paths of task YAML files.
+        names: Names of lm-eval's own tasks (a group or tag gives all its tasks) or of the shipped ones
+            (`evals.task_library`), or paths of task YAML files.
         data_files: For some of the names a local file (JSONL, or JSON with a list) with the documents to
-            evaluate on, columns named as in the data set. Prompts and metrics stay those of the task; neither
-            the network nor a cache is touched. The other tasks take their data set from the Hub or its cache.
+            evaluate on, columns named as in the data set; for tasks of facts records in any layout. Prompts and
+            metrics stay those of the task; neither the network nor a cache is touched. The other tasks take their
+            data set from the Hub or its cache.
         limit: Only the first so many documents.
 
     Raises:
-        InputError: an unknown task, a name in ``data_files`` that is not among ``names``, an unreadable file.
+        InputError: an unknown task, one whose results cannot be compared document by document (the message says
+            why), a name in ``data_files`` that is not among ``names``, an unreadable file.
         EnvironmentFailure: the data set of a task without a local file could not be had.
     """
     from evals.task_model import quiet
@@ -57,13 +67,17 @@ def load_tasks(
     if limit is not None and limit < 1:
         raise InputError("limit must be at least 1 document")
     loaded: dict[str, Any] = {}
+    finder = TaskFinder()
     with quiet():
         for name in names:
-            path = _task_yaml(name)
             if name in files:
-                loaded[name] = _task_on_rows(path, name, _read_rows(Path(files[name])))
+                loaded[name] = finder.load_on(name, Path(files[name]))
             else:
-                loaded.update(_task_as_packaged(path))
+                loaded.update(finder.load(name))
+    for name, task in loaded.items():
+        left_out = check_task(name, task)
+        if left_out:
+            _LOG.warning("task %r: %s not kept, it is no mean over documents", name, ", ".join(left_out))
     return LoadedTasks(loaded, limit)
 
 
@@ -85,126 +99,80 @@ def evaluate_tasks(
         max_tokens_per_batch: Most tokens per forward pass where a task compares choices.
 
     Returns:
-        Per task the metrics and one outcome per document.
+        Per task the metrics and one outcome per document. A metric that some documents do not tell is left out, with
+        a line in the log.
+
+    Raises:
+        InputError: a task generates longer texts than the model has positions for, an answer has no tokens, or no
+            metric of a task is left.
     """
     from lm_eval import evaluator
 
+    from evals.fact_tasks import FactTask
     from evals.model_access import evaluating
-    from evals.task_model import InMemoryModel, quiet
+    from evals.task_model import InMemoryModel, quiet, seeded
 
     if not tasks.tasks:
         return {}
-    with quiet(), evaluating(model):
+    for task in tasks.tasks.values():
+        # Drawn anew at every call: without this, other examples would stand before the documents at every step.
+        task.set_fewshot_seed(_FEWSHOT_SEED)
+        if isinstance(task, FactTask):
+            task.tokenizer = tokenizer
+    with quiet(), evaluating(model), seeded(model):
         lm = InMemoryModel(model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch)
         # Bootstrapped standard errors cost minutes and do not serve paired comparison (see evals.statistics).
         results = evaluator.evaluate(
             lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True
         )
     return {
-        name: TaskResult(
-            name,
-            _metrics(task, results["results"][name]),
-            tuple(_outcome(task, sample) for sample in _first_filter(results["samples"][name])),
-        )
+        name: _result(name, task, results["results"][name], results["samples"][name])
         for name, task in tasks.tasks.items()
     }
 
 
-def _task_yaml(name: str) -> Path:
-    """The YAML file of a task: a path as it is, a packaged task by name."""
-    import lm_eval.tasks
-
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise InputError(f"task file {name} does not exist")
-        return Path(name).resolve()
-    root = Path(lm_eval.tasks.__file__).parent
-    # lm-eval's own index reads some 10,000 files (10 s); the GLUE tasks are where their names say.
-    glue = root / "glue" / name / "default.yaml"
-    if glue.is_file():
-        return glue
-    entry = lm_eval.tasks.TaskManager().task_index.get(name)
-    if entry is None or entry.yaml_path is None:
-        raise InputError(f"unknown lm-eval task {name!r}; `lm-eval ls tasks` lists them")
-    return Path(entry.yaml_path)
-
-
-def _task_as_packaged(path: Path) -> dict[str, Any]:
-    from lm_eval.tasks import TaskManager
-
-    try:
-        tasks: dict[str, Any] = TaskManager(include_defaults=False).load([str(path)])["tasks"]
-    except (OSError, ConnectionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EnvironmentFailure(
-            f"data set of task {path.parent.name!r} could not be loaded ({reason}); give a local file instead"
-        ) from error
-    return tasks
-
-
-def _task_on_rows(path: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """The packaged task over rows held in memory."""
-    from datasets import Dataset
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    config = dict(load_yaml(path, recursive=True))
-    split = config.get("test_split") or config.get("validation_split") or "validation"
-    documents = {split: Dataset.from_list([dict(row) for row in rows])}
-    # Few-shot examples would have to come from a training split that is not there.
-    for field in ("training_split", "fewshot_split", "dataset_kwargs", "tag"):
-        config.pop(field, None)
-    config |= {"task": name, "num_fewshot": 0, "custom_dataset": lambda **_: documents}
-    if not config.get("test_split"):
-        config["validation_split"] = split
-    return ConfigurableTask(config=config)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file, or of a JSON file that holds a list."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"data file {path} cannot be read: {error.strerror}") from error
-    try:
-        rows = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
-    except json.JSONDecodeError as error:
-        raise InputError(f"data file {path} is neither JSONL nor JSON: {error}") from error
-    if not rows or not all(isinstance(row, dict) for row in rows):
-        raise InputError(f"data file {path} must hold at least one row, every row an object")
-    return list(rows)
-
-
-def _metrics(task: Any, results: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics of one task in the order of its own list; lm-eval names them "metric,filter"."""
-    values: dict[str, float] = {}
-    for name in task._metric_fn_list:
-        for key, value in results.items():
-            if key.split(",")[0] == name and isinstance(value, (int, float)):
-                values.setdefault(name, float(value))
-    return values
-
-
-def _first_filter(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return sorted((s for s in samples if s["filter"] == samples[0]["filter"]), key=lambda s: s["doc_id"])
+def _result(name: str, task: Any, results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> TaskResult:
+    """A task's metrics, in the order of its own list, and outcomes, of the first of its answer filters."""
+    chosen = samples[0]["filter"]
+    outcomes = tuple(
+        _outcome(task, sample)
+        for sample in sorted((s for s in samples if s["filter"] == chosen), key=lambda s: s["doc_id"])
+    )
+    metrics = {}
+    for metric in task.aggregation():
+        if f"{metric},{chosen}" not in results or not is_paired(task, metric):
+            continue
+        silent = sum(metric not in o.values and o.gold is None for o in outcomes)
+        if silent:
+            # Averages over other documents at every step could not be compared.
+            _LOG.warning("task %r: %s not kept, %d documents do not tell it", name, metric, silent)
+        else:
+            metrics[metric] = float(results[f"{metric},{chosen}"])
+    if not metrics:
+        raise InputError(f"task {name!r} has no metric that every one of its documents tells")
+    return TaskResult(name, metrics, outcomes)
 
 
 def _outcome(task: Any, sample: Mapping[str, Any]) -> Outcome:
     gold: int | None = None
     prediction: int | None = None
     likelihoods: tuple[float, ...] = ()
+    text: str | None = None
+    answers = sample["filtered_resps"]
     if task.OUTPUT_TYPE == "multiple_choice":
-        likelihoods = tuple(float(response[0]) for response in sample["filtered_resps"])
+        choices = task.doc_to_choice(sample["doc"])
+        # A task may also ask for the choices without their context; those answers come after.
+        likelihoods = tuple(float(answer[0]) for answer in answers[: len(choices)])
         prediction = max(range(len(likelihoods)), key=likelihoods.__getitem__)
-        target = sample["target"]
+        # Where the choices are contexts before one continuation, the right one is told by the text.
+        target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
         if isinstance(target, str):
-            choices = task.doc_to_choice(sample["doc"])
             target = choices.index(target) if target in choices else None
         gold = target if isinstance(target, int) else None
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        likelihoods = tuple(float(answer[0]) for answer in answers)
+    elif task.OUTPUT_TYPE == "generate_until":
+        text = str(answers[0])
     return Outcome(
         doc_id=int(sample["doc_id"]),
         doc_hash=sample["doc_hash"],
@@ -212,5 +180,6 @@ def _outcome(task: Any, sample: Mapping[str, Any]) -> Outcome:
         prediction=prediction,
         correct=None if gold is None else prediction == gold,
         log_likelihoods=likelihoods,
-        values={m: float(sample[m]) for m in sample["metrics"] if isinstance(sample[m], (int, float))},
+        values={m: float(sample[m]) for m in sample["metrics"] if isinstance(sample[m], Real)},
+        text=text,
     )

@@ -9,7 +9,6 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from seqedit.errors import CheckFailed, EnvironmentFailure, SeqeditError
 
-
 # A flipped bit in the file's header, in its description of the tables, or in a text.
 _BROKEN = ("Could not decode", "unsupported file format", "no such column", "malformed")
 

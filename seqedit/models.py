@@ -58,7 +58,8 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
         logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype))
+        # Without it transformers falls back to pickled weights, be it with weights_only.
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if path.is_dir():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.sequence import Driver
 from seqedit.session import KIND_OUTCOMES, Session
+from seqedit.sinks import Callback, Told
 from seqedit.summary import build_summary, write_summary
 from seqedit.texts import TextSource
 
@@ -36,6 +38,7 @@ def run(
     on_step: OnStep | None = None,
     records: Sequence[Record] | None = None,
     edited: EditedModel | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Run a whole configuration and leave ledger and ``summary.json`` behind.
 
@@ -49,6 +52,7 @@ def run(
         on_step: Called with each step's part of the summary.
         records: The facts, instead of reading ``config.facts``.
         edited: The loaded, unedited model, instead of loading ``config.model``.
+        callbacks: Told of the beginning, the baseline, every step and the end; closed whatever happens.
 
     Returns:
         The summary; "stopped" says why a gate ended the run before its last batch, or is None.
@@ -56,6 +60,20 @@ def run(
     Raises:
         InputError: wrong configuration, facts or ledger; nothing was written.
     """
+    watchers = [Told(on_baseline, on_step), *callbacks]
+    with ExitStack() as stack:
+        for callback in watchers:
+            stack.callback(callback.close)
+        return _run(config, resume, watchers, records, edited)
+
+
+def _run(
+    config: RunConfig,
+    resume: bool,
+    watchers: Sequence[Callback],
+    records: Sequence[Record] | None,
+    edited: EditedModel | None,
+) -> dict[str, Any]:
     facts = list(records if records is not None else load_records(config.facts))
     batches = batches_of(facts, config)
     if config.context_templates is not None:
@@ -86,20 +104,26 @@ def run(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
             reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=config.seed,
         )  # fmt: skip
+        for callback in watchers:
+            callback.on_run_begin(config)
         outcomes = measure_baseline(session, evaluator, every)
-        if on_baseline is not None:
-            on_baseline(build_summary(ledger, config.branch, title=config.title)["baseline"])
+        baseline = build_summary(ledger, config.branch, title=config.title)["baseline"]
+        for callback in watchers:
+            callback.on_baseline(baseline)
 
         def told(entry: Entry) -> None:
             summary = build_summary(ledger, config.branch, title=config.title)
             write_summary(config.out / "summary.json", summary)
-            if on_step is not None:
-                on_step(next(step for step in summary["steps"] if step["entry"] == entry.id))
+            step = next(step for step in summary["steps"] if step["entry"] == entry.id)
+            for callback in watchers:
+                callback.on_step(step)
 
         stopped = Driver(session, config, evaluator, outcomes, told).drive(batches)
         summary = build_summary(ledger, config.branch, title=config.title)
         summary["stopped"] = stopped
     write_summary(config.out / "summary.json", summary)
+    for callback in watchers:
+        callback.on_run_end(summary)
     return summary
 
 

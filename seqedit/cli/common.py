@@ -49,7 +49,9 @@ TASK_METRICS = ("mcc", "acc", "f1")
 
 def main_metric(task: Mapping[str, Any]) -> str | None:
     """Which metric of a task a table shows."""
-    return next((m for m in TASK_METRICS if m in task), None)
+    known = next((m for m in TASK_METRICS if m in task), None)
+    # Tasks with other metrics name the main one beside its change; the baseline's row lists it first.
+    return known or task.get("metric") or next((k for k, v in task.items() if isinstance(v, (int, float))), None)
 
 
 class StepTable:

@@ -10,6 +10,7 @@ import typer
 
 from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
     begin,
+    benchmark,
     branches,
     compare,
     edit,
@@ -23,6 +24,7 @@ from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
     runs,
     score,
     ship,
+    tasks,
     upkeep,
 )
 from seqedit.cli.app import app

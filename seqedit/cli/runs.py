@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ def run(
     config: Annotated[Path, typer.Argument(help="YAML file: model, facts, method, batch_size, evals, out, ...")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    log_to: Annotated[
+        list[str] | None,
+        typer.Option("--log-to", help="tensorboard, wandb or trackio, each with :PROJECT if wanted; repeatable."),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Run the main job: edit batch after batch, each an entry in the ledger, each step scored.
@@ -40,9 +44,11 @@ def run(
 
     from evals.report import write_report
     from seqedit.runner import run as run_batches
+    from seqedit.sinks import make_sinks
 
+    sinks = make_sinks(log_to or ())
     table = StepTable(sys.stderr if json_ else sys.stdout)
-    summary = run_batches(settings, resume=resume, on_baseline=table.baseline, on_step=table.step)
+    summary = run_batches(settings, resume=resume, on_baseline=table.baseline, on_step=table.step, callbacks=sinks)
     page = write_report(summary, settings.out)
     if json_:
         print_json(summary)
@@ -81,27 +87,47 @@ def demo(
 
 @app.command()
 def report(
-    rev: Annotated[str, typer.Argument(help="State whose history is reported.")] = "HEAD",
+    revs: Annotated[
+        list[str] | None, typer.Argument(help="State whose history is reported (several are compared). [default: HEAD]")
+    ] = None,
     ledger: LedgerOption = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html and the plots.")] = Path("out/report"),
     summary: Annotated[Path | None, typer.Option(help="A summary.json to report instead of a ledger.")] = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="A comparison.json of `seqedit compare`, shown on the page too.")
+    ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Sequential editing",
 ) -> None:
-    """Write one self-contained HTML page and the plots as PNG from what the ledger holds.
+    """Write one self-contained HTML page from what the ledger holds; beside it the plots and the data as files.
 
-    Example: seqedit report --ledger out/demo/ledger --out out/report
+    Example: seqedit report emmet memit --ledger out/demo/ledger --out out/report
     """
     if summary is not None:
-        try:
-            data = json.loads(summary.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{summary}: not readable as JSON ({error})") from error
+        if revs:
+            raise InputError("--summary is a run by itself; give either it or revisions of a ledger")
+        data = _read_json(summary)
     else:
         from seqedit.summary import build_summary
 
         with open_ledger(ledger) as opened:
-            data = build_summary(opened, rev, title=title)
+            runs = {rev: build_summary(opened, rev, title=title) for rev in revs or ["HEAD"]}
+        data = runs if len(runs) > 1 else next(iter(runs.values()))
 
+    from evals.comparison import ComparisonRow
     from evals.report import write_report
 
-    typer.echo(str(write_report(data.get("runs") or data, out)))
+    rows = []
+    if comparison is not None:
+        try:
+            rows = [ComparisonRow.from_dict(row) for row in _read_json(comparison)["rows"]]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{comparison}: not what `seqedit compare` writes ({error!r})") from error
+    # Of several runs in one summary, each is shown; a ledger's branch may be called "runs".
+    typer.echo(str(write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error})") from error

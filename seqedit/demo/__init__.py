@@ -16,7 +16,9 @@ from pathlib import Path
 from seqedit.demo.corpus import corpus, perplexity_text
 from seqedit.demo.counterfact import records, reference_texts
 from seqedit.demo.files import write_tasks, write_world
+from seqedit.demo.mquake import mquake_cases
 from seqedit.demo.relations import RELATIONS, Relation
+from seqedit.demo.ripple import ripple_cases
 from seqedit.demo.tasks import TASKS, task_documents
 from seqedit.demo.timeline import timeline
 from seqedit.demo.world import DEFAULT_SEED, Fact, World, world
@@ -31,9 +33,11 @@ __all__ = [
     "World",
     "corpus",
     "model_path",
+    "mquake_cases",
     "perplexity_text",
     "records",
     "reference_texts",
+    "ripple_cases",
     "task_documents",
     "timeline",
     "world",

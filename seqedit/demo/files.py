@@ -9,6 +9,8 @@ from typing import Any
 
 from seqedit.demo.corpus import corpus, perplexity_text
 from seqedit.demo.counterfact import records, reference_texts
+from seqedit.demo.mquake import mquake_cases
+from seqedit.demo.ripple import ripple_cases
 from seqedit.demo.tasks import TASKS, task_documents
 from seqedit.demo.timeline import timeline
 from seqedit.demo.world import DEFAULT_SEED, world
@@ -51,8 +53,8 @@ def write_world(out_dir: str | Path, seed: int = DEFAULT_SEED) -> Path:
 
     Returns:
         ``out_dir``, now with ``corpus.txt`` (one document a line; line breaks of task prompts become spaces),
-        ``counterfact.json``, ``zsre.json``, ``timeline.json``, ``reference_texts.json``, ``perplexity.txt`` and
-        ``tasks/{cola,sst2,mrpc,rte}.jsonl`` (validation).
+        ``counterfact.json``, ``zsre.json``, ``mquake.json``, ``ripple.json``, ``timeline.json``,
+        ``reference_texts.json``, ``perplexity.txt`` and ``tasks/{cola,sst2,mrpc,rte}.jsonl`` (validation).
     """
     out = Path(out_dir)
     write_tasks(out / "tasks", seed)
@@ -60,6 +62,8 @@ def write_world(out_dir: str | Path, seed: int = DEFAULT_SEED) -> Path:
     _lines(out / "corpus.txt", (document.replace("\n", " ") for document in corpus(the_world)))
     _json(out / "counterfact.json", records(the_world))
     _json(out / "zsre.json", zsre_records(the_world))
+    _json(out / "mquake.json", mquake_cases(the_world))
+    _json(out / "ripple.json", ripple_cases(the_world))
     _json(out / "timeline.json", timeline(the_world))
     _json(out / "reference_texts.json", reference_texts(the_world))
     (out / "perplexity.txt").write_text(perplexity_text(the_world) + "\n", encoding="utf-8")

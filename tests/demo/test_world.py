@@ -160,6 +160,8 @@ def test_write_world_leaves_all_files(tmp_path: Path) -> None:
         "corpus.txt",
         "counterfact.json",
         "zsre.json",
+        "mquake.json",
+        "ripple.json",
         "timeline.json",
         "reference_texts.json",
         "perplexity.txt",

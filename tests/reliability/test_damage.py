@@ -127,8 +127,8 @@ def test_a_truncated_database_is_found(filled, place, figure, every):
         assert outcome == "found" or (outcome == "harmless" and len(whole) - length < 4096), length
         outcomes[outcome] += 1
     figure(
-        f"database: {outcomes.total()} truncations: {outcomes['found']} found, {outcomes['harmless']} of the unused end "
-        "of the last page (every row reads as before)"
+        f"database: {outcomes.total()} truncations: {outcomes['found']} found, {outcomes['harmless']} of the unused "
+        "end of the last page (every row reads as before)"
     )
 
 

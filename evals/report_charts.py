@@ -1,0 +1,312 @@
+"""What the plots of a run show, apart from how they are drawn.
+
+The same charts are drawn twice: by matplotlib as files and as the page's static pictures (`evals.plots`), and by the
+page's own script, where they answer to the pointer, the keyboard and the filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from evals.forgetting import AgePoint, find_collapse, forgetting_curve, half_life
+
+Summary = Mapping[str, Any]
+_PERCENT = (-2.0, 102.0)
+_SHOWN = ("ES", "PS", "NS", "S")
+SCORES = (*_SHOWN, "EM", "PM", "NM", "ET", "PT", "NT", "GE", "RS")
+"""Scores of a batch, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points over steps or ages, with an interval at each where one is known.
+
+    Attributes:
+        name: What it is; the same name in several panels has one entry in the legend.
+        x, y: The measured points only.
+        low, high: Ends of the interval at each point, or None; empty where there is none at all.
+        shown: Whether it is drawn before the reader asks for it.
+    """
+
+    name: str
+    x: list[int]
+    y: list[float]
+    low: list[float | None] = field(default_factory=list)
+    high: list[float | None] = field(default_factory=list)
+    shown: bool = True
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the x axis that means something, with the range the data cannot tell from it."""
+
+    x: float
+    label: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        title: What is measured.
+        series: What is drawn.
+        limits: Fixed ends of the y axis; None to fit the data.
+        reference: A horizontal line, e.g. 0 for a change.
+        marks: Places on the x axis.
+        shown: Whether it is drawn before the reader asks for it.
+        digits: Digits after the point of its values.
+    """
+
+    title: str
+    series: list[Series]
+    limits: tuple[float, float] | None = None
+    reference: float | None = None
+    marks: list[Mark] = field(default_factory=list)
+    shown: bool = True
+    digits: int = 1
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One or more panels with a common x axis.
+
+    Attributes:
+        name: Name of its files; on the page the run's name precedes it.
+        title: Heading.
+        caption: What it shows, also for readers who do not see it.
+        x_label, y_label: Of all panels.
+        panels: The panels.
+        kind: ``line``; ``stack`` for bars on top of each other; ``many`` for more lines than a legend can name.
+        over: What x counts: ``step`` (follows the filters of the page) or ``age``.
+    """
+
+    name: str
+    title: str
+    caption: str
+    x_label: str
+    y_label: str
+    panels: list[Panel]
+    kind: str = "line"
+    over: str = "step"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON types."""
+        return asdict(self)
+
+
+def charts_of(run: Summary) -> list[Chart]:
+    """The charts of one run that have data, in the order of the page."""
+    found = (scores_chart(run), tasks_chart(run), batches_chart(run), drift_chart(run), seconds_chart(run))
+    return [chart for chart in found if chart is not None]
+
+
+def scores_chart(run: Summary) -> Chart | None:
+    """Scores of the newest batch and of all earlier edits."""
+    steps = run.get("steps") or []
+    collapse = collapse_of(run)
+    panels = []
+    for metric in SCORES:
+        kept = [
+            series_of("newest batch", steps, lambda step, m=metric: step.get(m)),
+            series_of("all earlier edits", steps, lambda step, m=metric: (step.get("earlier") or {}).get(m)),
+        ]
+        kept = [series for series in kept if series.x]
+        if kept:
+            limits = None if metric in ("GE", "RS") else _PERCENT
+            marks = _collapse_marks(collapse.get(f"earlier.{metric}"))
+            panels.append(Panel(metric, kept, limits, marks=marks, shown=metric in _SHOWN))
+    if not panels:
+        return None
+    if not any(panel.shown for panel in panels):
+        panels[0] = Panel(**{**vars(panels[0]), "shown": True})
+    caption = "Scores of the batch just edited in, and of all earlier edits on the same model, in percent."
+    return Chart("scores", "Scores of new and earlier edits", caption, "step", "score, %", panels)
+
+
+def tasks_chart(run: Summary) -> Chart | None:
+    """Change of every task's main metric, a panel per task on one scale."""
+    steps = run.get("steps") or []
+    collapse = collapse_of(run)
+    panels = []
+    for name in dict.fromkeys(name for step in steps for name in step.get("tasks") or {}):
+        rows = [(step, (step.get("tasks") or {}).get(name) or {}) for step in steps]
+        series = [
+            _changes("against the unedited model", rows, ""),
+            _changes("against the step before", rows, "previous_"),
+        ]
+        series = [s for s in series if s.x]
+        if series:
+            metric = main_metric(next(entry for _, entry in rows if entry))
+            marks = _collapse_marks(collapse.get(f"{name}.{metric}"))
+            panels.append(Panel(f"{name} ({metric})", series, reference=0.0, marks=marks, digits=3))
+    if not panels:
+        return None
+    values = [v for p in panels for s in p.series if s.shown for v in (*s.y, *s.low, *s.high) if v is not None]
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.05 * (high - low) or 0.01
+    panels = [Panel(**{**vars(panel), "limits": (low - room, high + room)}) for panel in panels]
+    caption = "Change of each task's metric against the unedited model on the same documents, with its 95 % interval."
+    return Chart("tasks", "Damage on tasks", caption, "step", "change of the metric", panels)
+
+
+def ages_chart(runs: Mapping[str, Summary]) -> Chart | None:
+    """The forgetting curve of every run: mean score by age of the edits."""
+    series, marks = [], []
+    for name, run in runs.items():
+        points = curve_points(run)
+        if points:
+            low, high = ([point.get(end) for point in points] for end in ("ci_low", "ci_high"))
+            series.append(Series(name, [p["age"] for p in points], [p["mean"] for p in points], low, high))
+        age = half_life_of(run)
+        if age is not None:
+            whose = f"{name}: " if len(runs) > 1 else ""
+            marks.append(Mark(age, f"{whose}half-life {age:.1f}"))
+    if not series:
+        return None
+    metric = next(iter(runs.values())).get("forgetting_metric") or "ES"
+    caption = f"Mean {metric} of edits by their age in steps; the band is the 95 % interval over batches."
+    return Chart(
+        "forgetting_curve", "What is left of edits as they age", caption, "age of the edits, steps", f"{metric}, %",
+        [Panel("", series, _PERCENT, marks=marks)], over="age",
+    )  # fmt: skip
+
+
+def batches_chart(run: Summary) -> Chart | None:
+    """Score of every batch over the steps that followed it."""
+    matrix = run.get("forgetting") or []
+    numbers = _numbers(run)
+    metric = run.get("forgetting_metric") or "ES"
+    series = []
+    for batch in range(len(matrix)):
+        points = [(numbers[t], matrix[t][batch]) for t in range(len(matrix)) if batch < len(matrix[t])]
+        known = [(x, y) for x, y in points if y is not None]
+        if len(known) > 1:
+            series.append(Series(f"edits of step {numbers[batch]}", [x for x, _ in known], [y for _, y in known]))
+    if not series:
+        return None
+    caption = f"{metric} of every batch at every later step, one line per batch; early batches are dark."
+    marks = _collapse_marks(collapse_of(run).get(f"earlier.{metric}"))
+    panel = Panel("", series, _PERCENT, marks=marks)
+    return Chart("forgetting_batches", "Each batch over time", caption, "step", f"{metric}, %", [panel], kind="many")
+
+
+def drift_chart(run: Summary) -> Chart | None:
+    """Perplexity of plain text, and how far weights, preserved outputs and memorised values have moved."""
+    steps = run.get("steps") or []
+    modules = list(dict.fromkeys(name for step in steps for name in _drift(step).get("modules") or {}))
+    panels = []
+    for key, title in DRIFTS.items():
+        series = [series_of("whole model", steps, lambda step, k=key: _drift(step).get(k, step.get(k)))]
+        series += [
+            series_of(
+                module, steps, lambda step, k=key, m=module: ((_drift(step).get("modules") or {}).get(m) or {}).get(k),
+                shown=False,
+            )
+            for module in modules
+        ]  # fmt: skip
+        series = [s for s in series if s.x]
+        if series:
+            panels.append(Panel(title, series, shown=key != "nll", digits=3))
+    if not panels:
+        return None
+    if all(not panel.shown or not any(s.shown for s in panel.series) for panel in panels):
+        panels[0] = Panel(**{**vars(panels[0]), "shown": True})
+    caption = (
+        "Drift of the model: perplexity of plain text; distance of the edited weights from the unedited ones, of the "
+        "outputs for ordinary keys (preservation) and of the values of all edits (memorisation), each relative."
+    )
+    return Chart("drift", "Drift of weights, outputs and values", caption, "step", "", panels)
+
+
+DRIFTS = {
+    "perplexity": "perplexity",
+    "nll": "nats per token",
+    "weight_norm": "weights |W - W0| / |W0|",
+    "preservation": "preservation error",
+    "memorisation": "memorisation error",
+}
+"""Kinds of drift -> how they are called."""
+
+
+def seconds_chart(run: Summary) -> Chart | None:
+    """Where the time of each step went: the edit below, the evals on top of it."""
+    steps = run.get("steps") or []
+    parts = parts_of(steps)
+    series = [series_of(part, steps, lambda step, p=part: (step.get("timings") or {}).get(p)) for part in parts]
+    if not series:
+        return None
+    caption = "Seconds of every step by part: the edit first, then what was measured."
+    return Chart("seconds", "Seconds per step", caption, "step", "seconds", [Panel("", series, digits=2)], kind="stack")
+
+
+def parts_of(steps: Sequence[Summary]) -> list[str]:
+    """Parts that time is kept of, the edit first."""
+    found = dict.fromkeys(key for step in steps for key in step.get("timings") or {})
+    return sorted(found, key=lambda part: (part != "edit", part))
+
+
+def series_of(name: str, steps: Sequence[Summary], get: Callable[..., Any], shown: bool = True) -> Series:
+    """The steps that have a value."""
+    points = [(int(step["step"]), float(value)) for step in steps if (value := get(step)) is not None]
+    return Series(name, [x for x, _ in points], [y for _, y in points], shown=shown)
+
+
+def curve_points(summary: Summary) -> list[dict[str, Any]]:
+    """The forgetting curve of a run as dictionaries: as given, or else from the matrix."""
+    given = summary.get("forgetting_curve")
+    if given:
+        return [dict(point) if isinstance(point, Mapping) else point.to_dict() for point in given]
+    return [point.to_dict() for point in forgetting_curve(summary.get("forgetting") or [])]
+
+
+def half_life_of(summary: Summary) -> float | None:
+    """The half-life that a summary gives, or else that of its curve."""
+    given = summary.get("half_life")
+    if isinstance(given, int | float):
+        return float(given)
+    points = curve_points(summary)
+    return half_life([AgePoint(int(p["age"]), float(p["mean"]), 0, None, None) for p in points])
+
+
+def collapse_of(summary: Summary) -> dict[str, dict[str, Any]]:
+    """Where series collapse, as a summary says; or else found in ES and S of all earlier edits."""
+    given = summary.get("collapse")
+    if isinstance(given, Mapping):
+        return {str(name): dict(found) for name, found in given.items()}
+    steps = summary.get("steps") or []
+    series = {f"earlier.{m}": [(step.get("earlier") or {}).get(m) for step in steps] for m in ("ES", "S")}
+    found = {name: find_collapse(values) for name, values in series.items()}
+    return {name: collapse.to_dict() for name, collapse in found.items() if collapse is not None}
+
+
+def main_metric(task: Mapping[str, Any]) -> str:
+    """Name of the metric that a task's entry is about: named by the entry, or its first field."""
+    return str(task.get("metric") or next(iter(task), ""))
+
+
+def _changes(name: str, rows: Sequence[tuple[Summary, Summary]], prefix: str) -> Series:
+    kept = [(step, entry) for step, entry in rows if entry.get(f"{prefix}change") is not None]
+    low, high = ([entry.get(f"{prefix}{end}") for _, entry in kept] for end in ("ci_low", "ci_high"))
+    changes = [float(entry[f"{prefix}change"]) for _, entry in kept]
+    return Series(name, [int(step["step"]) for step, _ in kept], changes, low, high, shown=not prefix)
+
+
+def _collapse_marks(found: Mapping[str, Any] | None) -> list[Mark]:
+    if not found:
+        return []
+    return [Mark(found["step"], f"collapse from step {found['step']}", found.get("low"), found.get("high"))]
+
+
+def _numbers(run: Summary) -> list[int]:
+    """How the rows of the forgetting matrix are counted: as the steps, or from 1."""
+    steps, size = run.get("steps") or [], len(run.get("forgetting") or [])
+    return [int(step["step"]) for step in steps] if len(steps) == size else list(range(1, size + 1))
+
+
+def _drift(step: Summary) -> Mapping[str, Any]:
+    return step.get("drift") or {}

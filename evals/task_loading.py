@@ -1,0 +1,207 @@
+"""lm-eval's task objects: found by name or file, on their own data set or on local rows, and checked before a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from evals.task_library import shipped_tasks
+from evals.task_metrics import METRICS
+from seqedit.errors import EnvironmentFailure, InputError
+
+
+class TaskFinder:
+    """Finds tasks; lm-eval's own index, which reads some 10,000 files (10 s), is made only where a name needs it."""
+
+    def __init__(self) -> None:
+        self._manager: Any = None
+
+    def load(self, name: str) -> dict[str, Any]:
+        """A task by name or file; a group or tag gives all its tasks.
+
+        Raises:
+            InputError: no such task.
+            EnvironmentFailure: its data set cannot be had, or it needs a package that is not there.
+        """
+        from lm_eval.tasks import TaskManager
+
+        path = _file_of(name)
+        with _loading(name):
+            if path is not None:
+                return dict(TaskManager(include_defaults=False).load([str(path)])["tasks"])
+            self._entry(name)
+            return dict(self._index().load([name])["tasks"])
+
+    def load_on(self, name: str, file: Path) -> Any:
+        """A task over the documents of a local file, which replace its data set.
+
+        Raises:
+            InputError: no such task, the file is unreadable, or the task needs more than documents to be evaluated on.
+        """
+        from lm_eval.tasks._yaml_loader import load_yaml
+
+        path = _file_of(name)
+        if path is None:
+            path = self._entry(name).yaml_path
+        if path is None:
+            raise InputError(f"task {name!r} is a group of tasks; a local file can stand for one task only")
+        with _loading(name):
+            config = dict(load_yaml(path, recursive=True))
+        if "group" in config:
+            raise InputError(f"task {name!r} is a group of tasks; a local file can stand for one task only")
+        if "class" in config:
+            return _fact_task(config, name, file)
+        return _rows_task(_on_rows(config, name, read_rows(file)), name, file)
+
+    def _index(self) -> Any:
+        from lm_eval.tasks import TaskManager
+
+        if self._manager is None:
+            self._manager = TaskManager()
+        return self._manager
+
+    def _entry(self, name: str) -> Any:
+        entry = self._index().task_index.get(name)
+        if entry is None:
+            raise InputError(f"unknown lm-eval task {name!r}; `lm-eval ls tasks` lists them")
+        return entry
+
+
+def check_task(name: str, task: Any) -> list[str]:
+    """Refuse a task whose results could not be kept and compared document by document.
+
+    Returns:
+        Metrics that are left out because they are neither means over documents nor acc, f1 or mcc of choices.
+
+    Raises:
+        InputError: the task needs images or sound, runs code that the model writes, or has no other metric.
+    """
+    if getattr(task, "MULTIMODAL", False):
+        raise InputError(f"task {name!r} needs images or sound; only texts are given to the model")
+    if getattr(task, "UNSAFE_CODE", False):
+        raise InputError(f"task {name!r} runs code that the model writes; run it with lm_eval on the exported adapter")
+    left_out = [metric for metric in task.aggregation() if not is_paired(task, metric)]
+    if len(left_out) == len(task.aggregation()):
+        raise InputError(
+            f"task {name!r} has no metric that is a mean over documents ({', '.join(left_out)}), so a change cannot be "
+            "told document by document; run it with lm_eval on the exported adapter, and for perplexity give a text"
+        )
+    return left_out
+
+
+def is_paired(task: Any, metric: str) -> bool:
+    """Whether a metric follows from what is kept of each document."""
+    from lm_eval.api.metrics import mean
+
+    if metric in METRICS and task.OUTPUT_TYPE == "multiple_choice":
+        return True
+    return task.aggregation().get(metric) is mean
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file, or of a JSON file that holds a list.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"data file {path} cannot be read: {error.strerror}") from error
+    try:
+        rows = (
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(line) for line in text.splitlines() if line.strip()]
+        )
+    except json.JSONDecodeError as error:
+        raise InputError(f"data file {path} is neither JSONL nor JSON: {error}") from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise InputError(f"data file {path} must hold at least one row, every row an object")
+    return list(rows)
+
+
+def _file_of(name: str) -> Path | None:
+    """The file of a task given as one, shipped with this package, or of GLUE; None for lm-eval's index to find."""
+    import lm_eval.tasks
+
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"task file {name} does not exist")
+        return Path(name).resolve()
+    if name in (shipped := shipped_tasks()):
+        return shipped[name].path
+    glue = Path(lm_eval.tasks.__file__).parent / "glue" / name / "default.yaml"
+    return glue if glue.is_file() else None
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (InputError, EnvironmentFailure):
+        raise
+    except ImportError as error:
+        raise EnvironmentFailure(f"task {name!r} needs a package that is not installed ({error})") from error
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EnvironmentFailure(
+            f"data set of task {name!r} could not be loaded ({reason}); give a local file instead"
+        ) from error
+
+
+def _on_rows(config: dict[str, Any], name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The packaged task's config over rows held in memory."""
+    from datasets import Dataset
+
+    split = config.get("test_split") or config.get("validation_split") or "validation"
+    documents = {split: Dataset.from_list([dict(row) for row in rows])}
+    fewshot = config.get("fewshot_config")
+    if config.get("num_fewshot") and not (isinstance(fewshot, dict) and fewshot.get("samples")):
+        raise InputError(
+            f"task {name!r} puts {config['num_fewshot']} examples of its training split before every document, which a "
+            "local file does not hold; leave the file out"
+        )
+    for field in ("training_split", "fewshot_split", "dataset_kwargs", "tag"):
+        config.pop(field, None)
+    config |= {"task": name, "custom_dataset": lambda **_: documents}
+    config.setdefault("num_fewshot", 0)
+    # A task that has both would look for the other one as well.
+    config["validation_split"] = None if config.get("test_split") else split
+    return config
+
+
+def _rows_task(config: dict[str, Any], name: str, file: Path) -> Any:
+    from jinja2 import UndefinedError
+    from lm_eval.api.task import ConfigurableTask
+
+    try:
+        task = ConfigurableTask(config=config)
+        if task.OUTPUT_TYPE == "multiple_choice":
+            _check_targets(task)
+    except (UndefinedError, KeyError) as error:
+        raise InputError(f"data file {file}: a column that task {name!r} needs is missing ({error})") from error
+    return task
+
+
+def _check_targets(task: Any) -> None:
+    """Refuse documents without a right choice; lm-eval takes the name of a missing column for the answer itself."""
+    doc = task.eval_docs[0]
+    choices = task.doc_to_choice(doc)
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    targets = target if isinstance(target, list) else [target]
+    if not all(t in choices if isinstance(t, str) else 0 <= t < len(choices) for t in targets):
+        raise KeyError(f"no right choice among {choices}: {target!r}")
+
+
+def _fact_task(config: dict[str, Any], name: str, file: Path) -> Any:
+    """A task of facts over the records of a file, in any layout."""
+    from evals.fact_tasks import FactTask
+
+    if not (isinstance(config["class"], type) and issubclass(config["class"], FactTask)):
+        raise InputError(f"task {name!r} is written in Python and finds its data set itself; leave the file out")
+    metadata = {**(config.get("metadata") or {}), "records": str(file)}
+    return config["class"](config={**config, "task": name, "metadata": metadata})

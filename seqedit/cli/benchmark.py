@@ -1,0 +1,173 @@
+"""``seqedit benchmark``: MQuAKE, RippleEdits and real-life answers, before and after edits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.common import JsonOption, print_json
+from seqedit.errors import EnvironmentFailure, InputError
+
+NAMES = ("mquake", "ripple", "real-life")
+
+
+@app.command()
+def benchmark(
+    name: Annotated[str, typer.Argument(help="mquake, ripple or real-life.")],
+    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    records: Annotated[
+        str, typer.Option(help="MQuAKE or RippleEdits JSON; for real-life any fact file. demo:mquake.json, ...")
+    ],
+    adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
+    method: Annotated[str | None, typer.Option(help="Instead: edit the cases' own requests with this method.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")] = None,
+    hparams: Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")] = None,
+    second_moments: Annotated[Path | None, typer.Option(help="Safetensors, one matrix per module name.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Cases edited together, each batch from the unedited model. [default: all]")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first cases.")] = None,
+    template: Annotated[
+        str, typer.Option(help="Around a question: question-only, qa, or a text with {}. Not for ripple.")
+    ] = "question-only",
+    demonstrations: Annotated[
+        Path | None, typer.Option(help="Text file to put before every question of mquake and real-life.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 50,
+    zsre: Annotated[str, typer.Option(help="What zsRE records teach: mend or memit.")] = "mend",
+    seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Score what follows from edits, by free generation: multi-hop questions (mquake), ripple effects (ripple), or the
+    usual prompts as a user would meet them (real-life), beside the teacher-forced scores. Without --adapter and
+    --method the unedited model is scored.
+
+    Example: seqedit benchmark mquake --model demo-llama --records demo:mquake.json --method emmet --preset demo-llama
+    """
+    if name not in NAMES:
+        raise InputError(f"unknown benchmark {name!r}; known: {', '.join(NAMES)}")
+    if name == "ripple" and (template != "question-only" or demonstrations is not None):
+        raise InputError("ripple prompts are texts to be continued; --template and --demonstrations are not for them")
+    if method is None and (preset or hparams or set_ or batch_size or second_moments):
+        raise InputError("--preset, --hparams, --set, --second-moments and --batch-size need --method")
+
+    from seqedit.adapters import Adapter
+    from seqedit.settings import method_config
+
+    config = None if method is None else method_config(method, preset=preset, hparams=hparams, assignments=set_ or [])
+    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    unusable: list[str] = []
+    cases = _cases(name, records, limit, zsre, unusable)
+    for line in unusable:
+        typer.echo(f"left out: {line}", err=True)
+    if not cases:
+        raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
+
+    from evals.answers import Asking
+    from seqedit import benchmarks
+    from seqedit.edited_model import EditedModel
+    from seqedit.models import load_model
+
+    asking = Asking(template, _read(demonstrations), max_new_tokens)
+    edits = benchmarks.Edits(adapters, method, config, batch_size, second_moments, seed)
+    edited = EditedModel(*load_model(model, dtype=dtype, device=device), name=model)
+    run: dict[str, Any] = {
+        "mquake": benchmarks.run_mquake,
+        "ripple": benchmarks.run_ripple,
+        "real-life": benchmarks.run_real_life,
+    }
+    result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
+    if json_:
+        print_json(result)
+        return
+    for text in {"mquake": _mquake_lines, "ripple": _ripple_lines, "real-life": _real_life_lines}[name](result):
+        typer.echo(text)
+
+
+def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list[str]) -> Any:
+    if name == "mquake":
+        from seqedit.mquake import load_mquake
+
+        return load_mquake(records, limit=limit)
+    if name == "ripple":
+        from seqedit.ripple import load_ripple
+
+        return load_ripple(records, limit=limit, on_unusable=unusable.append)
+    from seqedit.loaders import load_records
+
+    return load_records(records, limit=limit, zsre=zsre)
+
+
+def _read(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise EnvironmentFailure(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+
+
+def _cell(share: Mapping[str, Any] | None) -> str:
+    """A share with its interval."""
+    if share is None or share["value"] is None:
+        return "-".rjust(21)
+    return f"{share['value']:5.1f} [{share['ci_low']:5.1f}, {share['ci_high']:5.1f}]"
+
+
+def _mquake_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = [f"{result['cases']} cases, {result['edits']} edits; in percent [95 % interval]"]
+    if result["disturbed"]:
+        lines.append(f"{len(result['disturbed'])} cases need a fact that another case of their batch changes")
+    views = {
+        "before": "unedited model, old answers",
+        "unedited": "unedited model, new answers",
+        "after": "edited model, new answers",
+        "stale": "edited model, old answers",
+    }
+    for match in ("exact", "contained"):
+        lines.append(f"{match:<28}" + "".join(f"{h:>22}" for h in ("edit-wise", "instance-wise", "multi-hop")))
+        for view, title in views.items():
+            if view in result[match]:
+                row = result[match][view]
+                cells = (row["edit_wise"], row["instance_wise"], row["multi_hop"])
+                lines.append(f"{title:<28}" + "".join(f" {_cell(cell)}" for cell in cells))
+    return lines
+
+
+def _ripple_lines(result: Mapping[str, Any]) -> list[str]:
+    from seqedit.cases import CRITERIA
+
+    before, after = result["contained"]["before"], result["contained"].get("after")
+    heads = "".join(f"{h:>22}" for h in ("before", "after", "edits that took"))
+    lines = [f"{result['cases']} edits; in percent [95 % interval]", f"{'':<24}{'tests':>12}{heads}"]
+    for name in CRITERIA:
+        old, new = before[name], (after or {}).get(name)
+        tests = f"{old['counted']} of {old['tests']}"
+        cells = [old["accuracy"], new and new["accuracy"], new and new["accuracy_where_taken"]]
+        lines.append(f"{name:<24}{tests:>12}" + "".join(f" {_cell(cell)}" for cell in cells))
+    cells = [before["edit_success"], after and after["edit_success"]]
+    lines.append(f"{'the edit itself':<24}{result['cases']:>12}" + "".join(f" {_cell(cell)}" for cell in cells))
+    return lines
+
+
+def _real_life_lines(result: Mapping[str, Any]) -> list[str]:
+    lines = [f"{result['records']} records; in percent [95 % interval]"]
+    titles = {"T": "forced, per token", "M": "forced, exact", "R": "real life, exact", "C": "real life, contained"}
+    for view in ("before", "after"):
+        if view not in result:
+            continue
+        lines.append(f"{view:<22}" + "".join(f"{h:>22}" for h in ("edited prompt", "paraphrases", "neighbourhood")))
+        for kind, title in titles.items():
+            lines.append(f"{title:<22}" + "".join(f" {_cell(result[view][group + kind])}" for group in "EPN"))
+    if "unchanged" in result:
+        lines.append(f"{'same answer as before':<22}" + " " * 44 + f" {_cell(result['unchanged'])}")
+    return lines
