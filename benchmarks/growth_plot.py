@@ -15,8 +15,8 @@ Costs = Mapping[int, float]
 
 PANELS = {
     "reading the database": (
-        "log, all entries, with scores", "log, all entries, without scores", "log -n 20", "active", "live requests",
-        "resolve HEAD~n",
+        "log, all entries", "log, all entries, as for --json", "log, all entries, without scores", "log -n 20",
+        "active", "live requests", "resolve HEAD~n",
     ),
     "one entry": ("blame, all branches", "blame, one branch", "append"),
     "reading the objects": ("compose", "compose from snapshot", "verify --shallow"),
@@ -38,7 +38,7 @@ def draw(costs: Mapping[str, Costs], file: Path) -> None:
         costs: Operation -> number of entries (or adapters) -> seconds.
         file: PNG to write.
     """
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 4.4), constrained_layout=True)
+    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 5.4), constrained_layout=True)
     for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
         for name in names:
             if name in costs:
@@ -51,6 +51,6 @@ def draw(costs: Mapping[str, Costs], file: Path) -> None:
             axis.axhline(200, color="0.6", linestyle=":", label="200 ms")
         axis.set(xscale="log", yscale="log", title=title, xlabel="entries", ylabel="processor time, ms")
         axis.grid(True, which="major", alpha=0.3)
-        axis.legend(fontsize=8)
+        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     figure.savefig(file, dpi=110)
     pyplot.close(figure)

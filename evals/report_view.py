@@ -30,6 +30,8 @@ from evals.report_charts import (
 
 Summary = Mapping[str, Any]
 _EARLIER = ("ES", "PS", "NS", "S")
+# Scores per token are in the plots and the data files; the timeline is wide enough without them.
+_TIMELINE = tuple(name for name in SCORES if name not in ("ET", "PT", "NT"))
 _TABLE_STEPS = 60
 """A matrix of more steps than this has its numbers in a file, not on the page."""
 
@@ -98,8 +100,8 @@ def _overview(name: str, slug: str, run: Summary) -> dict[str, Any]:
         "slug": slug,
         "steps": len(steps),
         "requests": sum(int(step.get("requests") or 0) for step in steps),
-        "last": last,
-        "earlier": last.get("earlier") or {},
+        "last": _fractions(last),
+        "earlier": _fractions(last.get("earlier") or {}),
         "seconds": sum(float(step.get("seconds") or 0) for step in steps),
         "half_life": half_life_of(run),
         "collapse": collapse_of(run),
@@ -139,7 +141,8 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
     states = _states(steps)
     for step in steps:
         step["tasks"] = {task: _task_view(entry) for task, entry in (step.get("tasks") or {}).items()}
-        step["earlier"] = step.get("earlier") or {}
+        step["earlier"] = _fractions(step.get("earlier") or {})
+        step |= _fractions(step)
         step["state"] = states.get(step.get("step"), "")
         step["gone"] = bool(step["state"]) and not step["state"].startswith("in force")
         step["gates"] = [_gate_view(gate) for gate in step.get("gates") or []]
@@ -151,6 +154,8 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         step["facts"] = [_fact_view(fact) for fact in step.get("facts") or []]
     metric = run.get("forgetting_metric") or "ES"
     matrix = run.get("forgetting") or []
+    if all(value is None for row in matrix for value in row):
+        matrix = []
     charts = [figures.chart(chart, prefix, slug) for chart in charts_of(run)]
     caption = f"{metric} of every batch at every later step, in percent."
     live = {"kind": "heat", "run": slug, "title": f"{metric} of every batch over time", "caption": caption,
@@ -171,7 +176,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "operations": list(dict.fromkeys(str(step["operation"]) for step in steps if step.get("operation"))),
         "tasks": metrics,
         "with_previous": any(task["previous"] for step in steps for task in step["tasks"].values()),
-        "scores": [m for m in SCORES if any(step.get(m) is not None for step in steps)],
+        "scores": [m for m in _TIMELINE if any(step.get(m) is not None for step in steps)],
         "earlier": [m for m in _EARLIER if any(step["earlier"].get(m) is not None for step in steps)],
         "drifts": {k: title for k, title in DRIFTS.items() if any(step["drift"][k] is not None for step in steps)},
         "timings": parts_of(steps),
@@ -186,6 +191,11 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "facts": [(step, fact) for step in steps for fact in step["facts"]],
         "figures": placed,
     }
+
+
+def _fractions(scores: Summary) -> dict[str, Any]:
+    """Scores that came as whole numbers (100) read like the others of their column (100.0)."""
+    return {k: float(v) if k in SCORES and isinstance(v, int) else v for k, v in scores.items()}
 
 
 def _states(steps: Sequence[Summary]) -> dict[Any, str]:

@@ -61,5 +61,8 @@ def failures(name: str) -> Iterator[None]:
         raise EnvironmentFailure(f"the database {name} failed: {said}") from error
     except SQLAlchemyError as error:
         raise EnvironmentFailure(f"the database {name} failed: {error}") from error
+    except UnicodeDecodeError as error:
+        # Python's SQLite module, where a message quotes what is broken.
+        raise CheckFailed(f"{name} is damaged: a text in it is no UTF-8 ({error})") from error
     except OSError as error:
         raise EnvironmentFailure(f"{name}: {error}") from error

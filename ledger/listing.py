@@ -23,7 +23,11 @@ _COLUMNS: tuple[Any, ...] = (
 
 
 def list_entries(
-    connection: Connection, head: str, limit: int | None = None, kinds: Collection[str] | None = None
+    connection: Connection,
+    head: str,
+    limit: int | None = None,
+    kinds: Collection[str] | None = None,
+    keys: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of ``log --json``, newest first.
 
@@ -32,16 +36,23 @@ def list_entries(
         head: Id of the newest entry of the history.
         limit: How many rows at most.
         kinds: Kinds of scores to list; None for all.
+        keys: Keys of these scores; None for all.
 
     Raises:
         InputError: the history is broken.
         CheckFailed: the entries' generations are not those of their history.
     """
     with _without_collections():
-        return _list(connection, head, limit, kinds)
+        return _list(connection, head, limit, kinds, keys)
 
 
-def _list(connection: Connection, head: str, limit: int | None, kinds: Collection[str] | None) -> list[dict[str, Any]]:
+def _list(
+    connection: Connection,
+    head: str,
+    limit: int | None,
+    kinds: Collection[str] | None,
+    keys: Collection[str] | None,
+) -> list[dict[str, Any]]:
     # One scan of the entries gives all their columns; where few are shown, only those are read.
     history = load_history(connection, head, _COLUMNS if limit is None else ())
     active = {node.id for node in graph.active(history)}
@@ -50,7 +61,7 @@ def _list(connection: Connection, head: str, limit: int | None, kinds: Collectio
         return []
     among = None if len(shown) == len(history) else (shown[-1].generation, shown[0].generation)
     columns = {node.id: node.columns for node in shown} if limit is None else _columns(connection, among)
-    scores = _scores(connection, among, kinds)
+    scores = _scores(connection, among, kinds, keys)
     methods: dict[str, Any] = {}
     return [_row(node, columns.get(node.id), methods, active, scores.get(node.id, {})) for node in shown]
 
@@ -88,7 +99,7 @@ def _columns(connection: Connection, among: _Range) -> dict[str, tuple[Any, ...]
 
 
 def _scores(
-    connection: Connection, among: _Range, kinds: Collection[str] | None
+    connection: Connection, among: _Range, kinds: Collection[str] | None, keys: Collection[str] | None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Entry id -> kind -> key -> value; of other branches' entries too."""
     # SQLite keeps JSON numbers as numbers and everything else as text. Reading them as the JSON type would call the
@@ -100,6 +111,8 @@ def _scores(
         query = query.join(Entries, Entries.id == Scores.entry).where(Entries.generation.between(*among))
     if kinds is not None:
         query = query.where(Scores.kind.in_(sorted(kinds)))
+    if keys is not None:
+        query = query.where(Scores.key.in_(sorted(keys)))
     rows = connection.execute(query).all()
     # Texts are parsed as one array: a call for each would take longer than the query.
     texts = (row[3] for row in rows if isinstance(row[3], str)) if sqlite else ()

@@ -92,7 +92,11 @@ class Reader:
             return rows.load_entries(connection, [node.id for node in history[:limit]])
 
     def log_rows(
-        self, rev: str = rows.HEAD, limit: int | None = None, kinds: Collection[str] | None = None
+        self,
+        rev: str = rows.HEAD,
+        limit: int | None = None,
+        kinds: Collection[str] | None = None,
+        keys: Collection[str] | None = None,
     ) -> list[dict[str, Any]]:
         """The history as ``log --json`` prints it, newest first.
 
@@ -102,9 +106,10 @@ class Reader:
             rev: The newest entry.
             limit: How many at most.
             kinds: Kinds of scores to list; None for all, which may be large.
+            keys: Keys of these scores; None for all.
         """
         with self.database.read() as connection:
-            return list_entries(connection, resolve(connection, rev), limit, kinds)
+            return list_entries(connection, resolve(connection, rev), limit, kinds, keys)
 
     def active_ids(self, rev: str = rows.HEAD) -> list[str]:
         """Ids of `active`, without reading the entries."""

@@ -18,7 +18,7 @@ from ledger.entries import Entry, content_id
 from ledger.manifest import FileInfo, Manifest
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
-from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
+from ledger.schema import Base, Entries, EntryParents, EntryTargets, Meta, Objects, Reflog, Refs, Requests, Scores
 from ledger.signers import check_signatures, check_signers
 from ledger.snapshots import check_snapshots
 from ledger.verify_objects import verify_objects
@@ -43,8 +43,10 @@ def verify(
     try:
         with database.read() as connection:
             problems += _sqlite_pages(database, connection) if deep else []
+            if deep:
+                _read_all(connection)
             nodes = rows.load_nodes(connection)
-            problems += _entries(connection, nodes, base_model)
+            problems += _entries(connection, nodes, base_model, database.name)
             problems += _histories(nodes)
             problems += _refs(connection, nodes)
             problems += check_signatures(connection, nodes)
@@ -71,7 +73,16 @@ def _sqlite_pages(database: Database, connection: Connection) -> Iterator[Proble
                 yield Problem(Code.DAMAGED_DATABASE, database.name, detail)
 
 
-def _entries(connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel) -> Iterator[Problem]:
+def _read_all(connection: Connection) -> None:
+    """Read what nothing below reads; rows that cannot be decoded raise."""
+    for table in (Meta, Reflog, Scores):
+        for _ in connection.execute(select(table.__table__)):
+            pass
+
+
+def _entries(
+    connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel, database: str
+) -> Iterator[Problem]:
     """The id of every entry, and that its rows say what its content says."""
     ids = list(nodes)
     for start in range(0, len(ids), _CHUNK):
@@ -80,7 +91,8 @@ def _entries(connection: Connection, nodes: Mapping[str, rows.EntryNode], base_m
         for identifier in chunk:
             where = f"entries/{identifier}"
             if not found[identifier][Entries]:
-                yield Problem(Code.DAMAGED_DATABASE, where, "its row is not found by its id: an index is damaged")
+                detail = f"the row of entry {identifier[:12]} is not found by its id: an index is damaged"
+                yield Problem(Code.DAMAGED_DATABASE, database, detail)
                 continue
             content = found[identifier][Entries][0]["content"]
             if content_id(content) != identifier:

@@ -25,6 +25,8 @@ VALUES = "seqedit_values.safetensors"
 ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
 
 _PREFIX = "base_model.model."
+# Some 40,000 tensors. The format allows 100 MB, and a header of a million empty tensors takes gigabytes and seconds.
+MAX_HEADER = 4 << 20
 
 
 def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
@@ -86,6 +88,17 @@ def value_tensors(keys: Mapping[str, Tensor], target_values: Tensor | None) -> d
     if target_values is not None:
         tensors["target_values"] = target_values.to(torch.float32).contiguous()
     return tensors
+
+
+def check_values(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a values file with anything else than keys and target values, which no digest would cover.
+
+    Raises:
+        InputError: names the tensor.
+    """
+    for name in sorted(tensors):
+        if name != "target_values" and not name.startswith("keys."):
+            raise InputError(f"{VALUES}: tensor '{name[:100]}' is neither keys nor target values")
 
 
 def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bool) -> dict[str, Any]:
@@ -156,7 +169,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read safetensors; every failure is an `InputError` that names the file."""
     try:
+        with path.open("rb") as stream:
+            header = int.from_bytes(stream.read(8), "little")
+        if header > MAX_HEADER:
+            raise InputError(f"{path}: not readable as safetensors (header of {header:,} > {MAX_HEADER:,} bytes)")
         return load_file(path)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing") from error
     except (OSError, SafetensorError, ValueError) as error:

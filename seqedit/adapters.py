@@ -138,6 +138,7 @@ class Adapter:
         config = files.read_json(source / files.CONFIG)
         weights = files.read_tensors(source / files.WEIGHTS)
         values = files.read_tensors(source / files.VALUES)
+        files.check_values(values)
         try:
             adapter = cls(
                 deltas=files.deltas_from_lora(weights, sidecar["modules"]),

@@ -281,7 +281,7 @@ class HeatMap {
     const svg = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img", class: "plot",
       "aria-label": `${this.spec.title}. Arrow keys read the cells.` });
     svg.style.maxWidth = `${width}px`;
-    const cells = make("svg:g", { "shape-rendering": side > 6 ? "auto" : "crispEdges" });
+    const cells = make("svg:g", { "shape-rendering": "crispEdges" });
     const numbered = side >= 24 && tall >= 15;
     rows.forEach((r, j) => columns.forEach((c, k) => {
       const value = this.spec.cells[r.i][c.i] ?? null;

@@ -23,7 +23,9 @@ def log(
     Example: seqedit log --ledger out/demo/ledger -n 5
     """
     with open_ledger(ledger) as opened:
-        rows = opened.log_rows(rev, limit=limit, kinds=("counterfact", "tasks"))
+        # Scores are most of what there is to read, so only those that are shown are.
+        wanted = {"kinds": ("counterfact", "tasks")} if json_ else {"kinds": ("counterfact",), "keys": _AVERAGES}
+        rows = opened.log_rows(rev, limit=limit, **wanted)
     for row in rows:
         row["scores"] = _compact(row["scores"])
     if json_:
@@ -31,9 +33,12 @@ def log(
         return
     for row in rows:
         scores = row["scores"]
-        shown = " ".join(f"{name} {scores[name]:.1f}" for name in ("ES", "PS", "NS") if scores.get(name) is not None)
+        shown = " ".join(f"{name} {scores[name]:.1f}" for name in _AVERAGES if scores.get(name) is not None)
         state = "active" if row["active"] else "      "
         typer.echo(f"{row['id'][:12]} {row['time']} {row['operation']:<6} {state}  {row['message']}  {shown}".rstrip())
+
+
+_AVERAGES = ("ES", "PS", "NS")
 
 
 def _compact(scores: dict[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,8 @@ class TestQueries:
         assert [set(row["scores"]) for row in large.log_rows(limit=3, kinds=["samples", "nothing"])] == [
             {"samples"}
         ] * 3
+        listed = large.log_rows(limit=3, kinds=["counterfact"], keys=["PS"])
+        assert [row["scores"] for row in listed] == [{"counterfact": {"PS": 600.0}}] * 3
         assert large.log_rows(limit=0) == []
 
     def test_live_requests_are_those_of_the_algebra(self, large):

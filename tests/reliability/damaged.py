@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from ledger import Ledger
@@ -22,14 +23,21 @@ def flipped(data: bytes, position: int) -> bytes:
     return bytes(copy)
 
 
-def dump(file: Path) -> dict[str, list[str]]:
-    """All rows of an SQLite file as text, by table; nothing is written."""
+def tables_of(file: Path) -> list[str]:
+    """Names of the tables of an SQLite file."""
+    connection = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)
+    try:
+        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+        return [name for (name,) in found]
+    finally:
+        connection.close()
+
+
+def dump(file: Path, tables: Sequence[str]) -> dict[str, list[str]]:
+    """All rows of some tables of an SQLite file as text; nothing is written."""
     connection = sqlite3.connect(f"file:{file}?mode=ro&immutable=1", uri=True)
     connection.text_factory = bytes
     try:
-        tables = sorted(
-            str(name, "utf-8") for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        )
         return {table: sorted(map(repr, connection.execute(f'SELECT * FROM "{table}"'))) for table in tables}
     finally:
         connection.close()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from sqlalchemy import Engine, event
 from sqlalchemy.pool import Pool
 
@@ -25,6 +26,8 @@ def start(action: Callable[[], object]) -> int:
     if pid == 0:
         status = 1
         try:
+            # The pool of OpenMP's threads is the parent's: a child that uses it crashes or hangs.
+            torch.set_num_threads(1)
             action()
             status = 0
         except BaseException:

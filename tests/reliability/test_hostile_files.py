@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seqedit.adapter_files import MAX_HEADER
 from seqedit.adapters import Adapter
 from seqedit.errors import InputError
 from tests.ledger.helpers import build_adapter
@@ -47,6 +48,10 @@ def split(whole: bytes) -> tuple[dict[str, Any], bytes]:
     return json.loads(whole[8 : 8 + length]), whole[8 + length :]
 
 
+def _empty(count: int, prefix: str = "t") -> dict[str, Any]:
+    return {f"{prefix}{n}": tensor(shape=[0], offsets=[0, 0]) for n in range(count)}
+
+
 def changed(whole: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
     header, data = split(whole)
     change({name: info for name, info in header.items() if name != "__metadata__"})
@@ -75,7 +80,9 @@ def attacks(whole: bytes) -> dict[str, bytes]:
         "header is no UTF-8": raw(b'{"\xff\xfe": 1}'),
         "header nested deeply": raw(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
         "header is a list": raw(b"[]"),
-        "a million tensors": with_header({f"t{n}": tensor(shape=[0], offsets=[0, 0]) for n in range(1_000_000)}),
+        "a million tensors": with_header(_empty(1_000_000)),
+        "as many tensors as are read": with_header(_empty(MAX_HEADER // 64)),
+        "as many keys as are read": with_header(_empty(MAX_HEADER // 64, "keys.")),
         "two names alike": raw(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},' * 2 + b'"b":1}', bytes(8)),
         "overlap": with_header({"a": tensor(), "b": tensor(offsets=[4, 12])}, bytes(12)),
         "hole": with_header({"a": tensor(), "b": tensor(offsets=[16, 24])}, bytes(24)),
@@ -108,16 +115,16 @@ def read_in_child(directory: Path, result: Path) -> dict[str, Any]:
 
     def read() -> None:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        begun = time.perf_counter()
+        begun = time.process_time()  # other programs on the machine do not count
         try:
             Adapter.from_pretrained(directory)
             outcome = "read"
         except InputError as error:
-            named = str(directory) in str(error) or "module" in str(error)
+            named = any(word in str(error) for word in (str(directory), "module", *FILES))
             outcome = "refused" if named else f"refused without a name: {error}"
         except BaseException as error:
             outcome = f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         result.write_text(json.dumps({"outcome": outcome, "seconds": seconds, "megabytes": grown}))
 
@@ -146,7 +153,10 @@ def test_every_attack_ends_in_a_typed_error_soon_and_without_taking_memory(memor
         assert found["seconds"] < SECONDS, (name, found)
         assert found["megabytes"] < MEGABYTES, (name, found)
         slowest, largest = max(slowest, found["seconds"]), max(largest, found["megabytes"])
-    figure(f"{file}: {len(names)} attacks refused, at most {slowest:.2f} s and {largest:.0f} MB more of peak memory")
+    figure(
+        f"{file}: {len(names)} attacks refused, at most {slowest:.2f} s of processor time and {largest:.0f} MB more of "
+        "peak memory"
+    )
 
 
 @pytest.mark.promise(12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ import pytest
 from ledger import Ledger
 from ledger.signing import new_key
 from seqedit.cli.main import run
-from seqedit.errors import EnvironmentFailure
-from tests.ledger.helpers import MODEL, TIME, build_adapter
+from seqedit.errors import EnvironmentFailure, SeqeditError
+from tests.ledger.helpers import MODEL
 from tests.reliability.commands import COMMANDS, prepare
 from tests.reliability.processes import as_nobody, in_child
 from tests.reliability.test_kills import content
@@ -28,8 +29,6 @@ def read_only() -> Iterator[Path]:
         os.chmod(directory, 0o755)
         here = Path(directory) / "here"
         prepare(here)
-        with Ledger.open(here / "ledger") as ledger:
-            ledger.append(build_adapter(7), time=TIME)
         for path in (here, *here.rglob("*")):
             path.chmod(0o555 if path.is_dir() else 0o444)
         yield here
@@ -57,6 +56,15 @@ WRITING = (
 @pytest.mark.promise(9)
 @pytest.mark.parametrize("everything", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "all"])
 def test_reading_commands_work_and_writing_ones_refuse(read_only, figure, everything, capfd):
+    with tempfile.TemporaryDirectory() as scratch:
+        # Once with all rights: nobody may not read all of the interpreter's own files, which are loaded when needed.
+        prepare(Path(scratch) / "here")
+        for command in COMMANDS:
+            with contextlib.suppress(SeqeditError):
+                command.act(Path(scratch) / "here")
+        for words in (*READING, *WRITING):
+            given = [str(Path(scratch) / "here" / "key.pem") if word == "KEY" else word for word in words]
+            run([*given, "--ledger", str(Path(scratch) / "here" / "ledger")])
     before = content(read_only)
     place, key = read_only / "ledger", str(read_only / "key.pem")
 
@@ -65,7 +73,9 @@ def test_reading_commands_work_and_writing_ones_refuse(read_only, figure, everyt
 
     reading = READING if everything else READING[::3]
     writing = WRITING if everything else WRITING[:1]
-    commands = [c for c in COMMANDS if c.name not in ("create", "import as a new ledger")] if everything else []
+    # The ledger has gone on since the bundle was made, so an import is refused before it writes anything.
+    elsewhere = ("create", "import", "import as a new ledger")
+    commands = [c for c in COMMANDS if c.name not in elsewhere] if everything else []
 
     def check() -> None:
         as_nobody()
