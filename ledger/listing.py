@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Text, cast, select, type_coerce
 from sqlalchemy.types import NullType
 
 from ledger import graph
-from ledger.histories import HistoryNode, load_history
+from ledger.histories import load_history
 from ledger.schema import Entries, Scores
 from seqedit.errors import CheckFailed
 
@@ -61,31 +61,32 @@ def _list(
         return []
     among = None if len(shown) == len(history) else (shown[-1].generation, shown[0].generation)
     columns = {node.id: node.columns for node in shown} if limit is None else _columns(connection, among)
+    for node in shown:
+        if node.id not in columns:
+            raise CheckFailed(f"entry {node.id[:12]} has a wrong generation in the database; run verify")
     scores = _scores(connection, among, kinds, keys)
-    methods: dict[str, Any] = {}
-    return [_row(node, columns.get(node.id), methods, active, scores.get(node.id, {})) for node in shown]
-
-
-def _row(
-    node: HistoryNode, columns: tuple[Any, ...] | None, methods: dict[str, Any], active: set[str], scores: Any
-) -> dict[str, Any]:
-    if columns is None:
-        raise CheckFailed(f"entry {node.id[:12]} has a wrong generation in the database; run verify")
-    method, requests, message, time = columns
-    if method not in methods:  # most batches of a history have the same settings
-        methods[method] = json.loads(method)
-    return {
-        "id": node.id,
-        "parents": list(node.parents),
-        "operation": node.operation,
-        "adapter": node.adapter,
-        "method": dict(methods[method]),
-        "requests": requests,
-        "active": node.id in active,
-        "message": message,
-        "time": time,
-        "scores": scores,
-    }
+    # Most batches of a history have the same settings; those that differ are parsed as one array.
+    texts = list(dict.fromkeys(columns[node.id][0] for node in shown))
+    methods = dict(zip(texts, json.loads(f"[{','.join(texts)}]"), strict=True))
+    rows = []
+    for node in shown:
+        identifier, operation, parents, adapter, *_ = node
+        method, requests, message, time = columns[identifier]
+        rows.append(
+            {
+                "id": identifier,
+                "parents": list(parents),
+                "operation": operation,
+                "adapter": adapter,
+                "method": dict(methods[method]),
+                "requests": requests,
+                "active": identifier in active,
+                "message": message,
+                "time": time,
+                "scores": scores.get(identifier, {}),
+            }
+        )
+    return rows
 
 
 _Range = tuple[int, int] | None  # of generations: neighbours in a history; None for everything

@@ -7,7 +7,7 @@ together, digests included, goes unnoticed unless entries are signed and the sig
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, select
@@ -57,10 +57,21 @@ def verify(
             problems += check_snapshots(connection, store, deep=deep)
             manifests, found = _manifests(connection)
             problems += found
-        problems += verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))
+        found = verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))
+        problems += _still_recorded(database, store, manifests, found) if found else []
     except (CheckFailed, ValueError) as error:  # a JSON column that no longer is JSON is a ValueError
         problems.append(Problem(Code.DAMAGED_DATABASE, database.name, str(error)))
     return sorted(set(problems))
+
+
+def _still_recorded(
+    database: Database, store: ObjectStore, manifests: Mapping[str, Manifest], problems: Sequence[Problem]
+) -> list[Problem]:
+    """The problems without those of objects that were collected since the database was read: nobody needs them."""
+    with database.read() as connection:
+        now, _ = _manifests(connection)
+    collected = tuple(f"objects/{store.path(digest)}" for digest in set(manifests) - set(now))
+    return [problem for problem in problems if not (collected and problem.path.startswith(collected))]
 
 
 def _sqlite_pages(database: Database, connection: Connection) -> Iterator[Problem]:
