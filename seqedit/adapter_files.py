@@ -25,8 +25,9 @@ VALUES = "seqedit_values.safetensors"
 ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
 
 _PREFIX = "base_model.model."
-# Some 40,000 tensors. The format allows 100 MB, and a header of a million empty tensors takes gigabytes and seconds.
-MAX_HEADER = 4 << 20
+# Some 16,000 tensors with names as long as real ones. The format allows 100 MB, and a header of a million empty
+# tensors takes a gigabyte and many seconds.
+MAX_HEADER = 2 << 20
 
 
 def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
