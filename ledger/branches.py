@@ -36,14 +36,19 @@ def branches(connection: Connection) -> dict[str, str]:
     return {row.name: row.entry for row in found}
 
 
-def start(connection: Connection, name: str, entry: str) -> None:
-    """Make a branch at an entry.
+def check_start(connection: Connection, name: str) -> None:
+    """Refuse a name that cannot be one, or is taken.
 
     Raises:
-        InputError: the name cannot be one, or is taken.
+        InputError: says which.
     """
     if check_name(name) in branches(connection):
         raise InputError(f"branch '{name}' is there already")
+
+
+def start(connection: Connection, name: str, entry: str) -> None:
+    """Make a branch at an entry; errors as for `check_start`."""
+    check_start(connection, name)
     rows.create_ref(connection, name, entry, time=utc_now(), message=f"branch: {name} at {entry[:12]}")
 
 
@@ -95,15 +100,24 @@ def reset(connection: Connection, name: str, entry: str, *, expected: str | None
     return old
 
 
-def remove(connection: Connection, name: str) -> str:
-    """Delete a branch and return where it was; its entries stay until they are collected.
+def check_remove(connection: Connection, name: str, *, lock: bool = False) -> str:
+    """The entry of a branch that may be deleted.
 
     Raises:
         InputError: there is no such branch, or HEAD is on it.
     """
-    old = require(connection, name, lock=True)
+    old = require(connection, name, lock=lock)
     if rows.head(connection)[0] == name:
         raise InputError(f"HEAD is on branch '{name}'; check out another one first")
+    return old
+
+
+def remove(connection: Connection, name: str) -> str:
+    """Delete a branch and return where it was; its entries stay until they are collected.
+
+    Errors as for `check_remove`.
+    """
+    old = check_remove(connection, name, lock=True)
     connection.execute(delete(Refs).where(Refs.name == name))
     rows.log_move(connection, name, old, None, time=utc_now(), message=f"branch: {name} deleted")
     return old

@@ -227,6 +227,12 @@ class Ledger(Questions):
         with self.database.write() as connection:
             branches.start(connection, name, resolve(connection, rev))
 
+    def check_branch(self, name: str, rev: str = rows.HEAD) -> str:
+        """The entry that `start_branch` would make a branch at; refuses what it refuses, and changes nothing."""
+        with self.database.read() as connection:
+            branches.check_start(connection, name)
+            return resolve(connection, rev)
+
     def switch(self, name: str) -> None:
         """Make HEAD name a branch, which then is the one that is extended.
 
@@ -244,6 +250,11 @@ class Ledger(Questions):
         """
         with self.database.write() as connection:
             return branches.remove(connection, name)
+
+    def check_delete_branch(self, name: str) -> str:
+        """The entry of a branch that `delete_branch` would delete; refuses what it refuses, and changes nothing."""
+        with self.database.read() as connection:
+            return branches.check_remove(connection, name)
 
     def reset(
         self, rev: str, *, branch: str | None = None, expected: str | None = None, message: str | None = None

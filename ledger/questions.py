@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger import reflog, rows
+from ledger import branches, reflog, rows
 from ledger.answers import Answer, blame
 from ledger.blame import similar_subjects
 from ledger.conflicts import Overlap, overlaps
@@ -15,6 +15,15 @@ from seqedit.requests import Request
 
 class Questions(Reader):
     """A history of edits that answers questions about its facts."""
+
+    def branch_entry(self, name: str) -> str:
+        """Id of the entry that a branch is at.
+
+        Raises:
+            InputError: there is no such branch; the message lists them.
+        """
+        with self.database.read() as connection:
+            return branches.require(connection, name)
 
     def facts(self, rev: str = rows.HEAD) -> dict[Fact, tuple[str, Request]]:
         """Fact (subject, relation) -> (entry id, request) of everything that a state answers by edits."""

@@ -19,6 +19,7 @@ def init(
     objects: Annotated[str | None, typer.Option(help="fsspec URL of the object store; needed with a database.")] = None,
     author: Annotated[str, typer.Option(help="Author of the first entry.")] = "",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Make an empty ledger for a model; the model is read once for its fingerprint.
@@ -36,6 +37,12 @@ def init(
         raise InputError("a ledger at a database URL needs --objects, the directory or URL of its object store")
     if not is_url(place) and (Path(place) / "ledger.db").exists():
         raise InputError(f"{place} holds a ledger already; choose another place")
+    if dry_run:
+        if json_:
+            print_json({"ledger": place, "model": model, "done": False})
+        else:
+            typer.echo(f"would make a ledger of {model} at {place}")
+        return
     loaded, _ = load_model(model, dtype=dtype)
     with Ledger.create(place, BaseModel(model, fingerprint(loaded)), objects=objects, author=author) as made:
         root = made.root()

@@ -20,6 +20,7 @@ def branch(
         bool, typer.Option("--delete", "-d", help="Delete the branch; its entries stay until gc.")
     ] = False,
     ledger: LedgerOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """List branches, make one, or delete one.
@@ -37,12 +38,15 @@ def branch(
             for each, entry in there.items():
                 typer.echo(f"{'*' if each == current else ' '} {each:<24} {entry[:12]}")
             return
+        would = "would be " if dry_run else ""
         if delete:
-            old = opened.delete_branch(name)
-            typer.echo(f"deleted {name} (was {old[:12]})", err=json_)
+            old = opened.check_delete_branch(name) if dry_run else opened.delete_branch(name)
+            typer.echo(f"{name} {would}deleted (was at {old[:12]})", err=json_)
         else:
-            opened.start_branch(name, rev)
-            typer.echo(f"{name} at {opened.resolve(name)[:12]}", err=json_)
+            at = opened.check_branch(name, rev)
+            if not dry_run:
+                opened.start_branch(name, at)
+            typer.echo(f"{name} {would}at {at[:12]}", err=json_)
         if json_:
             print_json({"current": opened.branch(), "branches": opened.branches()})
 
@@ -52,6 +56,7 @@ def checkout(
     name: Annotated[str, typer.Argument(help="The branch that HEAD is to name.")],
     create: Annotated[bool, typer.Option("--branch", "-b", help="Make it first, at HEAD.")] = False,
     ledger: LedgerOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Make a branch the one that is read and extended.
@@ -59,14 +64,15 @@ def checkout(
     Example: seqedit checkout -b experiment
     """
     with open_ledger(ledger) as opened:
-        if create:
-            opened.start_branch(name)
-        opened.switch(name)
-        at = opened.head()
+        at = opened.check_branch(name) if create else opened.branch_entry(name)
+        if not dry_run:
+            if create:
+                opened.start_branch(name, at)
+            opened.switch(name)
     if json_:
-        print_json({"branch": name, "entry": at})
+        print_json({"branch": name, "entry": at, "done": not dry_run})
     else:
-        typer.echo(f"on {name} at {at[:12]}")
+        typer.echo(f"{'would be ' if dry_run else ''}on {name} at {at[:12]}")
 
 
 @app.command()

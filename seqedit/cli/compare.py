@@ -16,6 +16,7 @@ from seqedit.cli.common import JsonOption, print_json
 def compare(
     config: Annotated[Path, typer.Argument(help="YAML file: a run's fields, and methods: {label: {settings}, ...}.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is kept.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Run several methods on the same facts and write their table and plot.
@@ -25,6 +26,15 @@ def compare(
     from seqedit.compare_config import read_compare_config
 
     settings = read_compare_config(config)
+    if dry_run:
+        from seqedit.plans import planned_run, run_lines
+
+        plans = {label: planned_run(one) for label, one in settings.runs.items()}
+        if json_:
+            print_json(plans)
+        else:
+            typer.echo("\n\n".join("\n".join([label, *run_lines(plan)]) for label, plan in plans.items()))
+        return
 
     from evals.comparison import columns, markdown
     from seqedit.comparison import compare as compare_methods

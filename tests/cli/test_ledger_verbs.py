@@ -92,6 +92,11 @@ DRY_RUNS = {
     "revert": ["revert", "HEAD"],
     "reset": ["reset", "HEAD~1"],
     "undo": ["undo"],
+    "branch": ["branch", "topic", "HEAD~1"],
+    "deleting a branch": ["branch", "-d", "spare"],
+    "checkout": ["checkout", "spare"],
+    "checkout of a new branch": ["checkout", "-b", "topic"],
+    "init": ["init", "--model", MODEL, "--ledger", "nowhere"],
 }
 
 
@@ -101,6 +106,7 @@ def test_a_dry_run_says_what_would_happen_and_touches_neither_model_nor_ledger(
 ) -> None:
     for number in range(2):
         edit(number, method=MEMIT)
+    assert run(["branch", "spare"]) == 0
     capsys.readouterr()
     before = state_of(place)
 
@@ -211,6 +217,11 @@ def test_a_diff_tells_facts_norms_and_answers(place: Path, capsys: Any) -> None:
         (["bisect", "ppl"], "--text"),
         (["diff", "nowhere"], "nowhere"),
         (["branch", "--delete"], "name"),
+        (["branch", "main", "--dry-run"], "already"),
+        (["branch", "-d", "main", "--dry-run"], "HEAD is on"),
+        (["checkout", "nowhere", "--dry-run"], "nowhere"),
+        (["checkout", "-b", "main", "--dry-run"], "already"),
+        (["init", "--model", MODEL, "--dry-run"], "already"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(command: list[str], named: str, place: Path, capsys: Any) -> None:
