@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from seqedit.errors import InputError, ModelError
+from seqedit.past import continues
 from seqedit.projection import Projection, features, linears, output_projection, parent
 from seqedit.residual import adds_output
 
@@ -53,6 +54,17 @@ class Anatomy:
         Found by running one token through the first layer, which stands for all: they are built alike.
         """
         return adds_output(self.model, self.layers[0], self.projections[0].module)
+
+    @cached_property
+    def continues(self) -> bool:
+        """True where the model can go on from fixed keys and values of earlier tokens, found by trying."""
+        return continues(self.model)
+
+    @property
+    def last_ffn(self) -> nn.Module | None:
+        """The last layer's feed-forward block; None where its parts stand in the layer itself (OPT)."""
+        name = parent(self.projections[-1].name.removeprefix(f"{self.layer_names[-1]}."))
+        return self.layers[-1].get_submodule(name) if name else None
 
     def check_layers(self, layers: Sequence[int]) -> tuple[int, ...]:
         """The layers in increasing order.

@@ -176,8 +176,9 @@ class Tracer:
     def _probabilities(self, cut: Cut) -> Tensor:
         """(rows, vocabulary) float32 of the token after the prompt."""
         rows, length = cut.input_ids.shape
-        last = torch.full((rows, 1), length - 1, device=cut.input_ids.device)
-        return logits_above(self.model, self.parts, cut, cut.hidden, last)[:, 0].float().softmax(-1)
+        every = torch.arange(rows, device=cut.input_ids.device)
+        last = torch.full_like(every, length - 1)
+        return logits_above(self.model, self.parts, cut, cut.hidden, every, last).float().softmax(-1)
 
 
 def window(centre: int, width: int, layers: int) -> range:

@@ -11,11 +11,12 @@ from torch import Tensor
 from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
-from seqedit.keys import measure_following_keys, measure_keys, measure_outputs
+from seqedit.key_walk import KeyWalk
 from seqedit.preconditioner import protect
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site
-from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.split_editing import split_target_values
+from seqedit.target_values import TargetValues
 from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
 
 
@@ -51,7 +52,8 @@ def closed_form_edit(
     if target_values is None:
         target_values = bench.target_values
     if target_values is None:
-        found = optimise_target_values(
+        found = split_target_values(
+            bench.ranks,
             bench.model,
             bench.parts,
             bench.tokenizer,
@@ -59,35 +61,34 @@ def closed_form_edit(
             bench.contexts,
             layers[-1],
             config,
-            site=place,
+            site=site,
             merge_same_subject=config.merge_same_subject,
             max_tokens=bench.max_tokens,
         )
     else:
         nothing = torch.empty(0)
         found = TargetValues(target_values, nothing, (), ())
+    walk = KeyWalk(
+        bench.model,
+        bench.parts,
+        bench.tokenizer,
+        requests,
+        bench.contexts,
+        place.value_module(),
+        following=config.protect_following,
+        max_tokens=bench.max_tokens,
+    )
     updates = []
     for index, layer in enumerate(layers):
         projection = bench.parts.projections[layer]
-        # Both are measured again after each layer is written: the layers below have moved them.
-        keys = measure_keys(
-            bench.model,
-            bench.parts,
-            bench.tokenizer,
-            requests,
-            bench.contexts,
-            [layer],
-            max_tokens=bench.max_tokens,
-        )[layer]
-        now = measure_outputs(bench.model, bench.tokenizer, requests, place.value_module(), max_tokens=bench.max_tokens)
+        # Measured again after each layer is written: the layers below have moved keys and outputs.
+        measured = walk.at(layer)
+        keys, now = measured.keys, measured.outputs
         residual = (found.values.to(now.device).double() - now).to(keys.device)
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
         precondition = bench.precondition(projection)
-        if config.protect_following:
-            following = measure_following_keys(
-                bench.model, bench.parts, bench.tokenizer, requests, layer, max_tokens=bench.max_tokens
-            )
-            precondition = protect(precondition, following.T)
+        if measured.following is not None:
+            precondition = protect(precondition, measured.following.T)
         B, A = solve(precondition, keys.T, share, a)
         add_to_weight(projection, projection.matrix().clone(), B @ A)
         updates.append(LayerUpdate(projection, (B, A), keys))

@@ -12,7 +12,8 @@ from seqedit.demo_files import demo_folder
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.loaders import load_records
-from seqedit.models import DEMO_PREFIX, load_model
+from seqedit.models import DEMO_PREFIX
+from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run
@@ -74,6 +75,7 @@ def run_demo(
     batch_size: int,
     resume: bool = False,
     methods: Sequence[str] = METHODS,
+    ranks: Ranks | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Run every method and write one summary and one report.
 
@@ -85,12 +87,14 @@ def run_demo(
     records = load_records(configs[0].facts)
     random.Random(configs[0].seed).shuffle(records)  # the file has one relation after the other
     records = distinct_records(records, steps * batch_size)
-    loaded = EditedModel(*load_model(model), name=model)
+    ranks = ranks or Ranks()
+    loaded = EditedModel(*ranks.load_model(model), name=model)
     for method, config in zip(methods, configs, strict=True):
         observer.title(f"{config.title}: {steps} batches of {batch_size}")
         runs[method] = run(
-            config, resume=resume, on_baseline=observer.baseline, on_step=observer.step, records=records, edited=loaded
-        )
+            config, resume=resume, on_baseline=observer.baseline, on_step=observer.step, records=records, edited=loaded,
+            ranks=ranks,
+        )  # fmt: skip
     summary = {**runs[methods[0]], "runs": runs}
     write_summary(out / "summary.json", summary)
     return summary, write_report(runs, out)

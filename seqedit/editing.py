@@ -17,6 +17,7 @@ from seqedit.errors import InputError, NumericsError
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
+from seqedit.ranks import Ranks
 from seqedit.requests import Request, check_batch
 from seqedit.second_moments import SecondMoments
 from seqedit.version import __version__
@@ -38,6 +39,7 @@ def compute_adapter(
     seed: int | None = None,
     max_tokens: int = 8192,
     target_values: Tensor | None = None,
+    ranks: Ranks | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -55,6 +57,7 @@ def compute_adapter(
         seed: Of whatever is drawn at random, the context templates included.
         max_tokens: Padded tokens of one forward pass.
         target_values: (n, d) target values to use instead of optimising them; closed forms only.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -84,7 +87,7 @@ def compute_adapter(
         inner = chosen.precondition(made, projection, config)
         return protect(inner, None if keys is None else keys.to(projection.weight.device).double().T)
 
-    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values)
+    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks)
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
     return Adapter(

@@ -12,12 +12,13 @@ from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.counterfact_sampling import choose_records, estimate_scores
 from evals.generation import fit_vectorizer, score_generation
 from evals.perplexity import score_perplexity
-from evals.sampling import generate
+from evals.sampling import Generator, generate
 from evals.scores import METRICS
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
+from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.requests import Record
 from seqedit.run_config import EvalSettings
 
@@ -74,6 +75,8 @@ class Evaluator:
         reference_texts: All reference texts of the run, so that RS weights are the same at every step.
         texts: Plain texts whose perplexity is measured; none for none.
         seed: Seed of generation and bootstrap.
+        scorer: What finds likelihoods; on several processes `seqedit.split_scoring.Split.scorer`.
+        generator: What writes texts; there `Split.generator`.
     """
 
     def __init__(
@@ -85,7 +88,10 @@ class Evaluator:
         reference_texts: Sequence[str] = (),
         texts: Sequence[str] = (),
         seed: int = 0,
+        scorer: Scorer = score_continuations,
+        generator: Generator = generate,
     ) -> None:
+        self.scorer, self.generator = scorer, generator
         self.texts = list(texts)
         self.tokenizer, self.settings, self.tasks, self.seed = tokenizer, settings, tasks, seed
         self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
@@ -101,7 +107,7 @@ class Evaluator:
         found = StepScores()
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
-                found.new = score_tokenized(model, self._tokens(records)).to_dict()
+                found.new = score_tokenized(model, self._tokens(records), scorer=self.scorer).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
         self._score_texts(model, found)
@@ -151,7 +157,8 @@ class Evaluator:
         )  # fmt: skip
         chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
         chosen.append(list(batches[-1].records))
-        scores = score_tokenized(model, self._tokens([r for records in chosen for r in records]))
+        tokens = self._tokens([r for records in chosen for r in records])
+        scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
         for batch, records in zip(batches, chosen, strict=True):
             part = scores.subset(range(start, start + len(records)))
@@ -177,18 +184,19 @@ class Evaluator:
         scores = score_generation(
             model, self.tokenizer, records,
             max_new_tokens=self.settings.generation_tokens, seed=self.seed, vectorizer=self.vectorizer,
+            generator=self.generator,
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
 
     def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]
-        texts = generate(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
+        texts = self.generator(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
         return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
 
     def _score_texts(self, model: Any, found: StepScores) -> None:
         if self.texts:
             with _timed(found, "drift"):
-                perplexity = score_perplexity(model, self.tokenizer, self.texts)
+                perplexity = score_perplexity(model, self.tokenizer, self.texts, scorer=self.scorer)
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
@@ -202,7 +210,9 @@ class Evaluator:
         if self.tasks is None:
             return
         with _timed(found, "tasks"):
-            results = evaluate_tasks(model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size)
+            results = evaluate_tasks(
+                model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
+            )
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
             row: dict[str, Any] = dict(task.metrics)

@@ -87,6 +87,7 @@ def _rows(
             config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
             file=None if config.second_moments.file is None else Path(config.second_moments.file),
             sequence_length=config.second_moments.sequence_length,
+            per_dimension=config.second_moments.per_dimension,
         )  # fmt: skip
     factors = None if moments is None else Factorizations(moments)
     with progress_bar(f"{config.title}: batches one by one", len(batches) - start) as bar:

@@ -48,7 +48,8 @@ def measure_keys(
     layers = parts.check_layers(layers)
     flat = [(c, 1.0 / (len(contexts) * len(group))) for group in contexts for c in group]
     jobs = [(i, weight, tokenize_request(tokenizer, r, c)) for i, r in enumerate(requests) for c, weight in flat]
-    sequences = [prompt.ids for _, _, prompt in jobs]
+    # Nothing after the lookup token reaches back to it.
+    sequences = [prompt.ids[: prompt.lookup + 1] for _, _, prompt in jobs]
     seen: dict[int, Tensor] = {}
     sums: dict[int, Tensor] = {}
 
@@ -78,42 +79,6 @@ def measure_keys(
     return sums
 
 
-def measure_following_keys(
-    model: Any,
-    parts: Anatomy,
-    tokenizer: Any,
-    requests: Sequence[Request],
-    layer: int,
-    *,
-    max_tokens: int = MAX_TOKENS,
-) -> Tensor:
-    """Keys of the tokens after the subject in the bare prompts.
-
-    Attention copies the subject into the tokens that follow it, so their keys resemble its key, and what is written
-    for the subject leaks into them. An update that is to leave them alone adds them to C.
-
-    Returns:
-        (N, d_in) float64 on the device of the layer's projection; N is 0 if every prompt ends with its subject.
-    """
-    (layer,) = parts.check_layers([layer])
-    prompts = [tokenize_request(tokenizer, request) for request in requests]
-    module = parts.projections[layer].module
-    seen: list[Tensor] = []
-    found: dict[int, Tensor] = {}
-
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        seen.append(args[0].detach())
-
-    with torch.no_grad(), inference_state(model), hooks(pre={module: hook}):
-        for batch in token_budget_batches([len(p.ids) for p in prompts], max_tokens):
-            ids, mask = pad_right([prompts[i].ids for i in batch], input_device(model))
-            run_until(model, module, ids, mask)
-            inputs = by_token(seen.pop(), ids)
-            for row, i in enumerate(batch):
-                found[i] = inputs[row, prompts[i].lookup + 1 : len(prompts[i].ids)].double()
-    return torch.cat([found[i] for i in range(len(prompts))])
-
-
 def measure_outputs(
     model: Any,
     tokenizer: Any,
@@ -128,7 +93,7 @@ def measure_outputs(
         (n, d) float64 on the device of the module.
     """
     prompts = [tokenize_request(tokenizer, r, BARE) for r in requests]
-    sequences = [p.ids for p in prompts]
+    sequences = [p.ids[: p.lookup + 1] for p in prompts]
     seen: list[Tensor] = []
     result: Tensor | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from seqedit.anatomy import Projection
 from seqedit.digests import json_digest
 from seqedit.errors import InputError
-from seqedit.second_moments import SecondMoments, compute_second_moments
+from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
 from seqedit.texts import TextSource
 
 
@@ -59,7 +59,9 @@ def cached_second_moments(
     *,
     max_tokens: int = 100_000,
     sequence_length: int = 64,
+    per_dimension: float | None = None,
     cache_dir: Path | None = None,
+    measure: Callable[..., SecondMoments] = compute_second_moments,
 ) -> SecondMoments:
     """Second moments of an unedited model, computed once per content and kept on disk.
 
@@ -74,8 +76,12 @@ def cached_second_moments(
         source: Plain text.
         max_tokens: Sample size.
         sequence_length: Tokens of one row.
+        per_dimension: Sample size in tokens per input dimension of the widest module, instead of ``max_tokens``.
         cache_dir: Where to keep them; None means `default_cache_dir`.
+        measure: What measures those that are missing, called as `compute_second_moments` is.
     """
+    if per_dimension is not None:
+        max_tokens = sample_size(projections, per_dimension)
     settings = {
         "fingerprint": fingerprint,
         "tokenizer": json_digest(tokenizer.get_vocab()),
@@ -97,7 +103,7 @@ def cached_second_moments(
             held[projection.name], tokens = found.matrices[projection.name], found.tokens
     missing = [p for p in projections if p.name not in held]
     if missing:
-        computed = compute_second_moments(
+        computed = measure(
             model, tokenizer, missing, source, max_tokens=max_tokens, sequence_length=sequence_length
         )
         tokens = computed.tokens

@@ -15,6 +15,7 @@ from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.moment_store import cached_second_moments, read_second_moments
+from seqedit.ranks import Ranks
 from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 from seqedit.texts import DEFAULT, TextSource
@@ -32,9 +33,11 @@ def edit_one_batch(
     seed: int = 0,
     dtype: str = "auto",
     device: str | None = None,
+    ranks: Ranks | None = None,
 ) -> Adapter:
     """Load a model and compute one batch; see `seqedit.editing.compute_adapter` for the errors."""
-    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    load = load_model if ranks is None else ranks.load_model
+    loaded, tokenizer = load(model, dtype=dtype, device=device)
     parts = anatomy(loaded)
     parts.check_layers(config.layers)  # before minutes are spent on second moments
     digest = fingerprint(loaded)
@@ -47,7 +50,7 @@ def edit_one_batch(
     return compute_adapter(
         loaded, tokenizer, requests, method, config,
         base_model=BaseModel(model, digest), second_moments=moments, context_templates=templates,
-        seed=seed,
+        seed=seed, ranks=ranks,
     )  # fmt: skip
 
 
@@ -63,6 +66,7 @@ def provide_second_moments(
     text: str | None = None,
     max_tokens: int = 100_000,
     sequence_length: int = 64,
+    per_dimension: float | None = None,
 ) -> SecondMoments:
     """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
 
@@ -77,6 +81,7 @@ def provide_second_moments(
         text: Text file or Hub dataset, if given.
         max_tokens: Sample size.
         sequence_length: Tokens of one row.
+        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
     """
     projections = parts.projections_of(layers)
     if file is not None:
@@ -85,7 +90,7 @@ def provide_second_moments(
         return SecondMoments({p.name: moments.matrices[p.name] for p in projections}, moments.tokens)
     return cached_second_moments(
         model, tokenizer, digest, projections, TextSource(text or default_text(name)),
-        max_tokens=max_tokens, sequence_length=sequence_length,
+        max_tokens=max_tokens, sequence_length=sequence_length, per_dimension=per_dimension,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.models import load_model
 from seqedit.one_batch import provide_second_moments
+from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 from seqedit.session import Session
 
@@ -24,6 +25,7 @@ def open_session(
     seed: int = 0,
     dtype: str = "auto",
     device: str | None = None,
+    ranks: Ranks | None = None,
 ) -> Session:
     """Load a ledger's base model and bring it to HEAD's state.
 
@@ -36,13 +38,15 @@ def open_session(
         seed: Of what is sampled.
         dtype: Weight type, ``auto`` keeps the checkpoint's.
         device: Device, None for the GPU where there is one.
+        ranks: Processes that are to hold the model and do a share of the work; None for this one alone.
 
     Raises:
         InputError: the model is not the ledger's base model.
         EnvironmentFailure: the model cannot be loaded.
     """
     name = model or ledger.base_model.name
-    edited = EditedModel(*load_model(name, dtype=dtype, device=device), name=name)
+    load = load_model if ranks is None else ranks.load_model
+    edited = EditedModel(*load(name, dtype=dtype, device=device), name=name)
     if edited.base_model.fingerprint != ledger.base_model.fingerprint:
         raise InputError(
             f"the ledger's base model is '{ledger.base_model.name}' (fingerprint "
@@ -51,7 +55,7 @@ def open_session(
         )
 
     moments = moments_provider(edited, name, file=second_moments, text=text)
-    return Session(edited, ledger, moments, context_templates=context_templates, seed=seed)
+    return Session(edited, ledger, moments, context_templates=context_templates, seed=seed, ranks=ranks)
 
 
 def moments_provider(
@@ -62,6 +66,7 @@ def moments_provider(
     text: str | None = None,
     max_tokens: int = 100_000,
     sequence_length: int = 64,
+    per_dimension: float | None = None,
 ) -> Callable[[tuple[int, ...]], SecondMoments]:
     """What gives a session the second moments of some layers when a method first needs them.
 
@@ -74,6 +79,7 @@ def moments_provider(
         text: Text to measure them on.
         max_tokens: Sample size.
         sequence_length: Tokens of one row.
+        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
     """
 
     def moments(layers: tuple[int, ...]) -> SecondMoments:
@@ -83,6 +89,7 @@ def moments_provider(
             return provide_second_moments(
                 edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
                 file=file, text=text, max_tokens=max_tokens, sequence_length=sequence_length,
+                per_dimension=per_dimension,
             )  # fmt: skip
         finally:
             for projection in edited.parts.projections:

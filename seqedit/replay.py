@@ -1,23 +1,26 @@
-"""Re-running only the layers above one layer, from a cached hidden state.
+"""Re-running only the layers above one layer, from a cached hidden state; and only the tokens from one on.
 
 The model's own ``forward`` is called, with the layers up to the cut replaced for the time of the call: the first
 ones pass their input on, the last of them returns the given hidden state. Masks, position embeddings, logit
 soft-capping and whatever else a family does around its layers therefore stay the model's own business. The LM
-head sees only the positions that are asked for.
+head sees only the positions that are asked for. Tokens before the first that changes need not run again either: their
+keys and values are fixed (`seqedit.past`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 
 from seqedit.anatomy import Anatomy
-from seqedit.tracing import StopForward, hidden_of, hooks
+from seqedit.past import Past, continued_mask, from_columns, take_past
+from seqedit.tracing import StopForward, hidden_of, hooks, run_until
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +29,11 @@ class Cut:
 
     Attributes:
         input_ids: (rows, t).
-        attention_mask: (rows, t).
+        attention_mask: (rows, t), or (rows, P + t) with a past of P columns.
         layer: Index L of the last layer that was run, -1 for none.
         hidden: (rows, t, d) output of layer L.
         rest: What layer L returned besides the hidden state, or None if it returned a bare tensor.
+        past: Fixed keys and values of the tokens before the first column, None where the rows are whole.
     """
 
     input_ids: Tensor
@@ -37,6 +41,24 @@ class Cut:
     layer: int
     hidden: Tensor
     rest: tuple[Any, ...] | None
+    past: Past | None = None
+
+    def rows(self, index: Tensor) -> Cut:
+        """Only some rows, (k,) indices."""
+
+        def take(tensor: Tensor) -> Tensor:
+            return tensor[index.to(tensor.device)]
+
+        # Whatever else a layer returns (attention weights, say) is not per-row state that later layers read.
+        return replace(
+            self, input_ids=take(self.input_ids), attention_mask=take(self.attention_mask), hidden=take(self.hidden),
+            past=None if self.past is None else self.past.rows(index),
+        )  # fmt: skip
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of the model's forward."""
+        more = {"use_cache": False} if self.past is None else self.past.arguments()
+        return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, **more}
 
 
 def run_to_layer(model: Any, parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Cut:
@@ -59,7 +81,48 @@ def run_to_layer(model: Any, parts: Anatomy, layer: int, input_ids: Tensor, atte
     return Cut(input_ids, attention_mask, layer, hidden_of(output).detach(), rest)
 
 
-def logits_above(model: Any, parts: Anatomy, cut: Cut, hidden: Tensor, positions: Tensor) -> Tensor:
+def run_from_columns(
+    model: Any, parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor, first: Tensor
+) -> Cut:
+    """As `run_to_layer`, but the cut holds each row from its own first column on only.
+
+    Exact where nothing before these columns is changed in a replay (`seqedit.past.continues` tells for which models).
+
+    Args:
+        model: The causal LM.
+        parts: Its anatomy.
+        layer: Index L of the layer to cut after, -1 for none.
+        input_ids: (rows, t), right-padded.
+        attention_mask: (rows, t).
+        first: (rows,) first columns, within their rows.
+    """
+    captured: list[Any] = []
+
+    def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        captured.append(output)
+
+    cache = DynamicCache()
+    post = {parts.layers[layer]: capture} if layer >= 0 else {}
+    with torch.no_grad(), hooks(post=post):
+        run_until(model, parts.layers[-1], input_ids, attention_mask, past_key_values=cache, use_cache=True)
+    width = int((attention_mask.sum(1) - first).max())
+    past = take_past(cache, first, width).above(layer)
+    mask = continued_mask(_own_mask(attention_mask, first, width), first, past.length)
+    ids = from_columns(input_ids, first, width)
+    if layer < 0:
+        return Cut(ids, mask, layer, torch.zeros(ids.shape[0], 0, 0), None, past)
+    rest = tuple(captured[0][1:]) if isinstance(captured[0], tuple) else None
+    return Cut(ids, mask, layer, from_columns(hidden_of(captured[0]).detach(), first, width), rest, past)
+
+
+def _own_mask(attention_mask: Tensor, first: Tensor, width: int) -> Tensor:
+    columns = torch.arange(width, device=first.device)
+    return (columns < (attention_mask.sum(1) - first).unsqueeze(1)).to(attention_mask.dtype)
+
+
+def logits_above(
+    model: Any, parts: Anatomy, cut: Cut, hidden: Tensor, rows: Tensor, columns: Tensor, *, prune: bool = False
+) -> Tensor:
     """Logits at some positions after running only the layers above the cut.
 
     Args:
@@ -67,21 +130,60 @@ def logits_above(model: Any, parts: Anatomy, cut: Cut, hidden: Tensor, positions
         parts: Its anatomy.
         cut: The batch, run up to layer L.
         hidden: (rows, t, d) hidden state to use as output of layer L; gradients flow to it.
-        positions: (rows, m) token positions whose logits are wanted.
+        rows: (k,) rows of the positions whose logits are wanted, each position once.
+        columns: (k,) their columns.
+        prune: Run the last layer's feed-forward block at these positions only: nothing reads its output elsewhere.
+            Not where somebody's hook on that block expects all tokens.
 
     Returns:
-        (rows, m, vocabulary) logits.
+        (k, vocabulary) logits.
     """
-    rows = torch.arange(hidden.shape[0], device=positions.device).unsqueeze(1)
 
     def select(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         states = args[0]
-        return (states[rows.to(states.device), positions.to(states.device)], *args[1:])
+        return (states[rows.to(states.device), columns.to(states.device)].unsqueeze(0), *args[1:])
 
-    with _replaced(parts.layers[: cut.layer + 1], hidden, cut.rest), hooks(pre={parts.lm_head: select}):
-        output = model(input_ids=cut.input_ids, attention_mask=cut.attention_mask, use_cache=False)
-    logits: Tensor = output.logits
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(parts.layers[: cut.layer + 1], hidden, cut.rest))
+        stack.enter_context(hooks(pre={parts.lm_head: select}))
+        if prune and parts.last_ffn is not None:
+            stack.enter_context(_only_at(parts.last_ffn, rows, columns))
+        output = model(**cut.arguments())
+    logits: Tensor = output.logits[0]
     return logits
+
+
+@contextmanager
+def _only_at(block: nn.Module, rows: Tensor, columns: Tensor) -> Iterator[None]:
+    """A block that works token by token run at some positions; what it puts out elsewhere is 0."""
+    whole: list[torch.Size] = []
+
+    def gather(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # A block that is given more than the hidden state (the residual, say) is left alone.
+        if len(args) != 1 or kwargs or args[0].ndim != 3:
+            return None
+        whole.append(args[0].shape)
+        return (args[0][rows.to(args[0].device), columns.to(args[0].device)].unsqueeze(0),), kwargs
+
+    def scatter(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if not whole:
+            return None
+        shape = whole.pop()
+        states: Tensor = output[0]
+        empty = states.new_zeros(*shape[:2], states.shape[-1])
+        return empty.index_put((rows.to(states.device), columns.to(states.device)), states)
+
+    handles = [block.register_forward_pre_hook(gather, with_kwargs=True), block.register_forward_hook(scatter)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def lower_layers_replaced(parts: Anatomy, cut: Cut) -> AbstractContextManager[None]:
+    """For the time of a block, a forward pass over the cut's rows begins above the cut's layer."""
+    return _replaced(parts.layers[: cut.layer + 1], cut.hidden, cut.rest)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ class SecondMomentSettings(Config):
     text: str | None = setting(None, "text file or Hub dataset to measure on")
     max_tokens: int = setting(100_000, "sample size in tokens")
     sequence_length: int = setting(64, "tokens of one row")
+    per_dimension: float | None = setting(None, "sample size in tokens per input dimension, instead of max_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,14 @@ from seqedit.evaluation import Evaluator
 from seqedit.loaders import load_records
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
-from seqedit.models import load_model
 from seqedit.open_session import moments_provider
+from seqedit.ranks import Ranks
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.sequence import Driver
 from seqedit.session import KIND_OUTCOMES, Session
 from seqedit.sinks import Callback, Told
+from seqedit.split_scoring import SplitScoring
 from seqedit.summary import build_summary, write_summary
 from seqedit.texts import TextSource
 
@@ -39,6 +40,7 @@ def run(
     records: Sequence[Record] | None = None,
     edited: EditedModel | None = None,
     callbacks: Sequence[Callback] = (),
+    ranks: Ranks | None = None,
 ) -> dict[str, Any]:
     """Run a whole configuration and leave ledger and ``summary.json`` behind.
 
@@ -53,6 +55,7 @@ def run(
         records: The facts, instead of reading ``config.facts``.
         edited: The loaded, unedited model, instead of loading ``config.model``.
         callbacks: Told of the beginning, the baseline, every step and the end; closed whatever happens.
+        ranks: Processes that do a share of the work; ``edited``, if given, is theirs (`Ranks.load_model`).
 
     Returns:
         The summary; "stopped" says why a gate ended the run before its last batch, or is None.
@@ -64,7 +67,7 @@ def run(
     with ExitStack() as stack:
         for callback in watchers:
             stack.callback(callback.close)
-        return _run(config, resume, watchers, records, edited)
+        return _run(config, resume, watchers, records, edited, ranks or Ranks())
 
 
 def _run(
@@ -73,13 +76,15 @@ def _run(
     watchers: Sequence[Callback],
     records: Sequence[Record] | None,
     edited: EditedModel | None,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     facts = list(records if records is not None else load_records(config.facts))
     batches = batches_of(facts, config)
     if config.context_templates is not None:
         check_context_templates(config.context_templates)
     if edited is None:
-        edited = EditedModel(*load_model(config.model, dtype=config.dtype, device=config.device), name=config.model)
+        loaded = ranks.load_model(config.model, dtype=config.dtype, device=config.device)
+        edited = EditedModel(*loaded, name=config.model)
     for _, settings in _methods(config):
         edited.parts.check_layers(settings.layers)
     for number, record in enumerate((r for batch in batches for r in batch), 1):
@@ -93,16 +98,20 @@ def _run(
         edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
         file=None if config.second_moments.file is None else Path(config.second_moments.file),
         sequence_length=config.second_moments.sequence_length,
+        per_dimension=config.second_moments.per_dimension,
     )  # fmt: skip
     for method, settings in _methods(config):
         if get_method(method).needs_second_moments:
             moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written
     with _open_ledger(config, edited, resume) as ledger:
-        session = Session(edited, ledger, moments, context_templates=config.context_templates, seed=config.seed)
+        templates, seed = config.context_templates, config.seed
+        session = Session(edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks)
+        split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
         evaluator = Evaluator(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
-            reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=config.seed,
+            reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=seed,
+            scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
         for callback in watchers:
             callback.on_run_begin(config)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -12,9 +14,19 @@ from torch import Tensor, nn
 
 from seqedit.anatomy import Projection
 from seqedit.digests import tensors_digest
-from seqedit.errors import InputError
+from seqedit.errors import EnvironmentFailure, InputError, ModelError
+from seqedit.fused_activations import fused_activations
+from seqedit.memory import is_out_of_memory, release_cached
+from seqedit.moment_sums import MomentSum
 from seqedit.progress import progress_bar
-from seqedit.tracing import inference_state, input_device, run_until
+from seqedit.token_rows import packed_rows
+from seqedit.tracing import StopForward, hooks, inference_state, input_device
+
+__all__ = ["SecondMoments", "compute_second_moments", "packed_rows", "sample_size", "shrink"]
+
+TOKENS_PER_PASS = {"cpu": 1024}
+"""What a forward pass is given at once: on a CPU, what lets a layer's activations stay in the cache."""
+OTHER_DEVICES = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,39 +66,61 @@ class SecondMoments:
                     f"the model needs {(d_in, d_in)}"
                 )
 
+    @staticmethod
+    def merged(parts: Sequence[SecondMoments]) -> SecondMoments:
+        """Second moments over all the texts that some were measured over, weighted by their tokens, in float32.
+
+        Args:
+            parts: Of the same modules, over different texts or shares of one text (`compute_second_moments`).
+
+        Raises:
+            InputError: there are none, they are of different modules, or it is not known over how many tokens one was
+                measured.
+        """
+        if not parts:
+            raise InputError("no second moments to merge were given")
+        shapes = [{name: tuple(matrix.shape) for name, matrix in part.matrices.items()} for part in parts]
+        if any(other != shapes[0] for other in shapes):
+            raise InputError("second moments of different modules or sizes cannot be merged")
+        for number, part in enumerate(parts, 1):
+            # A share without a single row is all zeros; it adds nothing and is in order.
+            if part.tokens <= 0 and any(bool(matrix.any()) for matrix in part.matrices.values()):
+                raise InputError(f"part {number} of the second moments does not say how many tokens it has seen")
+        tokens = sum(part.tokens for part in parts)
+        if not tokens:
+            raise InputError(_NO_TOKENS)
+        matrices = {}
+        for name in shapes[0]:
+            total = parts[0].matrices[name].double() * parts[0].tokens
+            for part in parts[1:]:
+                total.add_(part.matrices[name].to(total.device, torch.float64), alpha=part.tokens)
+            matrices[name] = (total / tokens).float()
+        return SecondMoments(matrices, tokens)
+
+
+_NO_TOKENS = "the texts for the second moments hold no tokens; give a text file with content"
+
 
 def shrink(C0: Tensor, shrinkage: float) -> Tensor:
     """``(1 - s) C0 + s mean(diag C0) I``, (d_in, d_in)."""
     if shrinkage == 0:
         return C0
-    eye = torch.eye(C0.shape[0], dtype=C0.dtype, device=C0.device)
-    return (1 - shrinkage) * C0 + shrinkage * C0.diagonal().mean() * eye
+    return shrink_(C0.clone(), shrinkage)
 
 
-def packed_rows(tokenizer: Any, texts: Iterable[str], length: int, max_tokens: int) -> Iterator[list[int]]:
-    """Texts as rows of exactly ``length`` tokens, end-of-text between texts, until ``max_tokens`` are out.
+def shrink_(C0: Tensor, shrinkage: float) -> Tensor:
+    """As `shrink`, in place."""
+    if shrinkage:
+        mean = C0.diagonal().mean()
+        C0.mul_(1 - shrinkage).diagonal().add_(shrinkage * mean)
+    return C0
 
-    The length is the caller's, never the model's maximum: that is 131,072 for recent models, and the usual way to
-    run out of memory here.
-    """
-    separator = [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
-    buffer: list[int] = []
-    given = 0
-    for text in texts:
-        if not text.strip():
-            continue
-        ids = list(tokenizer(text, truncation=False, verbose=False)["input_ids"])
-        if separator and ids[-1:] != separator:
-            ids += separator
-        buffer += ids
-        while len(buffer) >= length:
-            yield buffer[:length]
-            buffer = buffer[length:]
-            given += length
-            if given >= max_tokens:
-                return
-    if buffer and given == 0:
-        yield buffer
+
+def sample_size(projections: Sequence[Projection], per_dimension: float) -> int:
+    """Tokens that give every input dimension of the widest module ``per_dimension`` samples."""
+    if per_dimension <= 0:
+        raise InputError(f"tokens per dimension must be positive, got {per_dimension:g}")
+    return round(per_dimension * max(projection.matrix().shape[1] for projection in projections))
 
 
 def compute_second_moments(
@@ -97,9 +131,13 @@ def compute_second_moments(
     *,
     max_tokens: int = 100_000,
     sequence_length: int = 64,
-    rows_per_batch: int = 64,
+    rows_per_batch: int | None = None,
+    share: tuple[int, int] = (0, 1),
+    key_dtype: torch.dtype | None = None,
 ) -> SecondMoments:
     """Second moments of some modules' inputs over plain text, uncentred, in one pass.
+
+    The forward pass ends before the last module. Where memory runs out, it is repeated with half as many rows.
 
     Args:
         model: The causal LM, unedited.
@@ -108,39 +146,98 @@ def compute_second_moments(
         texts: Plain texts.
         max_tokens: Stop after about this many tokens.
         sequence_length: Tokens of one row.
-        rows_per_batch: Rows of one forward pass.
+        rows_per_batch: Rows of one forward pass; None for what suits the device.
+        share: (rank, size): of the rows only every size-th is measured, from rank on. `SecondMoments.merged` makes one
+            of all ranks' results, which are in float64 for it; a share without rows is zero.
+        key_dtype: Round the keys to this type before they are multiplied (`seqedit.moment_sums`); None keeps them as
+            the model has them. What came from 16 bits is multiplied exactly by the fast units of a GPU.
 
     Raises:
-        InputError: if the texts hold no tokens.
+        InputError: the texts hold no tokens, or an argument is out of range.
+        EnvironmentFailure: there is not enough memory for a single row.
     """
-    sums: dict[str, Tensor] = {}
+    rank, size = share
+    if not 0 <= rank < size:
+        raise InputError(f"a share is (rank, size) with 0 <= rank < size, got {share}")
+    for name, value in (("max_tokens", max_tokens), ("sequence_length", sequence_length)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    device = input_device(model)
+    rows = rows_per_batch or max(1, TOKENS_PER_PASS.get(device.type, OTHER_DEVICES) // sequence_length)
+    sums = {p.name: MomentSum(rows * sequence_length, key_dtype) for p in projections}
     counted = 0
+    waiting: Iterator[list[int]] = islice(packed_rows(tokenizer, texts, sequence_length, max_tokens), rank, None, size)
+    with _watched(model, projections, sums), progress_bar("second moments", max_tokens / size) as bar:
+        while batch := list(islice(waiting, rows)):
+            ids = torch.tensor(batch)
+            failure = _try_pass(model, sums.values(), ids.to(device))
+            if failure is None:
+                counted += ids.numel()
+                bar.advance(ids.numel())
+                continue
+            release_cached(device)
+            if len(batch) == 1:
+                raise EnvironmentFailure(
+                    f"out of memory while one row of {ids.numel()} tokens was run for the second moments ({failure}); "
+                    "measure fewer layers at a time or take a shorter sequence length"
+                )
+            rows, waiting = len(batch) // 2, chain(batch, waiting)
+        return _averages(projections, sums, counted, size)
 
-    def accumulate(projection: Projection) -> Any:
+
+def _watched(model: Any, projections: Sequence[Projection], sums: Mapping[str, MomentSum]) -> ExitStack:
+    """A model that stages the projections' inputs when it is run, and stops at the last one."""
+    last = projections[-1].module
+
+    def stage(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            keys = args[0].detach().reshape(-1, args[0].shape[-1]).float()
-            # The product of one batch fits float32; the sum over batches would drift in it.
-            product = (keys.T @ keys).double()
-            held = sums.get(projection.name)
-            sums[projection.name] = product if held is None else held.add_(product)
+            sums[name].stage(args[0].detach().reshape(-1, args[0].shape[-1]))
+            if module is last:
+                raise StopForward
 
         return hook
 
-    handles = [p.module.register_forward_pre_hook(accumulate(p)) for p in projections]
-    rows = packed_rows(tokenizer, texts, sequence_length, max_tokens)
+    stack = ExitStack()
+    stack.enter_context(torch.no_grad())
+    stack.enter_context(inference_state(model))
+    stack.enter_context(fused_activations(model))
+    stack.enter_context(hooks(pre={p.module: stage(p.name) for p in projections}))
+    return stack
+
+
+def _try_pass(model: Any, sums: Iterable[MomentSum], ids: Tensor) -> str | None:
+    """Add the keys of some rows to the sums, or leave the sums as they are and say that memory ran out."""
+    sums = list(sums)
+    for held in sums:
+        if held.room < ids.numel():
+            held.flush()
     try:
-        with torch.no_grad(), inference_state(model), progress_bar("second moments", total=max_tokens) as bar:
-            while True:
-                batch = [row for _, row in zip(range(rows_per_batch), rows, strict=False)]
-                if not batch:
-                    break
-                ids = torch.tensor(batch, device=input_device(model))
-                run_until(model, projections[-1].module, ids, torch.ones_like(ids))
-                counted += ids.numel()
-                bar.advance(ids.numel())
-    finally:
-        for handle in handles:
-            handle.remove()
-    if not counted:
-        raise InputError("the texts for the second moments hold no tokens; give a text file with content")
-    return SecondMoments({name: (total / counted).float().cpu() for name, total in sums.items()}, counted)
+        with suppress(StopForward):
+            model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # Only the text: the exception's frames hold the activations.
+        return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    for held in sums:
+        if held.staged != ids.numel():
+            raise ModelError(f"a layer saw {held.staged} of {ids.numel()} tokens; its keys cannot be averaged")
+        held.commit()
+    return None
+
+
+def _averages(
+    projections: Sequence[Projection], sums: Mapping[str, MomentSum], counted: int, size: int
+) -> SecondMoments:
+    if not counted and size == 1:
+        raise InputError(_NO_TOKENS)
+    # A share keeps float64, so that what is merged from shares is rounded once.
+    dtype = torch.float32 if size == 1 else torch.float64
+    matrices = {}
+    for projection in projections:
+        total = sums[projection.name].total()
+        if total is None:
+            d_in = projection.matrix().shape[1]
+            total = torch.zeros(d_in, d_in, dtype=torch.float64)
+        matrices[projection.name] = total.div_(max(counted, 1)).to("cpu", dtype)
+    return SecondMoments(matrices, counted)

@@ -20,6 +20,7 @@ from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations
+from seqedit.ranks import Ranks
 from seqedit.requests import Record, Request
 from seqedit.second_moments import SecondMoments
 
@@ -47,6 +48,7 @@ class Session:
             are first needed; None where no method needs them.
         context_templates: Groups of context templates; None samples them from the unedited model.
         seed: Seed of that sampling.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Session:
         *,
         context_templates: Sequence[Sequence[str]] | None = None,
         seed: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
         self._templates = context_templates
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
@@ -135,7 +139,7 @@ class Session:
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=moments, factors=factors,
             context_templates=templates, earlier_keys=keys_of(earlier) or None, seed=seed,
-            target_values=target_values,
+            target_values=target_values, ranks=self.ranks,
         )  # fmt: skip
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.replay import Cut, logits_above, run_to_layer
+from seqedit.past import fits_window
+from seqedit.replay import Cut, logits_above, run_from_columns, run_to_layer
 from seqedit.tracing import StopForward, by_token, hidden_of, hooks
 
 
@@ -28,14 +29,19 @@ class Site(Protocol):
 
     perturbations: int
 
-    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Cut:
-        """The batch, run up to where the perturbation begins to matter."""
+    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor, lookup: Tensor) -> Cut:
+        """The batch, run up to where the perturbation begins to matter.
+
+        Where the model can do it the cut begins at each row's (rows,) lookup position.
+        """
 
     def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
-        """Unperturbed values at (k,) rows and their lookup positions: (k, p, d)."""
+        """Unperturbed values at (k,) rows and the (rows,) lookup columns of the cut: (k, p, d)."""
 
-    def logits(self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, positions: Tensor) -> Tensor:
-        """Logits (rows, m, vocabulary) with (rows, p, d) perturbations, or without any, at the lookup positions."""
+    def logits(
+        self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        """Logits (k, vocabulary) at (k,) rows and columns, with (rows, p, d) perturbations or without any."""
 
     def value_module(self) -> nn.Module:
         """The module whose output at the lookup token is to become the target value."""
@@ -55,8 +61,11 @@ class ModuleOutputs:
         self.parts, self.below, self.modules = parts, below, tuple(modules)
         self.perturbations = len(self.modules)
 
-    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor) -> Cut:
+    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor, lookup: Tensor) -> Cut:
         """Run up to the layer that no perturbation reaches."""
+        width = int(lookup.max()) + int((attention_mask.sum(1) - lookup).max())
+        if self.parts.continues and fits_window(model, width):
+            return run_from_columns(model, self.parts, self.below, input_ids, attention_mask, lookup)
         return run_to_layer(model, self.parts, self.below, input_ids, attention_mask)
 
     def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
@@ -68,12 +77,14 @@ class ModuleOutputs:
             if len(seen) == len(self.modules):
                 raise StopForward
 
-        none = torch.zeros(cut.input_ids.shape[0], 1, dtype=torch.long, device=cut.input_ids.device)
+        none = torch.zeros(0, dtype=torch.long, device=cut.input_ids.device)
         with torch.no_grad(), hooks(post=dict.fromkeys(self.modules, capture)), suppress(StopForward):
-            logits_above(model, self.parts, cut, cut.hidden, none)
+            logits_above(model, self.parts, cut, cut.hidden, none, none)
         return torch.stack([seen[module][rows, lookup[rows]] for module in self.modules], dim=1)
 
-    def logits(self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, positions: Tensor) -> Tensor:
+    def logits(
+        self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
+    ) -> Tensor:
         """The layers above the cut with all modules' outputs perturbed."""
 
         def add(number: int) -> Any:
@@ -87,7 +98,9 @@ class ModuleOutputs:
 
         post = {} if delta is None else {module: add(number) for number, module in enumerate(self.modules)}
         with hooks(post=post):
-            return logits_above(model, self.parts, cut, cut.hidden, positions)
+            # A perturbation inside the last layer looks for all of its tokens.
+            prune = self.below < len(self.parts.layers) - 2
+            return logits_above(model, self.parts, cut, cut.hidden, rows, columns, prune=prune)
 
     def value_module(self) -> nn.Module:
         """The last of the modules."""

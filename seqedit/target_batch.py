@@ -55,116 +55,155 @@ def unit_means(values: Tensor, unit_of: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows that are perturbed at their lookup token, the same number for each request, and the positions looked at.
+
+    Attributes:
+        cut: The rows, run up to where the site begins.
+        per_request: Rows of one request; they stand side by side.
+        lookup: (rows,) columns of the lookup tokens.
+        row: (k,) rows of the positions whose logits are wanted, ascending.
+        column: (k,) their columns.
+    """
+
+    cut: Cut
+    per_request: int
+    lookup: Tensor
+    row: Tensor
+    column: Tensor
+
+    @classmethod
+    def build(cls, model: Any, site: Site, prompts: Sequence[Prompt], per_request: int) -> Rows:
+        """Rows of prompts: those with a target are looked at where it is predicted, others at their lookup token."""
+        device = input_device(model)
+        # A prompt without a target is only looked at where it is perturbed: nothing after that token matters.
+        ids, mask = pad_right([p.ids if p.target_ids else p.ids[: p.lookup + 1] for p in prompts], device)
+        lookup = torch.tensor([p.lookup for p in prompts], device=device)
+        cut = site.cut(model, ids, mask, lookup)
+        wanted = [range(p.target_start, p.target_start + len(p.target_ids)) or range(p.lookup, p.lookup + 1)
+                  for p in prompts]  # fmt: skip
+        row = torch.tensor([i for i, columns in enumerate(wanted) for _ in columns], device=device)
+        column = torch.tensor([c for columns in wanted for c in columns], device=device)
+        if cut.past is not None:  # its columns begin at the lookup tokens
+            column, lookup = column - lookup[row], torch.zeros_like(lookup)
+        return cls(cut, per_request, lookup, row, column)
+
+    @property
+    def request(self) -> Tensor:
+        """(k,) request of each position."""
+        return self.row // self.per_request
+
+    def logits(self, model: Any, site: Site, delta: Tensor | None) -> Tensor:
+        """(k, vocabulary) logits with (requests, p, d) perturbations, at least float32."""
+        spread = None if delta is None else delta.repeat_interleave(self.per_request, 0)
+        logits = site.logits(model, self.cut, self.lookup, spread, self.row, self.column)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def select(self, keep: Tensor) -> tuple[Rows, Tensor]:
+        """Only the rows of some requests, (r,) ascending indices; and the (k',) positions that are left."""
+        offsets = torch.arange(self.per_request, device=keep.device)
+        rows = (keep.unsqueeze(1) * self.per_request + offsets).reshape(-1)
+        number = torch.full_like(self.lookup, -1)
+        number[rows] = torch.arange(rows.shape[0], device=rows.device)
+        left = (number[self.row] >= 0).nonzero().squeeze(1)
+        kept = replace(self, cut=self.cut.rows(rows), lookup=self.lookup[rows], row=number[self.row[left]])
+        return replace(kept, column=self.column[left]), left
+
+
+@dataclass(frozen=True, eq=False)
 class TargetBatch:
-    """Rows of a group of requests: for each request its contexts, then its KL prompt.
+    """Rows of a group of requests.
 
     Attributes:
         site: Where the perturbations are added.
-        cut: All rows, run up to where the site begins.
-        lookup: (rows,) lookup positions.
-        positions: (rows, m) positions whose logits are wanted, padded with 0.
-        targets: (rows, m) ids predicted there, -100 where there are none.
-        per_request: Rows of one request.
+        rewrites: Each request in its contexts, with its target.
+        targets: (k,) ids predicted at the positions of ``rewrites``.
+        weights: (k,) weights of their likelihoods in the loss: those of a request sum to 1.
+        kl: Each request's KL prompt, None where the divergence has no weight.
         kl_logprobs: (requests, vocabulary) log-probabilities of the unperturbed KL prompts.
     """
 
     site: Site
-    cut: Cut
-    lookup: Tensor
-    positions: Tensor
+    rewrites: Rows
     targets: Tensor
-    per_request: int
+    weights: Tensor
+    kl: Rows | None
     kl_logprobs: Tensor
 
     @classmethod
-    def build(cls, model: Any, site: Site, prompts: Sequence[Sequence[Prompt]]) -> TargetBatch:
-        """Tokenized rows as one batch, with the unperturbed distributions of the KL prompts."""
-        rows = [prompt for group in prompts for prompt in group]
-        device = input_device(model)
-        ids, mask = pad_right([prompt.ids for prompt in rows], device)
-        cut = site.cut(model, ids, mask)
-        width = max(1, *(len(p.target_ids) for p in rows))
-        positions = torch.zeros(len(rows), width, dtype=torch.long)
-        targets = torch.full((len(rows), width), -100, dtype=torch.long)
-        for row, prompt in enumerate(rows):
-            count = len(prompt.target_ids)
-            if count:
-                positions[row, :count] = prompt.target_start + torch.arange(count)
-                targets[row, :count] = torch.tensor(prompt.target_ids)
-            else:
-                positions[row, 0] = prompt.lookup
-        lookup = torch.tensor([p.lookup for p in rows], device=device)
-        batch = cls(site, cut, lookup, positions.to(device), targets.to(device), len(prompts[0]), torch.empty(0))
+    def build(
+        cls, model: Any, site: Site, rewrites: Sequence[Sequence[Prompt]], kl_prompts: Sequence[Prompt] | None
+    ) -> TargetBatch:
+        """Tokenized rows as one batch, with the unperturbed distributions of the KL prompts.
+
+        Args:
+            model: The causal LM.
+            site: Where the perturbations are added.
+            rewrites: For each request its contexts with the target, the bare prompt first; as many for each.
+            kl_prompts: The KL prompt of each request; None if the divergence has no weight.
+        """
+        contexts = len(rewrites[0])
+        flat = [prompt for group in rewrites for prompt in group]
+        rows = Rows.build(model, site, flat, contexts)
+        device = rows.lookup.device
+        targets = torch.tensor([t for p in flat for t in p.target_ids], device=device)
+        weights = torch.tensor(
+            [1.0 / (contexts * len(p.target_ids)) for p in flat for _ in p.target_ids], device=device
+        )
+        if kl_prompts is None:
+            return cls(site, rows, targets, weights, None, torch.empty(0))
+        kl = Rows.build(model, site, kl_prompts, 1)
         with torch.no_grad():
-            kl_rows = torch.arange(batch.per_request - 1, len(rows), batch.per_request, device=device)
-            only_kl = batch._rows(kl_rows)
-            logits = site.logits(model, only_kl.cut, only_kl.lookup, None, only_kl.positions[:, :1])
-        return replace(batch, kl_logprobs=_log_softmax(logits[:, 0]))
+            logprobs = kl.logits(model, site, None).log_softmax(-1)
+        return cls(site, rows, targets, weights, kl, logprobs)
 
     @property
     def requests(self) -> int:
         """How many requests there are."""
-        return self.lookup.shape[0] // self.per_request
+        return self.rewrites.lookup.shape[0] // self.rewrites.per_request
 
     def initial(self, model: Any) -> Tensor:
         """(requests, p, d) unperturbed values of the bare prompts at the lookup token."""
-        rows = torch.arange(0, self.lookup.shape[0], self.per_request, device=self.lookup.device)
-        values = self.site.initial(model, self.cut, rows, self.lookup)
+        lookup = self.rewrites.lookup
+        rows = torch.arange(0, lookup.shape[0], self.rewrites.per_request, device=lookup.device)
+        values = self.site.initial(model, self.rewrites.cut, rows, lookup)
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
-    def logits(self, model: Any, delta: Tensor) -> Tensor:
-        """(rows, m, vocabulary) logits with (requests, p, d) perturbations."""
-        return self.site.logits(
-            model, self.cut, self.lookup, delta.repeat_interleave(self.per_request, 0), self.positions
-        )
-
     def losses(
-        self, logits: Tensor, delta: Tensor, initial: Tensor, config: TargetValueConfig, nll_factor: Tensor
+        self, model: Any, delta: Tensor, initial: Tensor, config: TargetValueConfig, nll_factor: Tensor
     ) -> Losses:
         """Losses of every request.
 
         Args:
-            logits: (rows, m, vocabulary).
+            model: The causal LM.
             delta: (requests, p, d) perturbations.
             initial: (requests, p, d) unperturbed values.
             config: Weights of the parts.
             nll_factor: (requests,) weights of the likelihood.
         """
-        logprobs = _log_softmax(logits).view(self.requests, self.per_request, logits.shape[1], -1)
-        targets = self.targets.to(logits.device).view(self.requests, self.per_request, -1)[:, :-1]
-        wanted = targets >= 0
-        rewrites = logprobs[:, :-1]
-        picked = rewrites.gather(3, targets.clamp_min(0).unsqueeze(3)).squeeze(3)
-        nll = -(picked * wanted).sum(2) / wanted.sum(2)
-        kl = F.kl_div(self.kl_logprobs, logprobs[:, -1, 0], log_target=True, reduction="none").sum(1)
-        decay = (delta.norm(dim=2) / initial.norm(dim=2) ** 2).sum(1)
         device = delta.device
-        kl = config.kl_factor * kl.to(device)
-        total = nll_factor * nll.mean(1).to(device) + kl + config.weight_decay * decay
-        argmax = ((picked.detach() >= rewrites.detach().amax(3)) | ~wanted).flatten(1).all(1)
-        return Losses(total, kl.detach(), argmax.to(device))
-
-    def _rows(self, rows: Tensor) -> TargetBatch:
-        def take(tensor: Tensor) -> Tensor:
-            return tensor[rows.to(tensor.device)]
-
-        cut = replace(
-            self.cut,
-            input_ids=take(self.cut.input_ids),
-            attention_mask=take(self.cut.attention_mask),
-            hidden=take(self.cut.hidden),
-            # Whatever else a layer returns (attention weights, say) is not per-row state that later layers read.
-        )
-        return replace(
-            self, cut=cut, lookup=take(self.lookup), positions=take(self.positions), targets=take(self.targets)
-        )
+        logits = self.rewrites.logits(model, self.site, delta)
+        targets, of = self.targets.to(logits.device), self.rewrites.request.to(logits.device)
+        each = F.cross_entropy(logits, targets, reduction="none")
+        nll = _sums(each * self.weights.to(each), of, self.requests).to(device)
+        with torch.no_grad():
+            missed = logits.gather(1, targets.unsqueeze(1)).squeeze(1) < logits.amax(1)
+            argmax = _sums(missed.float(), of, self.requests) == 0
+        kl = torch.zeros_like(nll)
+        if self.kl is not None:
+            logprobs = self.kl.logits(model, self.site, delta).log_softmax(-1)
+            kl = F.kl_div(self.kl_logprobs, logprobs, log_target=True, reduction="none").sum(1).to(device)
+            kl = config.kl_factor * kl
+        decay = (delta.norm(dim=2) / initial.norm(dim=2) ** 2).sum(1)
+        return Losses(nll_factor * nll + kl + config.weight_decay * decay, kl.detach(), argmax.to(device))
 
     def select(self, keep: Tensor) -> TargetBatch:
-        """Only the rows of some requests, (k,) indices."""
-        offsets = torch.arange(self.per_request, device=keep.device)
-        rows = (keep.unsqueeze(1) * self.per_request + offsets).reshape(-1)
-        return replace(self._rows(rows), kl_logprobs=self.kl_logprobs[keep.to(self.kl_logprobs.device)])
+        """Only the rows of some requests, (r,) ascending indices."""
+        rewrites, left = self.rewrites.select(keep)
+        kl = None if self.kl is None else self.kl.select(keep)[0]
+        logprobs = self.kl_logprobs if kl is None else self.kl_logprobs[keep.to(self.kl_logprobs.device)]
+        return TargetBatch(self.site, rewrites, self.targets[left], self.weights[left], kl, logprobs)
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+def _sums(values: Tensor, of: Tensor, requests: int) -> Tensor:
+    return torch.zeros(requests, dtype=values.dtype, device=values.device).index_add(0, of, values)

@@ -8,8 +8,9 @@ token, in every context, and the loss
     + v_weight_decay * |delta| / |init|^2
 
 is minimised with Adam (ROME, arXiv 2202.05262 eq. 4; MEMIT, arXiv 2210.07229 eq. 16; details as in their public
-code). The target value is z = init + delta. Requests do not interact, so all of a batch are optimised at once,
-re-running only the layers above L, and a request that has converged leaves the batch.
+code). The target value is z = init + delta. Requests do not interact, so many are optimised at once, and what cannot
+change is not run again: only the layers above L, only the tokens from the lookup token on (`seqedit.past`), only the
+positions with a loss through the LM head; and a request that has converged leaves the batch.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from torch import Tensor
 from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
-from seqedit.lookup import BARE, Prompt, tokenize_kl_prompt, tokenize_request
+from seqedit.fused_activations import fused_activations
+from seqedit.lookup import BARE, tokenize_kl_prompt, tokenize_request
+from seqedit.memory import in_memory
 from seqedit.progress import Bar, progress_bar
 from seqedit.requests import Request
+from seqedit.shares import WHOLE, Share
 from seqedit.sites import LayerOutput, Site
 from seqedit.target_batch import Losses, TargetBatch, unit_means
+from seqedit.target_groups import bytes_needed, group_units
 from seqedit.tracing import inference_state
 
+_COMPACT = 0.9
+"""Converged requests leave together, once the open ones are at most this share: leaving copies what stays."""
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8  # Adam's usual constants, as in the public implementations
 
 
@@ -44,12 +51,14 @@ class TargetValues:
         initial: (n, d) hidden states of the bare prompts before the edit.
         losses: Last total loss of each request.
         updates: How many updates each request took.
+        places: Where in the list of requests each of them is; empty where they are all of it, in order.
     """
 
     values: Tensor
     initial: Tensor
     losses: tuple[float, ...]
     updates: tuple[int, ...]
+    places: tuple[int, ...] = ()
 
 
 def optimise_target_values(
@@ -64,6 +73,7 @@ def optimise_target_values(
     site: Site | None = None,
     merge_same_subject: bool = False,
     max_tokens: int = 8192,
+    share: Share = WHOLE,
 ) -> TargetValues:
     """Target values of some requests at one layer.
 
@@ -79,6 +89,7 @@ def optimise_target_values(
         merge_same_subject: Find one value for all requests of a subject: their keys are almost the same, and two
             values for one key can only be met half-way (MEMIT-Merge, arXiv 2502.07322).
         max_tokens: Padded tokens held at once; more requests are done in several groups.
+        share: This process's share of the groups (`seqedit.split_editing`); all of them by default.
 
     Raises:
         NumericsError: if a loss is not finite; names the request.
@@ -88,25 +99,35 @@ def optimise_target_values(
     flat = [template for group in contexts for template in group]
     # The bare prompt comes first: the hidden state there is the reference for decay and clamping.
     flat.sort(key=lambda template: template != BARE)
-    prompts = [
-        [*(tokenize_request(tokenizer, r, c, with_target=True) for c in flat), tokenize_kl_prompt(tokenizer, r)]
-        for r in requests
-    ]
+    prompts = [[tokenize_request(tokenizer, r, c, with_target=True) for c in flat] for r in requests]
+    kl_prompts = [tokenize_kl_prompt(tokenizer, r) for r in requests] if config.kl_factor else None
     results: list[tuple[int, Tensor, Tensor, float, int]] = []
-    with inference_state(model), progress_bar("target values", total=len(requests) * config.steps) as bar:
-        for group in _groups(prompts, _units(requests, merge_same_subject), max_tokens):
+    bar_of = progress_bar("target values", total=len(requests) * config.steps)
+    with inference_state(model), fused_activations(model), bar_of as bar:
+        groups = group_units(prompts, _units(requests, merge_same_subject), max_tokens)
+        costs = [sum(len(p.ids) - p.lookup for unit in group for i in unit for p in prompts[i]) for group in groups]
+
+        def optimise(group: list[list[int]]) -> list[tuple[Tensor, Tensor, float, int]]:
             members = [i for unit in group for i in unit]
-            batch = TargetBatch.build(model, place, [prompts[i] for i in members])
+            kl = None if kl_prompts is None else [kl_prompts[i] for i in members]
+            batch = TargetBatch.build(model, place, [prompts[i] for i in members], kl)
             names = [", ".join(f"{i} (subject {requests[i].subject!r})" for i in unit) for unit in group]
             unit_of = torch.tensor([u for u, unit in enumerate(group) for _ in unit])
-            found = _optimise(model, batch, unit_of, config, names, bar)
+            return _optimise(model, batch, unit_of, config, names, bar)
+
+        for group in (groups[g] for g in share.pick(costs)):
+            needed = [bytes_needed(parts, layer, [p for i in unit for p in prompts[i]]) for unit in group]
+            found = in_memory(optimise, group, needed, parts.projections[layer].weight.device)
             results += [(i, *found[u]) for u, unit in enumerate(group) for i in unit]
+    if not results:
+        return TargetValues(torch.empty(0, parts.hidden_size), torch.empty(0, parts.hidden_size), (), ())
     results.sort(key=lambda item: item[0])
     initial = torch.stack([item[1] for item in results])
     delta = torch.stack([item[2] for item in results])
     return TargetValues(
-        initial + delta, initial, tuple(item[3] for item in results), tuple(item[4] for item in results)
-    )
+        initial + delta, initial, tuple(item[3] for item in results), tuple(item[4] for item in results),
+        () if share == WHOLE else tuple(item[0] for item in results),
+    )  # fmt: skip
 
 
 def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
@@ -117,21 +138,6 @@ def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
     for i, request in enumerate(requests):
         units.setdefault(request.subject, []).append(i)
     return list(units.values())
-
-
-def _groups(prompts: Sequence[Sequence[Prompt]], units: Sequence[list[int]], max_tokens: int) -> list[list[list[int]]]:
-    """Units in groups of similar length that fit ``max_tokens`` when padded."""
-    longest = [max(len(p.ids) for i in unit for p in prompts[i]) for unit in units]
-    groups: list[list[list[int]]] = [[]]
-    rows = 0
-    for u in sorted(range(len(units)), key=lambda u: (longest[u], units[u])):
-        more = sum(len(prompts[i]) for i in units[u])
-        if groups[-1] and (rows + more) * longest[u] > max_tokens:
-            groups.append([])
-            rows = 0
-        groups[-1].append(units[u])
-        rows += more
-    return groups
 
 
 def _optimise(
@@ -145,42 +151,46 @@ def _optimise(
     units = delta.shape[0]
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
     limit = config.clamp_norm_factor * initial.norm(dim=2, keepdim=True)
-    active = torch.arange(units, device=delta.device)
+    inside = torch.arange(units, device=delta.device)  # units whose rows the batch still holds
+    open_ = torch.ones(units, dtype=torch.bool, device=delta.device)  # which of these have not converged
     nll_factor = torch.ones(units, device=delta.device)
     losses, updates = [float("nan")] * units, [0] * units
     for step in range(config.steps):
-        current = delta[active].requires_grad_(True)
-        logits = batch.logits(model, current[unit_of])
-        found = batch.losses(logits, current[unit_of], initial[active][unit_of], config, nll_factor[active][unit_of])
-        found = found.of_units(unit_of)
-        values = found.total.detach().tolist()
-        for index, value in zip(active.tolist(), values, strict=True):
-            if not math.isfinite(value):
-                raise NumericsError(f"the loss of request {names[index]} is not finite; lower learning_rate")
-            losses[index] = value
-        bar.advance(len(values))
+        current = delta[inside].requires_grad_(True)
+        each, start = current[unit_of], initial[inside][unit_of]
+        found = batch.losses(model, each, start, config, nll_factor[inside][unit_of]).of_units(unit_of)
+        for index, is_open, value in zip(inside.tolist(), open_.tolist(), found.total.detach().tolist(), strict=True):
+            if is_open:
+                if not math.isfinite(value):
+                    raise NumericsError(f"the loss of request {names[index]} is not finite; lower learning_rate")
+                losses[index] = value
+        bar.advance(int(open_.sum()))
         if step == config.steps - 1:
             break  # as published: the last loss is only looked at
-        open_ = ~_done(found, config)
-        if not bool(open_.any()):
+        open_ = open_ & ~_done(found, config)
+        left = int(open_.sum())
+        if not left:
             break
         if config.argmax_nll_factor != 1.0:
-            nll_factor[active] = torch.where(found.argmax, config.argmax_nll_factor, 1.0)
+            nll_factor[inside] = torch.where(found.argmax, config.argmax_nll_factor, 1.0)
         # The decay |delta| has no gradient at 0; torch's norm gives 0 there, as the public code relies on.
         (gradient,) = torch.autograd.grad(found.total.sum(), current)
-        if not bool(open_.all()):
-            keep = open_.nonzero().squeeze(1)
-            batch, active, gradient = batch.select(open_[unit_of].nonzero().squeeze(1)), active[keep], gradient[keep]
-            unit_of = (open_.cumsum(0) - 1)[unit_of[open_[unit_of]]]
-        first[active] = _BETA1 * first[active] + (1 - _BETA1) * gradient
-        second[active] = _BETA2 * second[active] + (1 - _BETA2) * gradient**2
-        mean = first[active] / (1 - _BETA1 ** (step + 1))
-        variance = second[active] / (1 - _BETA2 ** (step + 1))
-        moved = delta[active] - config.learning_rate * mean / (variance.sqrt() + _EPS)
+        keep = open_.nonzero().squeeze(1)
+        moving, gradient = inside[keep], gradient[keep]
+        first[moving] = _BETA1 * first[moving] + (1 - _BETA1) * gradient
+        second[moving] = _BETA2 * second[moving] + (1 - _BETA2) * gradient**2
+        mean = first[moving] / (1 - _BETA1 ** (step + 1))
+        variance = second[moving] / (1 - _BETA2 ** (step + 1))
+        moved = delta[moving] - config.learning_rate * mean / (variance.sqrt() + _EPS)
         norm = moved.norm(dim=2, keepdim=True)
-        delta[active] = torch.where(norm > limit[active], moved * limit[active] / norm, moved)
-        for index in active.tolist():
+        delta[moving] = torch.where(norm > limit[moving], moved * limit[moving] / norm, moved)
+        for index in moving.tolist():
             updates[index] += 1
+        if left <= _COMPACT * inside.shape[0]:
+            rows = open_[unit_of].nonzero().squeeze(1)
+            batch, inside = batch.select(rows), moving
+            unit_of = (open_.cumsum(0) - 1)[unit_of[rows]]
+            open_ = torch.ones_like(inside, dtype=torch.bool)
     return [(initial[j, -1], delta[j, -1], losses[j], updates[j]) for j in range(len(names))]
 
 

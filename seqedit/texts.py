@@ -1,12 +1,15 @@
-"""Plain text for second moments and perplexity: a local file, or a dataset on the Hub."""
+"""Plain text for second moments and perplexity: a local file or dataset, or a dataset on the Hub, read as a stream."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from seqedit.dataset_sources import is_local_dataset, local_dataset
 from seqedit.errors import EnvironmentFailure, InputError
 
 DEFAULT = "Salesforce/wikitext:wikitext-103-raw-v1"
@@ -17,31 +20,62 @@ class TextSource:
     """Where plain text comes from.
 
     Attributes:
-        name: A text file (one document a line), or ``org/dataset[:config]`` with a column ``text``.
+        name: A text file (one document a line); a ``.jsonl`` or ``.parquet`` file or a folder of ``save_to_disk``
+            (split ``train``, if it has splits); or ``org/dataset[:config]`` on the Hub.
+        column: The column with the text; a plain text file has none.
     """
 
     name: str
+    column: str = "text"
 
     @property
     def identity(self) -> str:
         """What a cache of results is named after: a file's content, or a dataset's name."""
         path = Path(self.name)
+        column = "" if self.column == "text" else f"#{self.column}"
         if path.is_file():
-            return "file:" + hashlib.sha256(path.read_bytes()).hexdigest()
-        return "hub:" + self.name
+            return "file:" + _sha256([path]) + column
+        if path.is_dir():
+            return "files:" + _sha256(sorted(p for p in path.rglob("*") if p.is_file())) + column
+        return "hub:" + self.name + column
 
     def __iter__(self) -> Iterator[str]:
         path = Path(self.name)
-        if path.is_file():
-            with path.open(encoding="utf-8") as lines:
-                try:
-                    yield from (line.rstrip("\n") for line in lines)
-                except UnicodeDecodeError as error:
-                    raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
-            return
-        if self.name.count("/") != 1 or path.is_absolute():
+        if path.suffix == ".jsonl" and path.is_file():
+            yield from self._texts(_json_lines(path), str(path))
+        elif path.suffix == ".parquet" and path.is_file():
+            yield from self._parquet(path)
+        elif path.is_dir() and is_local_dataset(path):
+            yield from self._texts(local_dataset(path, "train"), str(path))
+        elif path.is_file():
+            yield from (line.rstrip("\n") for _, line in _lines(path))
+        elif path.is_dir() or self.name.count("/") != 1 or path.is_absolute():
             raise InputError(f"no such text file: {self.name}")
-        yield from self._hub()
+        else:
+            yield from self._hub()
+
+    def _texts(self, rows: Any, where: str) -> Iterator[str]:
+        for number, row in enumerate(rows, 1):
+            text = row.get(self.column) if isinstance(row, dict) else None
+            if not isinstance(text, str):
+                columns = ", ".join(map(str, row)) if isinstance(row, dict) else "none"
+                raise InputError(f"{where}, row {number}: no text in column '{self.column}' (columns: {columns})")
+            yield text
+
+    def _parquet(self, path: Path) -> Iterator[str]:
+        # By row groups: `local_dataset` would read the whole table.
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            with pyarrow.parquet.ParquetFile(path) as file:
+                if self.column not in file.schema_arrow.names:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise InputError(f"{path}: no column '{self.column}' (columns: {names})")
+                for batch in file.iter_batches(batch_size=1024, columns=[self.column]):
+                    yield from self._texts(batch.to_pylist(), str(path))
+        except pyarrow.ArrowException as error:
+            raise InputError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from error
 
     def _hub(self) -> Iterator[str]:
         import datasets
@@ -49,10 +83,39 @@ class TextSource:
         name, _, config = self.name.partition(":")
         try:
             rows = datasets.load_dataset(name, config or None, split="train", streaming=True)
-            for row in rows:
-                yield row["text"]
+            yield from self._texts(rows, self.name)
+        except InputError:
+            raise
         except (OSError, ValueError, KeyError) as error:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise EnvironmentFailure(
                 f"could not read text from the dataset '{self.name}': {first}; give a local file with --text"
             ) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8") as lines:
+        try:
+            yield from enumerate(lines, 1)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    for number, line in _lines(path):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{path}, line {number}: not JSON ({error})") from error
+
+
+def _sha256(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            if len(paths) > 1:  # of several files their names and bounds count too
+                digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

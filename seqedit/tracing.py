@@ -74,8 +74,16 @@ def hooks(
             handle.remove()
 
 
-def run_until(model: Any, last: nn.Module, input_ids: Tensor, attention_mask: Tensor) -> None:
-    """Forward pass that ends right after module ``last`` has run and its other hooks have seen it."""
+def run_until(model: Any, last: nn.Module, input_ids: Tensor, attention_mask: Tensor, **more: Any) -> None:
+    """Forward pass that ends right after module ``last`` has run and its other hooks have seen it.
+
+    Args:
+        model: The causal LM.
+        last: A module inside it.
+        input_ids: (rows, t).
+        attention_mask: (rows, t).
+        **more: Further arguments of the model's forward; no cache is kept unless they say so.
+    """
 
     def stop(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         raise StopForward
@@ -83,6 +91,6 @@ def run_until(model: Any, last: nn.Module, input_ids: Tensor, attention_mask: Te
     handle = last.register_forward_hook(stop)
     try:
         with suppress(StopForward):
-            model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            model(**{"input_ids": input_ids, "attention_mask": attention_mask, "use_cache": False, **more})
     finally:
         handle.remove()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seqedit.anatomy import Anatomy, Projection
 from seqedit.preconditioner import Preconditioner
+from seqedit.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Workbench:
         max_tokens: Padded tokens of one forward pass.
         seed: Of whatever a method draws at random.
         target_values: (n, d) target values that a closed form is to use instead of optimising them.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
     """
 
     model: Any
@@ -37,6 +39,7 @@ class Workbench:
     max_tokens: int = 8192
     seed: int = 0
     target_values: Tensor | None = None
+    ranks: Ranks | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,16 +10,19 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, open_ledger, print_json
+from seqedit.cli.parallel import ranks_of
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.config import EditConfig
+    from seqedit.ranks import Ranks
     from seqedit.requests import Request
 
 
 @app.command()
 def edit(
+    context: typer.Context,
     requests: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
     method: Annotated[str, typer.Option(help="Editing method: rome, emmet, memit, pmet, alphaedit.")],
     model: Annotated[
@@ -68,7 +71,7 @@ def edit(
 
     if ledger is not None:
         _edit_ledger(ledger, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
-                     message, author, dry_run, json_)  # fmt: skip
+                     message, author, dry_run, json_, ranks_of(context))  # fmt: skip
         return
     assert model is not None
     assert out is not None
@@ -81,6 +84,7 @@ def edit(
     adapter = edit_one_batch(
         model, batch, method, config,
         second_moments=second_moments, text=text, context_templates=templates, seed=seed, dtype=dtype, device=device,
+        ranks=ranks_of(context),
     )  # fmt: skip
     adapter.save_pretrained(out)
     ranks = {delta.rank for delta in adapter.deltas.values()}
@@ -97,7 +101,7 @@ def edit(
 def _edit_ledger(
     place: str, batch: list[Request], method: str, config: EditConfig, model: str | None,
     second_moments: Path | None, text: str | None, templates: list[list[str]] | None, seed: int, dtype: str,
-    device: str | None, message: str, author: str, dry_run: bool, json_: bool,
+    device: str | None, message: str, author: str, dry_run: bool, json_: bool, ranks: Ranks | None,
 ) -> None:  # fmt: skip
     with open_ledger(place) as opened:
         overlaps = [str(overlap) for overlap in opened.overlaps(batch)]
@@ -111,7 +115,7 @@ def _edit_ledger(
 
         session = open_session(
             opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
-            context_templates=templates,
+            context_templates=templates, ranks=ranks,
         )  # fmt: skip
         entry = session.edit(batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author)
     if json_:

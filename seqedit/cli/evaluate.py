@@ -9,11 +9,13 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger, print_json
+from seqedit.cli.parallel import ranks_of
 from seqedit.errors import InputError
 
 
 @app.command("eval")
 def evaluate(
+    context: typer.Context,
     rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
     task: Annotated[
         list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
@@ -45,6 +47,7 @@ def evaluate(
     from seqedit.loaders import load_records
     from seqedit.open_session import open_session
     from seqedit.run_config import EvalSettings
+    from seqedit.split_scoring import SplitScoring
     from seqedit.texts import TextSource
 
     given = dict(item.partition("=")[::2] for item in task or [])
@@ -57,8 +60,12 @@ def evaluate(
     with open_ledger(ledger) as opened:
         opened.resolve(rev)
         tasks = load_tasks(list(given), files, limit=task_documents) if given else None
-        session = open_session(opened, model=model, dtype=dtype, device=device)
-        evaluator = Evaluator(session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts)
+        session = open_session(opened, model=model, dtype=dtype, device=device, ranks=ranks_of(context))
+        split = SplitScoring(session.ranks)
+        evaluator = Evaluator(
+            session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts,
+            scorer=split.scorer, generator=split.generator,
+        )  # fmt: skip
         found = evaluate_state(session, evaluator, rev, records=facts, gates=gates)
     if json_:
         print_json({

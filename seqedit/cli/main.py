@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -28,7 +29,11 @@ from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
     upkeep,
 )
 from seqedit.cli.app import app
+from seqedit.cli.parallel import run_in_ranks
 from seqedit.errors import SeqeditError
+
+if TYPE_CHECKING:
+    from seqedit.ranks import Ranks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,12 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code; started by torchrun, in all its processes (docs/parallel.md)."""
+    try:
+        return run_in_ranks(lambda ranks: _run(arguments, ranks))
+    except SeqeditError as error:
+        return _fail(str(error), error.exit_code)
+
+
+def _run(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
     command = typer.main.get_command(app)
     try:
         result = command.main(
-            args=list(arguments) if arguments is not None else None, prog_name="seqedit", standalone_mode=False
-        )
+            args=list(arguments) if arguments is not None else None,
+            prog_name="seqedit", standalone_mode=False, obj=ranks,
+        )  # fmt: skip
     except SeqeditError as error:
         return _fail(str(error), error.exit_code)
     except typer.Exit as error:

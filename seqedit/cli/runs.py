@@ -11,11 +11,13 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, StepTable, open_ledger, print_json
+from seqedit.cli.parallel import ranks_of
 from seqedit.errors import InputError
 
 
 @app.command()
 def run(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(help="YAML file: model, facts, method, batch_size, evals, out, ...")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
@@ -48,7 +50,10 @@ def run(
 
     sinks = make_sinks(log_to or ())
     table = StepTable(sys.stderr if json_ else sys.stdout)
-    summary = run_batches(settings, resume=resume, on_baseline=table.baseline, on_step=table.step, callbacks=sinks)
+    summary = run_batches(
+        settings, resume=resume, on_baseline=table.baseline, on_step=table.step, callbacks=sinks,
+        ranks=ranks_of(context),
+    )  # fmt: skip
     page = write_report(summary, settings.out)
     if json_:
         print_json(summary)
@@ -61,6 +66,7 @@ def run(
 
 @app.command()
 def demo(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder for ledger, summary, report and plots.")] = Path("out/demo"),
     model: Annotated[str, typer.Option(help="demo-llama or demo-gpt2.")] = "demo-llama",
     steps: Annotated[int, typer.Option(help="Batches per method.")] = 10,
@@ -75,7 +81,9 @@ def demo(
     from seqedit.demo_run import run_demo
 
     table = StepTable(sys.stderr if json_ else sys.stdout)
-    summary, page = run_demo(out, table, model=model, steps=steps, batch_size=batch_size, resume=resume)
+    summary, page = run_demo(
+        out, table, model=model, steps=steps, batch_size=batch_size, resume=resume, ranks=ranks_of(context)
+    )
     if json_:
         print_json(summary)
     else:

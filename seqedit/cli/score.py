@@ -9,10 +9,12 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.cli.parallel import ranks_of
 
 
 @app.command()
 def score(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a dataset.")],
     adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
@@ -40,15 +42,17 @@ def score(
     from evals.scores import METRICS
     from ledger.compose import compose
     from seqedit.edited_model import EditedModel
-    from seqedit.models import load_model
+    from seqedit.ranks import Ranks
+    from seqedit.split_scoring import SplitScoring
 
-    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    ranks = ranks_of(context) or Ranks()
+    loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
     if adapters:
         edited = EditedModel(loaded, tokenizer, name=model)
         edited.check(adapters)
         modules = sorted({name for a in adapters for name in a.deltas})
         edited.write(compose(edited.base_weights(modules), adapters))
-    result = score_records(loaded, tokenizer, facts)
+    result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
         print_json(result.to_dict())
         return

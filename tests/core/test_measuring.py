@@ -82,13 +82,12 @@ def test_replaying_only_the_upper_layers_gives_the_logits_of_the_whole_model(loa
     ids, mask = pad_right(prompts, torch.device("cpu"))
     with torch.no_grad():
         whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    last = torch.tensor([[len(p) - 1] for p in prompts])
+    rows, last = torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])
     for layer in range(len(parts.layers)):
         cut = run_to_layer(model, parts, layer, ids, mask)
         with torch.no_grad():
-            found = logits_above(model, parts, cut, cut.hidden, last)
-        expected = whole[torch.arange(len(prompts)), last[:, 0]]
-        torch.testing.assert_close(found[:, 0], expected, rtol=1e-5, atol=1e-5)
+            found = logits_above(model, parts, cut, cut.hidden, rows, last)
+        torch.testing.assert_close(found, whole[rows, last], rtol=1e-5, atol=1e-5)
     assert all("forward" not in layer.__dict__ for layer in parts.layers), "a replaced forward was left behind"
 
 

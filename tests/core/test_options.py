@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import anatomy
 from seqedit.closed_form import solve
 from seqedit.config import TargetValueConfig
 from seqedit.editing import compute_adapter
-from seqedit.keys import measure_following_keys, measure_keys, measure_outputs
+from seqedit.key_walk import KeyWalk
+from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import tokenize_request
 from seqedit.methods import get_method
 from seqedit.moment_store import read_second_moments
@@ -70,13 +72,21 @@ def test_a_larger_frobenius_penalty_makes_a_smaller_update(
     assert norms[0] > norms[1] > norms[2]
 
 
+def following_keys(model: Any, tokenizer: Any, requests: list[Request], **options: int) -> Tensor:
+    parts = anatomy(model)
+    walk = KeyWalk(model, parts, tokenizer, requests, CONTEXTS, parts.layers[LAYER], following=True, **options)
+    found = walk.at(LAYER).following
+    assert found is not None
+    return found
+
+
 def test_protecting_the_following_tokens_moves_them_less_and_the_subject_as_asked(
     reference_model: tuple[Any, Any], requests: list[Request]
 ) -> None:
     model, tokenizer = reference_model
     parts = anatomy(model)
     name = parts.projections[LAYER].name
-    following = measure_following_keys(model, parts, tokenizer, requests[:3], LAYER)
+    following = following_keys(model, tokenizer, requests[:3])
     expected = sum(
         len(tokenizer(r.text)["input_ids"]) - tokenize_request(tokenizer, r).lookup - 1 for r in requests[:3]
     )
@@ -96,12 +106,11 @@ def test_following_tokens_of_one_prompt_do_not_depend_on_the_batch(
     reference_model: tuple[Any, Any], requests: list[Request]
 ) -> None:
     model, tokenizer = reference_model
-    parts = anatomy(model)
-    together = measure_following_keys(model, parts, tokenizer, requests[:3], LAYER, max_tokens=16)
-    alone = [measure_following_keys(model, parts, tokenizer, [r], LAYER) for r in requests[:3]]
+    together = following_keys(model, tokenizer, requests[:3], max_tokens=16)
+    alone = [following_keys(model, tokenizer, [r]) for r in requests[:3]]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
     ends = Request("Falun Ulul", "Nobody knows {}", "Holren")
-    assert measure_following_keys(model, parts, tokenizer, [ends], LAYER).shape[0] == 0
+    assert following_keys(model, tokenizer, [ends]).shape[0] == 0
 
 
 def test_more_protected_keys_than_inputs_are_protected_all_the_same() -> None:

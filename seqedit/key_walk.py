@@ -1,0 +1,203 @@
+"""Keys and residuals of a batch, layer after layer, with nothing measured twice.
+
+A batch writes its layers from the lowest to the highest and measures again before each. What was written to a layer
+changes nothing below it, and nothing after a token reaches back to it. So prompts end at their lookup token; those
+that are then equal are run once; each pass goes on from the hidden states that the one before left below the layer
+that was written; and one pass gives a layer's keys and, from the bare prompts, which alone go on to it, what the last
+layer now produces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seqedit.anatomy import Anatomy
+from seqedit.batching import pad_right, token_budget_batches
+from seqedit.lookup import tokenize_request
+from seqedit.memory import free_bytes
+from seqedit.replay import Cut, lower_layers_replaced
+from seqedit.requests import Request
+from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
+
+_SHARE = 0.25
+"""Of the free memory that hidden states may take from one layer to the next; with less they are computed again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What is measured before a layer is written.
+
+    Attributes:
+        keys: (n, d_in) float64 keys, averaged over the context templates.
+        outputs: (n, d) float64 outputs of the bare prompts at the module whose target values are to be reached.
+        following: (N, d_in) float64 keys of the bare prompts' tokens after the subject; None if not asked for.
+    """
+
+    keys: Tensor
+    outputs: Tensor
+    following: Tensor | None
+
+
+@dataclass(eq=False)
+class _Row:
+    """One sequence of tokens, and what is read from it.
+
+    Attributes:
+        ids: The tokens.
+        keys: (request, column, weight) of the keys that it gives.
+        bare: (request, column) of the requests whose bare prompt it is.
+    """
+
+    ids: tuple[int, ...]
+    keys: list[tuple[int, int, float]] = field(default_factory=list)
+    bare: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Part:
+    """Rows that are run together: either all bare prompts, or none.
+
+    Attributes:
+        rows: What they are.
+        cut: What they are run on from, None for the embedding.
+    """
+
+    rows: list[_Row]
+    cut: Cut | None = None
+
+
+class KeyWalk:
+    """Measures a batch at one layer after the other, upwards; each may be written after it was measured.
+
+    Args:
+        model: The causal LM.
+        parts: Its anatomy.
+        tokenizer: Its fast tokenizer.
+        requests: n requests.
+        contexts: Groups of context templates; the mean is taken within each group and then over the groups
+            (`seqedit.keys.measure_keys`).
+        module: The module whose outputs are to become the target values; no layer that is measured is above it.
+        following: Measure the keys of the tokens after the subject too.
+        max_tokens: Padded tokens of one forward pass.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        parts: Anatomy,
+        tokenizer: Any,
+        requests: Sequence[Request],
+        contexts: Sequence[Sequence[str]],
+        module: nn.Module,
+        *,
+        following: bool = False,
+        max_tokens: int = 8192,
+    ) -> None:
+        self.model, self.parts, self.module = model, parts, module
+        self.requests, self.following = len(requests), following
+        bare: dict[tuple[int, ...], _Row] = {}
+        others: dict[tuple[int, ...], _Row] = {}
+        for i, request in enumerate(requests):
+            prompt = tokenize_request(tokenizer, request)
+            ids = prompt.ids if following else prompt.ids[: prompt.lookup + 1]
+            own = bare.setdefault(ids, _Row(ids))
+            own.bare.append((i, prompt.lookup))
+            for group in contexts:
+                for context in group:
+                    found = tokenize_request(tokenizer, request, context)
+                    row, ids = own, found.ids[: found.lookup + 1]
+                    if found != prompt:
+                        row = others.setdefault(ids, _Row(ids))
+                    row.keys.append((i, found.lookup, 1.0 / (len(contexts) * len(group))))
+        self._parts = [*_parts(bare.values(), max_tokens), *_parts(others.values(), max_tokens)]
+        self._last = -1
+
+    def at(self, layer: int) -> Measured:
+        """Measure before a layer is written; layers come in increasing order.
+
+        Args:
+            layer: The layer; those measured before may have been written meanwhile, no others.
+
+        Raises:
+            ValueError: the layer is not above the one measured last.
+        """
+        if layer <= self._last:
+            raise ValueError(f"layer {layer} is not above layer {self._last}, which was measured before")
+        self._last = layer
+        projection = self.parts.projections[layer]
+        device = projection.weight.device
+        d_in = projection.matrix().shape[1]
+        keys = torch.zeros(self.requests, d_in, dtype=torch.float64, device=device)
+        outputs: list[Tensor] = [torch.empty(0)] * self.requests
+        following: list[Tensor] = [torch.empty(0, d_in, dtype=torch.float64, device=device)] * self.requests
+        keep = self._may_keep(device)
+        with torch.no_grad(), inference_state(self.model):
+            for part in self._parts:
+                inputs, reached = self._run(part, layer, keep)
+                _add_keys(keys, part.rows, inputs)
+                for number, row in enumerate(part.rows):
+                    for i, column in row.bare:
+                        assert reached is not None
+                        outputs[i] = reached[number, column].double()
+                        following[i] = inputs[number, column + 1 : len(row.ids)].double()
+        return Measured(keys, torch.stack(outputs), torch.cat(following) if self.following else None)
+
+    def _run(self, part: _Part, layer: int, keep: bool) -> tuple[Tensor, Tensor | None]:
+        """(rows, t, d_in) inputs of the layer's projection; (rows, t, d) outputs of the module, for bare prompts."""
+        if part.cut is None:
+            ids, mask = pad_right([row.ids for row in part.rows], input_device(self.model))
+            part.cut = Cut(ids, mask, -1, torch.zeros(len(ids), 0, 0), None)
+        start = part.cut
+        module = self.parts.projections[layer].module
+        last = self.module if part.rows[0].bare else module
+        seen: dict[str, Any] = {}
+
+        def capture_keys(module: nn.Module, args: tuple[Any, ...]) -> None:
+            seen["keys"] = args[0].detach()
+
+        def capture_below(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen["below"] = output
+
+        def capture_outputs(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            seen["outputs"] = hidden_of(output).detach()
+
+        post: dict[nn.Module, Any] = {last: capture_outputs}
+        if keep and layer - 1 > start.layer:
+            post[self.parts.layers[layer - 1]] = capture_below
+        with lower_layers_replaced(self.parts, start), hooks(pre={module: capture_keys}, post=post):
+            run_until(self.model, last, start.input_ids, start.attention_mask)
+        if "below" in seen:
+            output = seen["below"]
+            rest = tuple(output[1:]) if isinstance(output, tuple) else None
+            part.cut = Cut(start.input_ids, start.attention_mask, layer - 1, hidden_of(output).detach(), rest)
+        outputs = by_token(seen["outputs"], start.input_ids) if last is self.module else None
+        return by_token(seen["keys"], start.input_ids), outputs
+
+    def _may_keep(self, device: torch.device) -> bool:
+        tokens = sum(len(part.rows) * max(len(row.ids) for row in part.rows) for part in self._parts)
+        free = free_bytes(device)
+        size = self.parts.projections[0].weight.element_size()
+        return free is None or tokens * self.parts.hidden_size * size <= _SHARE * free
+
+
+def _parts(rows: Iterable[_Row], max_tokens: int) -> list[_Part]:
+    rows = list(rows)
+    batches = token_budget_batches([len(row.ids) for row in rows], max_tokens)
+    return [_Part([rows[i] for i in batch]) for batch in batches]
+
+
+def _add_keys(total: Tensor, rows: Sequence[_Row], inputs: Tensor) -> None:
+    """Add weighted keys to (n, d_in) sums."""
+    uses = [(i, number, column, weight) for number, row in enumerate(rows) for i, column, weight in row.keys]
+    if not uses:
+        return
+    request, row, column, weight = zip(*uses, strict=True)
+    device = total.device
+    found = inputs[torch.tensor(row, device=inputs.device), torch.tensor(column, device=inputs.device)]
+    weights = torch.tensor(weight, dtype=torch.float64, device=device).unsqueeze(1)
+    total.index_add_(0, torch.tensor(request, device=device), found.to(device).double() * weights)

@@ -1,0 +1,11 @@
+"""Everything that seqedit asks of the processes that work with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from seqedit import split_editing, split_scoring
+from seqedit.ranks import Job
+
+JOBS: Mapping[str, Job] = {**split_editing.JOBS, **split_scoring.JOBS}
+"""Name -> job, for `Ranks`."""

@@ -1,0 +1,39 @@
+"""A process's own copy of a model that several processes hold."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seqedit.anatomy import Anatomy, anatomy
+
+
+class Replica:
+    """A rank's copy of the model.
+
+    Attributes:
+        model: The causal LM.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.parameters: dict[str, Tensor] = dict(model.named_parameters())
+
+    @cached_property
+    def parts(self) -> Anatomy:
+        """The model's anatomy."""
+        return anatomy(self.model)
+
+    def versions(self) -> dict[str, int]:
+        """Parameter -> how often it was written to, as torch counts."""
+        return {name: parameter._version for name, parameter in self.parameters.items()}
+
+    def checksums(self) -> Tensor:
+        """(parameters,) sums of their bytes; exact, so equal on any device."""
+        held = [p.detach() for p in self.parameters.values() if not p.is_meta]
+        sums = [p.contiguous().view(-1).view(torch.uint8).sum(dtype=torch.int64).cpu() for p in held]
+        return torch.stack(sums)

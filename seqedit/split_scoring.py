@@ -1,0 +1,95 @@
+"""Likelihoods and texts by several processes: what measures a model, a share of the batches on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from evals.sampling import generate, generate_share
+from evals.teacher_forcing import Continuation, Progress, score_continuations, score_share
+from seqedit.rank_messages import Message
+from seqedit.ranks import Job, Ranks
+from seqedit.replica import Replica
+from seqedit.shares import Share
+
+
+class SplitScoring:
+    """Measures the model that some ranks hold; alone, or where they hold another, it is the plain functions.
+
+    Args:
+        ranks: The processes.
+    """
+
+    def __init__(self, ranks: Ranks | None = None) -> None:
+        self._ranks = ranks or Ranks()
+
+    def scorer(
+        self,
+        model: Any,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        max_tokens_per_batch: int = 4096,
+        progress: Progress | None = None,
+    ) -> list[Continuation]:
+        """`evals.teacher_forcing.score_continuations`; ``progress`` is not told, there being several."""
+        if not self._ranks.holds(model):
+            return score_continuations(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
+        fields = {
+            "contexts": [list(map(int, context)) for context, _ in pairs],
+            "continuations": [list(map(int, continuation)) for _, continuation in pairs],
+            "max_tokens_per_batch": max_tokens_per_batch,
+        }
+        found: dict[int, Continuation] = {}
+        for answer in self._ranks.run(model, "score", fields):
+            columns = (answer.tensors[name].tolist() for name in ("pair", "nll", "tokens", "correct"))
+            found |= {pair: Continuation(*values) for pair, *values in zip(*columns, strict=True)}
+        return [found[pair] for pair in range(len(pairs))]
+
+    def generator(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 100,
+        seed: int = 0,
+        top_k: int = 5,
+        batch_size: int = 16,
+    ) -> list[str]:
+        """`evals.sampling.generate`."""
+        options: dict[str, Any] = {
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "top_k": top_k,
+            "batch_size": batch_size,
+        }
+        if not self._ranks.holds(model):
+            return generate(model, tokenizer, prompts, **options)
+        texts: dict[int, str] = {}
+        for answer in self._ranks.run(model, "generate", {"prompts": list(prompts), "options": options}):
+            texts |= zip(answer.fields["places"], answer.fields["texts"], strict=True)
+        return [texts[place] for place in range(len(prompts))]
+
+
+def _score(replica: Replica, share: Share, message: Message) -> Message:
+    pairs = list(zip(message.fields["contexts"], message.fields["continuations"], strict=True))
+    limit = message.fields["max_tokens_per_batch"]
+    found = score_share(replica.model, pairs, share, max_tokens_per_batch=limit)
+    values = found.values()
+    return Message({}, {
+        "pair": torch.tensor(list(found), dtype=torch.long),
+        "nll": torch.tensor([value.nll for value in values], dtype=torch.float64),
+        "tokens": torch.tensor([value.tokens for value in values], dtype=torch.long),
+        "correct": torch.tensor([value.correct for value in values], dtype=torch.long),
+    })  # fmt: skip
+
+
+def _generate(replica: Replica, share: Share, message: Message) -> Message:
+    fields = message.fields
+    found = generate_share(replica.model, replica.tokenizer, fields["prompts"], share, **fields["options"])
+    return Message({"places": list(found), "texts": list(found.values())})
+
+
+JOBS: Mapping[str, Job] = {"score": _score, "generate": _generate}
