@@ -1,24 +1,8 @@
-"""How token sequences are laid into batches: repeated prefixes once, similar lengths together."""
+"""How rows are laid into batches: similar lengths together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-
-
-def longest_holders(sequences: Sequence[tuple[int, ...]]) -> list[int]:
-    """For each sequence the index of a sequence that begins with it and is itself no prefix of another.
-
-    In a causal model a position's logits depend on nothing to its right, so one forward pass of the holder
-    serves every sequence that it begins with. CounterFact's two targets of one token each need one pass.
-    """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index])
-    holder = list(range(len(sequences)))
-    # In lexicographic order whatever begins with s follows s directly: one look at the successor is enough.
-    for here, following in zip(reversed(order[:-1]), reversed(order[1:]), strict=True):
-        candidate = sequences[holder[following]]
-        if candidate[: len(sequences[here])] == sequences[here]:
-            holder[here] = holder[following]
-    return holder
 
 
 def bucketed(lengths: Sequence[int], scored: Sequence[int], max_tokens: int, max_scored: int) -> Iterator[list[int]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.scores import PromptScore, RecordScore, Scores
-from evals.teacher_forcing import Continuation, Progress, score_continuations
+from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
 from seqedit.requests import Record
 from seqedit.tokenization import prompt_and_target_ids
@@ -90,8 +90,9 @@ def score_tokenized(
     model: Any,
     records: Sequence[TokenizedRecord],
     *,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
+    scorer: Scorer = score_continuations,
 ) -> Scores:
     """Scores of records that are already token ids; arguments as for `score_records`."""
     # The same (prompt, target) is scored once, however many records share it.
@@ -101,7 +102,7 @@ def score_tokenized(
             for pair in (prompt.new, prompt.true):
                 if pair is not None:
                     index.setdefault(pair, len(index))
-    scored = score_continuations(model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress)
+    scored = scorer(model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress)
 
     def of(pair: _Pair | None) -> Continuation | None:
         return None if pair is None else scored[index[pair]]
@@ -141,8 +142,9 @@ def score_records(
     tokenizer: Any,
     records: Iterable[Record],
     *,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
+    scorer: Scorer = score_continuations,
 ) -> Scores:
     """Score a model on records by teacher forcing.
 
@@ -152,6 +154,7 @@ def score_records(
         records: What to score; a neighbour's own ``target_true`` takes the place of the record's.
         max_tokens_per_batch: Most tokens per forward pass; no result depends on it beyond rounding.
         progress: Called with (rows done, rows in all).
+        scorer: What finds the likelihoods.
 
     Returns:
         Per-prompt values and, from them, `evals.scores.METRICS` in percent.
@@ -165,4 +168,5 @@ def score_records(
         tokenize_records(tokenizer, records),
         max_tokens_per_batch=max_tokens_per_batch,
         progress=progress,
+        scorer=scorer,
     )

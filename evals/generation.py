@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.sampling import generate
+from evals.sampling import Generator, generate
 from seqedit.requests import Record
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
@@ -66,6 +66,7 @@ def score_generation(
     top_k: int = 5,
     batch_size: int = 16,
     vectorizer: Any = None,
+    generator: Generator = generate,
 ) -> GenerationScores:
     """Let a model continue the records' generation prompts and score the texts.
 
@@ -76,10 +77,11 @@ def score_generation(
         max_new_tokens, seed, top_k, batch_size: As for `generate`.
         vectorizer: What `fit_vectorizer` gave for the reference texts of a whole run. Without it the weights
             come from these records alone, and scores of different sets of records are not comparable.
+        generator: What writes the texts.
     """
     prompts = [prompt for record in records for prompt in record.generation_prompts]
     texts = iter(
-        generate(
+        generator(
             model,
             tokenizer,
             prompts,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.model_access import position_limit
-from evals.teacher_forcing import Progress, score_continuations
+from evals.teacher_forcing import Progress, Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.tokenization import encode
 
@@ -34,8 +34,9 @@ def score_perplexity(
     texts: Iterable[str],
     *,
     length: int = 512,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
+    scorer: Scorer = score_continuations,
 ) -> Perplexity:
     """Perplexity of texts that are joined by the end token and cut into pieces of one length.
 
@@ -48,6 +49,7 @@ def score_perplexity(
         length: Tokens per piece, cut down to the model's positions.
         max_tokens_per_batch: Most tokens per forward pass.
         progress: Called with (pieces done, pieces in all).
+        scorer: What finds the likelihoods.
 
     Raises:
         InputError: if the texts have fewer than two tokens, or ``length`` is below 2.
@@ -66,7 +68,7 @@ def score_perplexity(
     pairs = [(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
     if not pairs:
         raise InputError("perplexity needs a text of at least two tokens")
-    scored = score_continuations(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
+    scored = scorer(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
     total = sum(s.tokens for s in scored)
     nll = sum(s.nll for s in scored) / total
     return Perplexity(perplexity_of(nll), nll, total)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from evals.model_access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.errors import InputError
+from seqedit.shares import WHOLE, Share
 from seqedit.tokenization import encode
 
 
@@ -44,6 +45,47 @@ def generate(
     Raises:
         InputError: if a number is not positive, or a prompt has no tokens or more than the model's positions.
     """
+    texts = generate_share(
+        model, tokenizer, prompts, WHOLE,
+        max_new_tokens=max_new_tokens, seed=seed, top_k=top_k, batch_size=batch_size, finished=finished,
+    )  # fmt: skip
+    return [texts[i] for i in range(len(prompts))]
+
+
+class Generator(Protocol):
+    """`generate` without its ``finished``, or what does the same in another place, as on several processes."""
+
+    def __call__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 100,
+        seed: int = 0,
+        top_k: int = 5,
+        batch_size: int = 16,
+    ) -> list[str]:
+        """As `generate`."""
+
+
+def generate_share(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    share: Share,
+    *,
+    max_new_tokens: int = 100,
+    seed: int = 0,
+    top_k: int = 5,
+    batch_size: int = 16,
+    finished: Callable[[str], bool] | None = None,
+) -> dict[int, str]:
+    """A process's share of `generate`: some of the batches, as one process would form them.
+
+    Returns:
+        Prompt's place -> new text, of the prompts in the share.
+    """
     if min(max_new_tokens, top_k, batch_size) < 1:
         raise InputError("max_new_tokens, top_k and batch_size must be at least 1")
     ids = [encode(tokenizer, prompt)[0] for prompt in prompts]
@@ -57,11 +99,11 @@ def generate(
     def stop(tokens: Sequence[int]) -> bool:
         return finished is not None and finished(tokenizer.decode(tokens, skip_special_tokens=True))
 
-    result = [""] * len(prompts)
+    result: dict[int, str] = {}
     order = sorted(range(len(prompts)), key=lambda i: (len(ids[i]), i))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     with evaluating(model):
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
+        for batch in (batches[i] for i in share.pick([len(batch) for batch in batches])):
             new = _continue_batch(model, [ids[i] for i in batch], draws[batch], top_k, ends, limit, stop)
             for index, tokens in zip(batch, new, strict=True):
                 result[index] = tokenizer.decode(tokens, skip_special_tokens=True)

@@ -16,7 +16,7 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from evals.model_access import input_device
-from evals.teacher_forcing import score_continuations
+from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.errors import InputError
 
 
@@ -28,10 +28,12 @@ class InMemoryModel(HFLM):
     tokenizer's default special tokens once in front of the context (a BOS for Llama, none for GPT-2).
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int, max_tokens_per_batch: int) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int, max_tokens_per_batch: int, scorer: Scorer | None = None
+    ) -> None:
         # lm-eval sets a padding token; the caller's tokenizer is not ours to change.
         super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
-        self._max_tokens_per_batch = max_tokens_per_batch
+        self._max_tokens_per_batch, self._scorer = max_tokens_per_batch, scorer
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As the stock method, with a progress bar only on a terminal."""
@@ -59,7 +61,8 @@ class InMemoryModel(HFLM):
             # Too long a text loses its beginning, as in lm-eval; the continuation always stays.
             room = max(1, self.max_length + 1 - len(continuation))
             pairs.append((context[-room:], continuation))
-        scored = score_continuations(self.model, pairs, max_tokens_per_batch=self._max_tokens_per_batch)
+        scorer = self._scorer or score_continuations
+        scored = scorer(self.model, pairs, max_tokens_per_batch=self._max_tokens_per_batch)
         return [(-s.nll, s.argmax) for s in scored]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from evals.task_loading import TaskFinder, check_task, is_paired
 from evals.task_outcomes import Outcome, TaskResult, TaskResults
+from evals.teacher_forcing import Scorer
 from seqedit.errors import InputError
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
@@ -87,7 +88,8 @@ def evaluate_tasks(
     tasks: LoadedTasks,
     *,
     batch_size: int = 16,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
+    scorer: Scorer | None = None,
 ) -> TaskResults:
     """Evaluate a model on loaded tasks.
 
@@ -97,6 +99,7 @@ def evaluate_tasks(
         tasks: From `load_tasks`.
         batch_size: Texts per batch where a task generates text.
         max_tokens_per_batch: Most tokens per forward pass where a task compares choices.
+        scorer: What finds the likelihoods there; `evals.teacher_forcing.score_continuations` by default.
 
     Returns:
         Per task the metrics and one outcome per document. A metric that some documents do not tell is left out, with
@@ -120,7 +123,9 @@ def evaluate_tasks(
         if isinstance(task, FactTask):
             task.tokenizer = tokenizer
     with quiet(), evaluating(model), seeded(model):
-        lm = InMemoryModel(model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch)
+        lm = InMemoryModel(
+            model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch, scorer=scorer
+        )
         # Bootstrapped standard errors cost minutes and do not serve paired comparison (see evals.statistics).
         results = evaluator.evaluate(
             lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True

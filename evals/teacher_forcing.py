@@ -7,21 +7,25 @@ predict a scored token go through the LM head, whose cost and memory grow with t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from evals.batches import bucketed, longest_holders
+from evals.batches import bucketed
 from evals.model_access import evaluating, input_device, output_head, position_limit
+from evals.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.errors import InputError
+from seqedit.fused_activations import fused_activations
+from seqedit.shares import WHOLE, Share
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""
 
+TOKENS_PER_PASS = {"cpu": 1024}
+"""Most tokens of a forward pass, whatever it may have: on a CPU, what lets activations stay in the cache."""
 # 2**26 float32 logits are 256 MiB; log-softmax needs as much again.
 _MAX_LOGITS = 2**26
 
@@ -60,7 +64,7 @@ def score_continuations(
     model: Any,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
 ) -> list[Continuation]:
     """Score continuations after their contexts.
@@ -79,34 +83,67 @@ def score_continuations(
     Raises:
         InputError: if a side of a pair is empty, or context and continuation exceed the model's positions.
     """
+    results = score_share(model, pairs, WHOLE, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
+    return [results[pair] for pair in range(len(pairs))]
+
+
+class Scorer(Protocol):
+    """`score_continuations`, or what does the same in another place, as on several processes."""
+
+    def __call__(
+        self,
+        model: Any,
+        pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+        *,
+        max_tokens_per_batch: int = 16_384,
+        progress: Progress | None = None,
+    ) -> list[Continuation]:
+        """As `score_continuations`."""
+
+
+def score_share(
+    model: Any,
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    share: Share,
+    *,
+    max_tokens_per_batch: int = 16_384,
+    progress: Progress | None = None,
+) -> dict[int, Continuation]:
+    """A process's share of `score_continuations`: some of the batches, as one process would form them.
+
+    Returns:
+        Pair -> `Continuation`, of the pairs in the share; the shares of all ranks together hold every pair once.
+    """
     _check(pairs, position_limit(model))
+    if not pairs:
+        return {}
     # The last token is only ever predicted, never read.
     inputs = [(*context, *continuation[:-1]) for context, continuation in pairs]
-    holders = longest_holders(inputs)
-    rows = sorted(set(holders))
-    asked: dict[int, list[int]] = defaultdict(list)  # row -> the pairs it answers
-    for pair, holder in enumerate(holders):
-        asked[holder].append(pair)
-    positions = [_scored_positions([pairs[p] for p in asked[row]]) for row in rows]
+    packed = pack(inputs, pack_width(model, inputs))
+    asked: list[list[int]] = [[] for _ in packed.rows]  # for each row the pairs it answers
+    for pair, row in enumerate(packed.row_of):
+        asked[row].append(pair)
+    # Its context's last token predicts a continuation's first.
+    scored = [nodes[len(pairs[pair][0]) - 1 :] for pair, nodes in enumerate(packed.nodes)]
+    positions = [sorted({node for pair in asked[row] for node in scored[pair]}) for row in range(len(packed.rows))]
 
     results: dict[int, Continuation] = {}
     vocabulary = max(1, int(getattr(model.config, "vocab_size", 0) or 1))
-    budget = bucketed(
-        [len(inputs[row]) for row in rows],
-        [len(p) for p in positions],
-        max(1, max_tokens_per_batch),
-        max(1, _MAX_LOGITS // vocabulary),
-    )
-    done = 0
-    with evaluating(model):
-        for batch in budget:
-            needed = [positions[b] for b in batch]
-            log_probs = _target_log_probs(model, [inputs[rows[b]] for b in batch], needed)
-            _collect(results, pairs, [asked[rows[b]] for b in batch], needed, log_probs)
+    lengths = [len(row.ids) for row in packed.rows]
+    limit = min(max_tokens_per_batch, TOKENS_PER_PASS.get(input_device(model).type, max_tokens_per_batch))
+    batches = list(bucketed(lengths, [len(p) for p in positions], max(1, limit), max(1, _MAX_LOGITS // vocabulary)))
+    padded = [len(batch) * lengths[batch[0]] for batch in batches]  # longest first
+    mine = [batches[i] for i in share.pick(padded)]
+    done, total = 0, sum(map(len, mine))
+    with evaluating(model), fused_activations(model):
+        for batch in mine:
+            needed = [positions[row] for row in batch]
+            logits = _logits_at(model, [packed.rows[row] for row in batch], needed)
+            _collect(results, pairs, [asked[row] for row in batch], scored, needed, logits)
             done += len(batch)
             if progress is not None:
-                progress(done, len(rows))
-    return [results[pair] for pair in range(len(pairs))]
+                progress(done, total)
+    return results
 
 
 def _check(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], limit: int | None) -> None:
@@ -119,29 +156,14 @@ def _check(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], limit: int | No
             raise InputError(f"pair {index}: {length} tokens, but the model has {limit} positions")
 
 
-def _scored_positions(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[int]:
-    """Positions of one row whose logits are needed, ascending."""
-    needed: set[int] = set()
-    for context, continuation in pairs:
-        needed.update(range(len(context) - 1, len(context) - 1 + len(continuation)))
-    return sorted(needed)
-
-
-def _target_log_probs(model: Any, rows: Sequence[tuple[int, ...]], positions: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Log-probabilities at the needed positions, row by row: (positions, vocabulary), float32."""
-    device = input_device(model)
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for index, row in enumerate(rows):
-        # Padding stands on the right, where causal attention hides it and positions count from 0 unaided.
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
+def _logits_at(model: Any, rows: Sequence[PackedRow], positions: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits at the needed nodes, row by row: (positions, vocabulary), float32."""
     row_index = torch.tensor([i for i, p in enumerate(positions) for _ in p])
     column = torch.tensor([c for p in positions for c in p])
+    arguments = forward_arguments(rows, input_device(model), model.get_input_embeddings().weight.dtype)
     with _head_sees_only(output_head(model), row_index, column):
-        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
-    return torch.log_softmax(logits[0].float(), dim=-1)
+        logits: torch.Tensor = model(**arguments, use_cache=False).logits[0]
+    return logits.float()
 
 
 @contextmanager
@@ -167,10 +189,11 @@ def _collect(
     results: dict[int, Continuation],
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
     asked: Sequence[Sequence[int]],
+    scored: Sequence[Sequence[int]],
     positions: Sequence[Sequence[int]],
-    log_probs: torch.Tensor,
+    logits: torch.Tensor,
 ) -> None:
-    """Read every pair's tokens off the log-probabilities of its row; one transfer for the whole batch."""
+    """Read every pair's tokens off the logits at its nodes; one transfer for the whole batch."""
     owner: list[int] = []
     place: list[int] = []
     token: list[int] = []
@@ -178,14 +201,14 @@ def _collect(
     for row_pairs, row_positions in zip(asked, positions, strict=True):
         offset = {position: start + i for i, position in enumerate(row_positions)}
         for pair in row_pairs:
-            context, continuation = pairs[pair]
+            continuation = pairs[pair][1]
             owner += [pair] * len(continuation)
-            place += [offset[len(context) - 1 + i] for i in range(len(continuation))]
+            place += [offset[node] for node in scored[pair]]
             token += list(continuation)
         start += len(row_positions)
-    at, wanted = torch.tensor(place, device=log_probs.device), torch.tensor(token, device=log_probs.device)
-    nll = (-log_probs[at, wanted]).double().tolist()
-    hit = (log_probs.argmax(dim=-1)[at] == wanted).tolist()
+    at, wanted = torch.tensor(place, device=logits.device), torch.tensor(token, device=logits.device)
+    nll = (logits.logsumexp(dim=-1)[at] - logits[at, wanted]).double().tolist()
+    hit = (logits.argmax(dim=-1)[at] == wanted).tolist()
     for pair, value, right in zip(owner, nll, hit, strict=True):
         before = results.get(pair, Continuation(0.0, 0, 0))
         results[pair] = Continuation(before.nll + value, before.tokens + 1, before.correct + right)

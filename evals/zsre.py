@@ -64,7 +64,7 @@ def score_zsre(
     tokenizer: Any,
     records: Iterable[Record],
     *,
-    max_tokens_per_batch: int = 4096,
+    max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
 ) -> ZsreScores:
     """Score a model on zsRE records; arguments and errors as for `evals.counterfact.score_records`."""

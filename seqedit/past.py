@@ -15,13 +15,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from seqedit.probes import agrees, fits_window
 from seqedit.tracing import inference_state, input_device
-
-TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-2}
-"""By how much the probe's logits may deviate, in their standard deviations; 0.25 for half precision. Wrong positions
-or masks make deviations of the size of the logits."""
-
-_WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,16 +107,6 @@ def from_columns(tensor: Tensor, first: Tensor, width: int) -> Tensor:
     return tensor[torch.arange(tensor.shape[0], device=tensor.device).unsqueeze(1), columns]
 
 
-def fits_window(model: Any, tokens: int) -> bool:
-    """Whether no attention window of the model cuts anything off a row of so many columns.
-
-    Windows are counted in columns, so the gap before a row's first token would count.
-    """
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    limits = [getattr(config, name, None) for name in _WINDOWS]
-    return all(tokens <= limit for limit in limits if isinstance(limit, int) and limit > 0)
-
-
 def continues(model: Any) -> bool:
     """Whether a model gives the same logits when it continues from fixed keys and values; found by trying.
 
@@ -147,6 +132,4 @@ def continues(model: Any) -> bool:
             ).logits
         except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
             return False
-    expected = from_columns(plain, first, 2).double()
-    deviation = float((found.double() - expected).abs().max() / expected.std())
-    return deviation <= TOLERANCE.get(plain.dtype, 0.25)
+    return agrees(found, from_columns(plain, first, 2))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.past import fits_window
+from seqedit.probes import fits_window
 from seqedit.replay import Cut, logits_above, run_from_columns, run_to_layer
 from seqedit.tracing import StopForward, by_token, hidden_of, hooks
 

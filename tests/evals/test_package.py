@@ -36,7 +36,10 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_imports_only_the_shared_types_of_the_core() -> None:
-    allowed = {"seqedit.cases", "seqedit.errors", "seqedit.requests", "seqedit.tokenization"}
+    allowed = {
+        f"seqedit.{name}"
+        for name in ("cases", "errors", "fused_activations", "probes", "requests", "shares", "tokenization")
+    }
     for path in Path(evals.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
