@@ -16,16 +16,14 @@ import torch
 
 from evals.batches import bucketed
 from evals.model_access import evaluating, input_device, output_head, position_limit
-from evals.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.errors import InputError
 from seqedit.fused_activations import fused_activations
+from seqedit.packing import TOKENS_PER_PASS, PackedRow, forward_arguments, pack, pack_width
 from seqedit.shares import WHOLE, Share
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""
 
-TOKENS_PER_PASS = {"cpu": 1024}
-"""Most tokens of a forward pass, whatever it may have: on a CPU, what lets activations stay in the cache."""
 # 2**26 float32 logits are 256 MiB; log-softmax needs as much again.
 _MAX_LOGITS = 2**26
 

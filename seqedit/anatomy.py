@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from seqedit.errors import InputError, ModelError
+from seqedit.packing import takes_trees
 from seqedit.past import continues
 from seqedit.projection import Projection, features, linears, output_projection, parent
 from seqedit.residual import adds_output
@@ -58,7 +59,12 @@ class Anatomy:
     @cached_property
     def continues(self) -> bool:
         """True where the model can go on from fixed keys and values of earlier tokens, found by trying."""
-        return continues(self.model)
+        return continues(self)
+
+    @cached_property
+    def takes_trees(self) -> bool:
+        """True where the model can run sequences that begin alike as one row (`seqedit.packing`), found by trying."""
+        return takes_trees(self.model)
 
     @property
     def last_ffn(self) -> nn.Module | None:

@@ -1,25 +1,26 @@
 """Keys and residuals of a batch, layer after layer, with nothing measured twice.
 
 A batch writes its layers from the lowest to the highest and measures again before each. What was written to a layer
-changes nothing below it, and nothing after a token reaches back to it. So prompts end at their lookup token; those
-that are then equal are run once; each pass goes on from the hidden states that the one before left below the layer
+changes nothing below it, and nothing after a token reaches back to it. So prompts end at their lookup token; what they
+begin with alike is run once; each pass goes on from the hidden states that the one before left below the layer
 that was written; and one pass gives a layer's keys and, from the bare prompts, which alone go on to it, what the last
 layer now produces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import pad_right, token_budget_batches
-from seqedit.lookup import tokenize_request
+from seqedit.batching import token_budget_batches
+from seqedit.lookup import Prompt, tokenize_request
 from seqedit.memory import free_bytes
+from seqedit.packing import TOKENS_PER_PASS, PackedRow, forward_arguments, pack, pack_width
 from seqedit.replay import Cut, lower_layers_replaced
 from seqedit.requests import Request
 from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
@@ -45,30 +46,30 @@ class Measured:
 
 @dataclass(eq=False)
 class _Row:
-    """One sequence of tokens, and what is read from it.
+    """Sequences of tokens run as one row, and what is read from it.
 
     Attributes:
-        ids: The tokens.
-        keys: (request, column, weight) of the keys that it gives.
-        bare: (request, column) of the requests whose bare prompt it is.
+        tree: The row.
+        keys: (request, node, weight) of the keys that it gives.
+        bare: (request, node, nodes after it) of the requests whose bare prompt it holds.
     """
 
-    ids: tuple[int, ...]
+    tree: PackedRow
     keys: list[tuple[int, int, float]] = field(default_factory=list)
-    bare: list[tuple[int, int]] = field(default_factory=list)
+    bare: list[tuple[int, int, list[int]]] = field(default_factory=list)
 
 
 @dataclass(eq=False)
 class _Part:
-    """Rows that are run together: either all bare prompts, or none.
+    """Rows that are run together: either all of bare prompts, or none.
 
     Attributes:
         rows: What they are.
-        cut: What they are run on from, None for the embedding.
+        cut: What they are run on from.
     """
 
     rows: list[_Row]
-    cut: Cut | None = None
+    cut: Cut
 
 
 class KeyWalk:
@@ -100,22 +101,47 @@ class KeyWalk:
     ) -> None:
         self.model, self.parts, self.module = model, parts, module
         self.requests, self.following = len(requests), following
-        bare: dict[tuple[int, ...], _Row] = {}
-        others: dict[tuple[int, ...], _Row] = {}
+        own = [tokenize_request(tokenizer, request) for request in requests]
+        # Whose each prompt is, and what its key weighs; a bare one that is no context has its output read alone.
+        bare: list[tuple[int, Prompt, float]] = []
+        others: list[tuple[int, Prompt, float]] = []
         for i, request in enumerate(requests):
-            prompt = tokenize_request(tokenizer, request)
-            ids = prompt.ids if following else prompt.ids[: prompt.lookup + 1]
-            own = bare.setdefault(ids, _Row(ids))
-            own.bare.append((i, prompt.lookup))
+            weight_of_bare = 0.0
             for group in contexts:
                 for context in group:
-                    found = tokenize_request(tokenizer, request, context)
-                    row, ids = own, found.ids[: found.lookup + 1]
-                    if found != prompt:
-                        row = others.setdefault(ids, _Row(ids))
-                    row.keys.append((i, found.lookup, 1.0 / (len(contexts) * len(group))))
-        self._parts = [*_parts(bare.values(), max_tokens), *_parts(others.values(), max_tokens)]
+                    prompt, weight = tokenize_request(tokenizer, request, context), 1.0 / (len(contexts) * len(group))
+                    if prompt == own[i]:
+                        weight_of_bare += weight
+                    else:
+                        others.append((i, prompt, weight))
+            bare.append((i, own[i], weight_of_bare))
+        self._parts = [*self._pack(bare, max_tokens, bare=True), *self._pack(others, max_tokens, bare=False)]
         self._last = -1
+
+    def _pack(self, jobs: Sequence[tuple[int, Prompt, float]], max_tokens: int, *, bare: bool) -> list[_Part]:
+        """Prompts, each up to its lookup token or whole where following tokens are wanted, as rows to be run."""
+        if not jobs:
+            return []
+        device = input_device(self.model)
+        whole = bare and self.following
+        sequences = [p.ids if whole else p.ids[: p.lookup + 1] for _, p, _ in jobs]
+        packed = pack(sequences, pack_width(self.model, sequences, trees=self.parts.takes_trees))
+        rows = [_Row(tree) for tree in packed.rows]
+        for (i, prompt, weight), number, nodes in zip(jobs, packed.row_of, packed.nodes, strict=True):
+            rows[number].keys.append((i, nodes[prompt.lookup], weight))
+            if bare:
+                rows[number].bare.append((i, nodes[prompt.lookup], list(nodes[prompt.lookup + 1 :])))
+        dtype = self.model.get_input_embeddings().weight.dtype
+        limit = min(max_tokens, TOKENS_PER_PASS.get(device.type, max_tokens))
+        parts = []
+        for batch in token_budget_batches([len(row.tree.ids) for row in rows], limit):
+            arguments = forward_arguments([rows[i].tree for i in batch], device, dtype)
+            ids, mask, positions = (arguments.get(k) for k in ("input_ids", "attention_mask", "position_ids"))
+            assert ids is not None
+            assert mask is not None
+            cut = Cut(ids, mask, -1, torch.zeros(len(batch), 0, 0), None, None, positions)
+            parts.append(_Part([rows[i] for i in batch], cut))
+        return parts
 
     def at(self, layer: int) -> Measured:
         """Measure before a layer is written; layers come in increasing order.
@@ -141,20 +167,17 @@ class KeyWalk:
                 inputs, reached = self._run(part, layer, keep)
                 _add_keys(keys, part.rows, inputs)
                 for number, row in enumerate(part.rows):
-                    for i, column in row.bare:
+                    for i, node, after in row.bare:
                         assert reached is not None
-                        outputs[i] = reached[number, column].double()
-                        following[i] = inputs[number, column + 1 : len(row.ids)].double()
+                        outputs[i] = reached[number, node].double()
+                        following[i] = inputs[number, after].double()
         return Measured(keys, torch.stack(outputs), torch.cat(following) if self.following else None)
 
     def _run(self, part: _Part, layer: int, keep: bool) -> tuple[Tensor, Tensor | None]:
         """(rows, t, d_in) inputs of the layer's projection; (rows, t, d) outputs of the module, for bare prompts."""
-        if part.cut is None:
-            ids, mask = pad_right([row.ids for row in part.rows], input_device(self.model))
-            part.cut = Cut(ids, mask, -1, torch.zeros(len(ids), 0, 0), None)
         start = part.cut
         module = self.parts.projections[layer].module
-        last = self.module if part.rows[0].bare else module
+        last = self.module if part.rows[0].bare else module  # only bare prompts go on to the target values
         seen: dict[str, Any] = {}
 
         def capture_keys(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -170,25 +193,19 @@ class KeyWalk:
         if keep and layer - 1 > start.layer:
             post[self.parts.layers[layer - 1]] = capture_below
         with lower_layers_replaced(self.parts, start), hooks(pre={module: capture_keys}, post=post):
-            run_until(self.model, last, start.input_ids, start.attention_mask)
+            run_until(self.model, last, **start.arguments())
         if "below" in seen:
             output = seen["below"]
             rest = tuple(output[1:]) if isinstance(output, tuple) else None
-            part.cut = Cut(start.input_ids, start.attention_mask, layer - 1, hidden_of(output).detach(), rest)
+            part.cut = replace(start, layer=layer - 1, hidden=hidden_of(output).detach(), rest=rest)
         outputs = by_token(seen["outputs"], start.input_ids) if last is self.module else None
         return by_token(seen["keys"], start.input_ids), outputs
 
     def _may_keep(self, device: torch.device) -> bool:
-        tokens = sum(len(part.rows) * max(len(row.ids) for row in part.rows) for part in self._parts)
+        tokens = sum(part.cut.input_ids.numel() for part in self._parts)
         free = free_bytes(device)
         size = self.parts.projections[0].weight.element_size()
         return free is None or tokens * self.parts.hidden_size * size <= _SHARE * free
-
-
-def _parts(rows: Iterable[_Row], max_tokens: int) -> list[_Part]:
-    rows = list(rows)
-    batches = token_budget_batches([len(row.ids) for row in rows], max_tokens)
-    return [_Part([rows[i] for i in batch]) for batch in batches]
 
 
 def _add_keys(total: Tensor, rows: Sequence[_Row], inputs: Tensor) -> None:

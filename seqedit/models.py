@@ -11,6 +11,8 @@ import torch
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 
 DEMO_PREFIX = "demo-"
+DEVICE_MAPS = ("auto", "balanced", "sequential")
+"""Devices that stand for a way to spread a model over all of them."""
 
 
 def resolve_model(name: str) -> str:
@@ -35,10 +37,11 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     Args:
         name: Hub id, local directory, or a shipped model's name.
         dtype: ``auto`` keeps the checkpoint's.
-        device: Where to put it; None means the GPU where there is one.
+        device: Where to put it; None means the GPU where there is one. ``auto``, ``balanced`` and ``sequential`` spread
+            the layers over all devices (accelerate's ``device_map``).
 
     Raises:
-        InputError: a directory without weights or configuration.
+        InputError: a directory without weights or configuration; a device that this machine does not have.
         ModelError: no tokenizer with offsets.
         EnvironmentFailure: the Hub cannot be reached or does not know the id.
     """
@@ -46,6 +49,10 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    _check_device(device)
+    spread = {"device_map": device} if device in DEVICE_MAPS else {}
     source = resolve_model(name)
     path = Path(source)
     if path.is_dir():
@@ -59,7 +66,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
         # Without it transformers falls back to pickled weights, be it with weights_only.
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if path.is_dir():
@@ -70,11 +77,23 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
         logging.enable_progress_bar()
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"the tokenizer of {source} gives no character offsets; a fast tokenizer is needed")
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    model.to(device)
+    if not spread:
+        model.to(device)
     model.eval()
     return model, tokenizer
+
+
+def _check_device(device: str) -> None:
+    if device in DEVICE_MAPS:
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"device '{device}' cannot be used here ({first}); give cpu, cuda, cuda:1, mps, ..., or one of "
+            f"{', '.join(DEVICE_MAPS)} to spread the model over all devices"
+        ) from error
 
 
 def _check_directory(path: Path) -> None:

@@ -8,15 +8,21 @@ between them and a row's first token is masked, and positions are given explicit
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from seqedit.batching import token_budget_batches
+from seqedit.packing import TOKENS_PER_PASS, forward_arguments, pack, pack_width
 from seqedit.probes import agrees, fits_window
-from seqedit.tracing import inference_state, input_device
+from seqedit.tracing import inference_state, input_device, run_until
+
+if TYPE_CHECKING:
+    from seqedit.anatomy import Anatomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,17 +31,15 @@ class Past:
 
     Attributes:
         layers: For each layer its (rows, heads, P, head size) keys and values; None where they are not needed.
-        positions: (rows, S) positions of the rows' own tokens.
         length: How many columns P there are.
     """
 
     layers: tuple[tuple[Tensor, Tensor] | None, ...]
-    positions: Tensor
     length: int
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of the model's forward; every call may be given the same ones' tensors."""
-        return {"past_key_values": _FixedCache(self), "position_ids": self.positions, "use_cache": True}
+        """Keyword arguments of the model's forward; every call may be given the same tensors."""
+        return {"past_key_values": _FixedCache(self), "use_cache": True}
 
     def rows(self, index: Tensor) -> Past:
         """Only some rows, (k,) indices."""
@@ -44,11 +48,11 @@ class Past:
             return tensor[index.to(tensor.device)]
 
         layers = tuple(None if pair is None else (take(pair[0]), take(pair[1])) for pair in self.layers)
-        return Past(layers, take(self.positions), self.length)
+        return Past(layers, self.length)
 
     def above(self, layer: int) -> Past:
         """Without the keys and values of the layers up to ``layer``, which will not be run."""
-        return Past((*[None] * (layer + 1), *self.layers[layer + 1 :]), self.positions, self.length)
+        return Past((*[None] * (layer + 1), *self.layers[layer + 1 :]), self.length)
 
 
 class _FixedLayer(DynamicLayer):
@@ -75,17 +79,50 @@ class _FixedCache(DynamicCache):
         self.layers = [_FixedLayer(pair, past.length) for pair in past.layers]
 
 
-def take_past(cache: Any, first: Tensor, width: int) -> Past:
-    """The part of a cache before each row's first token.
+def past_of(parts: Anatomy, prefixes: Sequence[tuple[int, ...]]) -> Past:
+    """Keys and values of the tokens before each row's first, prefixes that begin alike being run once.
 
     Args:
-        cache: The dynamic cache of a plain forward pass over right-padded rows.
-        first: (rows,) columns at which the rows' own tokens begin.
-        width: How many columns S of their own the rows will have.
+        parts: Anatomy of the model.
+        prefixes: For each row the tokens before its first; not all of them empty.
+
+    Returns:
+        The past; in a row with a shorter prefix its last columns mean nothing and are to be masked.
     """
-    length = int(first.max())
-    layers = tuple((layer.keys[:, :, :length].clone(), layer.values[:, :, :length].clone()) for layer in cache.layers)
-    return Past(layers, first.unsqueeze(1) + torch.arange(width, device=first.device), length)
+    model = parts.model
+    device = input_device(model)
+    distinct = sorted({prefix for prefix in prefixes if prefix})
+    packed = pack(distinct, pack_width(model, distinct, trees=parts.takes_trees))
+    number = {prefix: i for i, prefix in enumerate(distinct)}
+    holders: list[list[int]] = [[] for _ in packed.rows]  # for each packed row the rows that need it
+    for row, prefix in enumerate(prefixes):
+        if prefix:
+            holders[packed.row_of[number[prefix]]].append(row)
+    length = max(map(len, distinct))
+    dtype = model.get_input_embeddings().weight.dtype
+    held: list[tuple[Tensor, Tensor]] = []
+    sizes = [len(row.ids) for row in packed.rows]
+    for batch in token_budget_batches(sizes, TOKENS_PER_PASS.get(device.type, max(sum(sizes), 1))):
+        cache = DynamicCache()
+        arguments = forward_arguments([packed.rows[i] for i in batch], device, dtype)
+        run_until(model, parts.layers[-1], **arguments, past_key_values=cache, use_cache=True)
+        needed = [(row, place) for place, i in enumerate(batch) for row in holders[i]]
+        into = torch.tensor([row for row, _ in needed])
+        place = torch.tensor([place for _, place in needed])
+        nodes = torch.zeros(len(needed), length, dtype=torch.long)
+        for k, (row, _) in enumerate(needed):
+            path = packed.nodes[number[prefixes[row]]]
+            nodes[k, : len(path)] = torch.tensor(path)
+        if not held:
+            held = [
+                tuple(t.new_zeros(len(prefixes), t.shape[1], length, t.shape[3]) for t in (layer.keys, layer.values))
+                for layer in cache.layers
+            ]  # type: ignore[misc]
+        for pair, layer in zip(held, cache.layers, strict=True):
+            for whole, found in zip(pair, (layer.keys, layer.values), strict=True):
+                picked = found.transpose(1, 2)[place.unsqueeze(1).to(found.device), nodes.to(found.device)]
+                whole[into.to(whole.device)] = picked.transpose(1, 2)
+    return Past(tuple(held), length)
 
 
 def continued_mask(own: Tensor, first: Tensor, length: int) -> Tensor:
@@ -93,43 +130,35 @@ def continued_mask(own: Tensor, first: Tensor, length: int) -> Tensor:
 
     Args:
         own: (rows, S) mask of the rows' own tokens.
-        first: (rows,) columns at which they begin.
-        length: P, the greatest of them.
+        first: (rows,) how many tokens come before them.
+        length: P, the greatest of these.
     """
     before = torch.arange(length, device=first.device) < first.unsqueeze(1)
     return torch.cat([before.to(own.dtype), own], dim=1)
 
 
-def from_columns(tensor: Tensor, first: Tensor, width: int) -> Tensor:
-    """(rows, t, ...) from each row's own column on: (rows, ``width``, ...); beyond the end the last column repeats."""
-    first = first.to(tensor.device)
-    columns = (first.unsqueeze(1) + torch.arange(width, device=tensor.device)).clamp_max(tensor.shape[1] - 1)
-    return tensor[torch.arange(tensor.shape[0], device=tensor.device).unsqueeze(1), columns]
-
-
-def continues(model: Any) -> bool:
+def continues(parts: Anatomy) -> bool:
     """Whether a model gives the same logits when it continues from fixed keys and values; found by trying.
 
     Not all do: a model may lack explicit positions, keep another kind of state, or build its masks otherwise.
     """
+    model = parts.model
     device = input_device(model)
     random = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = torch.randint(0, vocabulary, (3, 6), generator=random).to(device)
-    mask, first = torch.ones_like(ids), torch.tensor([1, 4, 2], device=device)
-    mask[0, 4:] = 0
+    first = torch.tensor([1, 4, 2], device=device)
     if not fits_window(model, ids.shape[1]):
         return False
     with torch.no_grad(), inference_state(model):
-        cache = DynamicCache()
         try:
-            plain = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True).logits
-            past = take_past(cache, first, 2)
-            found = model(
-                input_ids=from_columns(ids, first, 2),
-                attention_mask=continued_mask(from_columns(mask, first, 2), first, past.length),
-                **past.arguments(),
-            ).logits
+            plain = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+            past = past_of(parts, [tuple(row[:count].tolist()) for row, count in zip(ids, first, strict=True)])
+            positions = first.unsqueeze(1) + torch.arange(2, device=device)
+            own = ids.gather(1, positions)
+            mask = continued_mask(torch.ones_like(own), first, past.length)
+            found = model(input_ids=own, attention_mask=mask, position_ids=positions, **past.arguments()).logits
         except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
             return False
-    return agrees(found, from_columns(plain, first, 2))
+    rows = torch.arange(3, device=plain.device).unsqueeze(1)
+    return agrees(found, plain[rows, positions.to(plain.device)])

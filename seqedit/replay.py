@@ -10,17 +10,17 @@ keys and values are fixed (`seqedit.past`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
 
 from seqedit.anatomy import Anatomy
-from seqedit.past import Past, continued_mask, from_columns, take_past
-from seqedit.tracing import StopForward, hidden_of, hooks, run_until
+from seqedit.batching import pad_right
+from seqedit.past import Past, continued_mask, past_of
+from seqedit.tracing import hidden_of, hooks, input_device, run_until
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,12 @@ class Cut:
 
     Attributes:
         input_ids: (rows, t).
-        attention_mask: (rows, t), or (rows, P + t) with a past of P columns.
+        attention_mask: (rows, t), (rows, P + t) with a past of P columns, or what is added to the attention scores.
         layer: Index L of the last layer that was run, -1 for none.
         hidden: (rows, t, d) output of layer L.
         rest: What layer L returned besides the hidden state, or None if it returned a bare tensor.
         past: Fixed keys and values of the tokens before the first column, None where the rows are whole.
+        positions: (rows, t) positions of the tokens; None where they are the columns.
     """
 
     input_ids: Tensor
@@ -42,6 +43,7 @@ class Cut:
     hidden: Tensor
     rest: tuple[Any, ...] | None
     past: Past | None = None
+    positions: Tensor | None = None
 
     def rows(self, index: Tensor) -> Cut:
         """Only some rows, (k,) indices."""
@@ -53,71 +55,60 @@ class Cut:
         return replace(
             self, input_ids=take(self.input_ids), attention_mask=take(self.attention_mask), hidden=take(self.hidden),
             past=None if self.past is None else self.past.rows(index),
+            positions=None if self.positions is None else take(self.positions),
         )  # fmt: skip
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the model's forward."""
-        more = {"use_cache": False} if self.past is None else self.past.arguments()
+        more: dict[str, Any] = {"use_cache": False} if self.past is None else self.past.arguments()
+        if self.positions is not None:
+            more["position_ids"] = self.positions
         return {"input_ids": self.input_ids, "attention_mask": self.attention_mask, **more}
 
 
-def run_to_layer(model: Any, parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Cut:
+def run_to_layer(parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Cut:
     """Run a batch through the embedding and the layers 0 to ``layer``, and stop.
 
     With ``layer`` -1 nothing is run: replaying such a cut runs the whole model.
     """
     if layer < 0:
         return Cut(input_ids, attention_mask, layer, torch.zeros(input_ids.shape[0], 0, 0), None)
-    captured: list[Any] = []
-
-    def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        captured.append(output)
-        raise StopForward
-
-    with torch.no_grad(), hooks(post={parts.layers[layer]: capture}), suppress(StopForward):
-        model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-    output = captured[0]
-    rest = tuple(output[1:]) if isinstance(output, tuple) else None
-    return Cut(input_ids, attention_mask, layer, hidden_of(output).detach(), rest)
+    return cut_at(parts, Cut(input_ids, attention_mask, -1, torch.zeros(len(input_ids), 0, 0), None), layer)
 
 
-def run_from_columns(
-    model: Any, parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: Tensor, first: Tensor
-) -> Cut:
-    """As `run_to_layer`, but the cut holds each row from its own first column on only.
+def run_from(parts: Anatomy, layer: int, sequences: Sequence[Sequence[int]], first: Sequence[int]) -> Cut:
+    """As `run_to_layer`, but the cut holds each row from its own first token on only.
 
-    Exact where nothing before these columns is changed in a replay (`seqedit.past.continues` tells for which models).
+    Exact where nothing before these tokens is changed in a replay (`seqedit.past.continues` tells for which models).
 
     Args:
-        model: The causal LM.
-        parts: Its anatomy.
+        parts: Anatomy of the model.
         layer: Index L of the layer to cut after, -1 for none.
-        input_ids: (rows, t), right-padded.
-        attention_mask: (rows, t).
-        first: (rows,) first columns, within their rows.
+        sequences: Token ids of the rows.
+        first: Where in each row its first token is; not 0 for all.
     """
+    device = input_device(parts.model)
+    begin = torch.tensor(first, device=device)
+    ids, own = pad_right([row[start:] for row, start in zip(sequences, first, strict=True)], device)
+    positions = begin.unsqueeze(1) + torch.arange(ids.shape[1], device=device) * own
+    with torch.no_grad():
+        past = past_of(parts, [tuple(row[:start]) for row, start in zip(sequences, first, strict=True)])
+        mask = continued_mask(own, begin, past.length)
+        cut = Cut(ids, mask, -1, torch.zeros(len(ids), 0, 0), None, past, positions)
+        return replace(cut_at(parts, cut, layer), past=past.above(layer)) if layer >= 0 else cut
+
+
+def cut_at(parts: Anatomy, cut: Cut, layer: int) -> Cut:
+    """The same rows, run on without gradients to a layer above the cut's."""
     captured: list[Any] = []
 
     def capture(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         captured.append(output)
 
-    cache = DynamicCache()
-    post = {parts.layers[layer]: capture} if layer >= 0 else {}
-    with torch.no_grad(), hooks(post=post):
-        run_until(model, parts.layers[-1], input_ids, attention_mask, past_key_values=cache, use_cache=True)
-    width = int((attention_mask.sum(1) - first).max())
-    past = take_past(cache, first, width).above(layer)
-    mask = continued_mask(_own_mask(attention_mask, first, width), first, past.length)
-    ids = from_columns(input_ids, first, width)
-    if layer < 0:
-        return Cut(ids, mask, layer, torch.zeros(ids.shape[0], 0, 0), None, past)
+    with torch.no_grad(), lower_layers_replaced(parts, cut), hooks(post={parts.layers[layer]: capture}):
+        run_until(parts.model, parts.layers[layer], **cut.arguments())
     rest = tuple(captured[0][1:]) if isinstance(captured[0], tuple) else None
-    return Cut(ids, mask, layer, from_columns(hidden_of(captured[0]).detach(), first, width), rest, past)
-
-
-def _own_mask(attention_mask: Tensor, first: Tensor, width: int) -> Tensor:
-    columns = torch.arange(width, device=first.device)
-    return (columns < (attention_mask.sum(1) - first).unsqueeze(1)).to(attention_mask.dtype)
+    return replace(cut, layer=layer, hidden=hidden_of(captured[0]).detach(), rest=rest)
 
 
 def logits_above(

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
+from seqedit.batching import pad_right
 from seqedit.probes import fits_window
-from seqedit.replay import Cut, logits_above, run_from_columns, run_to_layer
-from seqedit.tracing import StopForward, by_token, hidden_of, hooks
+from seqedit.replay import Cut, logits_above, run_from, run_to_layer
+from seqedit.tracing import StopForward, by_token, hidden_of, hooks, input_device
 
 
 class Site(Protocol):
@@ -29,10 +30,10 @@ class Site(Protocol):
 
     perturbations: int
 
-    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor, lookup: Tensor) -> Cut:
-        """The batch, run up to where the perturbation begins to matter.
+    def cut(self, sequences: Sequence[Sequence[int]], lookup: Sequence[int]) -> Cut:
+        """Rows of token ids, run up to where the perturbation begins to matter.
 
-        Where the model can do it the cut begins at each row's (rows,) lookup position.
+        Where the model can do it the cut begins at each row's lookup token, and has a past.
         """
 
     def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
@@ -61,12 +62,13 @@ class ModuleOutputs:
         self.parts, self.below, self.modules = parts, below, tuple(modules)
         self.perturbations = len(self.modules)
 
-    def cut(self, model: Any, input_ids: Tensor, attention_mask: Tensor, lookup: Tensor) -> Cut:
+    def cut(self, sequences: Sequence[Sequence[int]], lookup: Sequence[int]) -> Cut:
         """Run up to the layer that no perturbation reaches."""
-        width = int(lookup.max()) + int((attention_mask.sum(1) - lookup).max())
-        if self.parts.continues and fits_window(model, width):
-            return run_from_columns(model, self.parts, self.below, input_ids, attention_mask, lookup)
-        return run_to_layer(model, self.parts, self.below, input_ids, attention_mask)
+        width = max(lookup) + max(len(row) - at for row, at in zip(sequences, lookup, strict=True))
+        if any(lookup) and self.parts.continues and fits_window(self.parts.model, width):
+            return run_from(self.parts, self.below, sequences, lookup)
+        ids, mask = pad_right(sequences, input_device(self.parts.model))
+        return run_to_layer(self.parts, self.below, ids, mask)
 
     def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
         """Outputs of the modules."""

@@ -10,12 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqedit.batching import pad_right
 from seqedit.config import TargetValueConfig
 from seqedit.lookup import Prompt
 from seqedit.replay import Cut
 from seqedit.sites import Site
-from seqedit.tracing import input_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +71,13 @@ class Rows:
     column: Tensor
 
     @classmethod
-    def build(cls, model: Any, site: Site, prompts: Sequence[Prompt], per_request: int) -> Rows:
+    def build(cls, site: Site, prompts: Sequence[Prompt], per_request: int) -> Rows:
         """Rows of prompts: those with a target are looked at where it is predicted, others at their lookup token."""
-        device = input_device(model)
         # A prompt without a target is only looked at where it is perturbed: nothing after that token matters.
-        ids, mask = pad_right([p.ids if p.target_ids else p.ids[: p.lookup + 1] for p in prompts], device)
+        rows = [p.ids if p.target_ids else p.ids[: p.lookup + 1] for p in prompts]
+        cut = site.cut(rows, [p.lookup for p in prompts])
+        device = cut.input_ids.device
         lookup = torch.tensor([p.lookup for p in prompts], device=device)
-        cut = site.cut(model, ids, mask, lookup)
         wanted = [range(p.target_start, p.target_start + len(p.target_ids)) or range(p.lookup, p.lookup + 1)
                   for p in prompts]  # fmt: skip
         row = torch.tensor([i for i, columns in enumerate(wanted) for _ in columns], device=device)
@@ -144,7 +142,7 @@ class TargetBatch:
         """
         contexts = len(rewrites[0])
         flat = [prompt for group in rewrites for prompt in group]
-        rows = Rows.build(model, site, flat, contexts)
+        rows = Rows.build(site, flat, contexts)
         device = rows.lookup.device
         targets = torch.tensor([t for p in flat for t in p.target_ids], device=device)
         weights = torch.tensor(
@@ -152,7 +150,7 @@ class TargetBatch:
         )
         if kl_prompts is None:
             return cls(site, rows, targets, weights, None, torch.empty(0))
-        kl = Rows.build(model, site, kl_prompts, 1)
+        kl = Rows.build(site, kl_prompts, 1)
         with torch.no_grad():
             logprobs = kl.logits(model, site, None).log_softmax(-1)
         return cls(site, rows, targets, weights, kl, logprobs)

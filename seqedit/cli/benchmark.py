@@ -42,7 +42,7 @@ def benchmark(
     zsre: Annotated[str, typer.Option(help="What zsRE records teach: mend or memit.")] = "mend",
     seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Score what follows from edits, by free generation: multi-hop questions (mquake), ripple effects (ripple), or the

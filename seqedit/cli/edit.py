@@ -45,7 +45,7 @@ def edit(
     author: Annotated[str, typer.Option(help="Its author.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:

@@ -29,7 +29,7 @@ def evaluate(
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
     ledger: LedgerOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Score a state of a ledger; exit code 1 if it does not keep a gate.

@@ -44,7 +44,7 @@ def push(
     measure: Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")] = True,
     scores: ScoresOption = True,
     base_name: BaseOption = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:

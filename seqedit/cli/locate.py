@@ -31,7 +31,7 @@ def locate(
         Path | None, typer.Option(help="Folder for locate.json, .csv and .png; must not exist or be empty.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the layers that carry facts by causal tracing (ROME, section 2), and suggest which to edit.

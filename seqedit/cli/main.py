@@ -25,6 +25,7 @@ from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
     runs,
     score,
     ship,
+    stats,
     tasks,
     upkeep,
 )

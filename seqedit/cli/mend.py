@@ -35,7 +35,7 @@ def train_mend(
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Train a MEND hypernetwork for a model; the last tenth of the records is held out and decides when to stop.

@@ -28,7 +28,7 @@ Preset = Annotated[str | None, typer.Option(help="Shipped settings to start from
 Hparams = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
 Layers = Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")]
 
 
 @app.command()

@@ -137,7 +137,7 @@ def bisect(
     model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
     ledger: LedgerOption = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the entry after which a metric fell, measuring only the states that the ledger has no value of.

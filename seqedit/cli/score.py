@@ -24,7 +24,7 @@ def score(
     ] = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Score records on a model, in percent: ES, PS, NS and S by likelihood, accuracies per token (ET, PT, NT)

@@ -18,9 +18,10 @@ from seqedit.editing import add_to_weight
 from seqedit.errors import EnvironmentFailure
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import Prompt
+from seqedit.lookup import Prompt, tokenize_request
 from seqedit.memory import in_memory
 from seqedit.past import continues
+from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units
 from seqedit.target_values import TargetValues, optimise_target_values
@@ -91,10 +92,8 @@ def test_a_row_longer_than_the_attention_window_is_run_whole(tokenizer: Any, bui
     model = copy.deepcopy(built("Mistral, sliding window", torch.float32))
     expected = find(model, tokenizer)
     parts = anatomy(model)
-    ids = torch.ones(1, 14, dtype=torch.long)
-    cut = LayerOutput(parts, LAYER).cut(model, ids, torch.ones_like(ids), torch.tensor([3]))
-    assert cut.past is None
-    short = LayerOutput(parts, LAYER).cut(model, ids[:, :9], torch.ones_like(ids[:, :9]), torch.tensor([3]))
+    assert LayerOutput(parts, LAYER).cut([[1] * 14], [3]).past is None
+    short = LayerOutput(parts, LAYER).cut([[1] * 9], [3])
     assert short.past is not None
     assert short.input_ids.shape == (1, 6)
     assert torch.isfinite(expected.values).all()
@@ -102,14 +101,14 @@ def test_a_row_longer_than_the_attention_window_is_run_whole(tokenizer: Any, bui
 
 def test_a_model_that_ignores_positions_is_found_out(built: Any) -> None:
     model = copy.deepcopy(built("Llama", torch.float32))
-    assert continues(model)
+    assert continues(anatomy(model))
     forward = model.forward
 
     def without_positions(*args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
         return forward(*args, **kwargs)
 
     model.forward = without_positions
-    assert not continues(model)
+    assert not continues(anatomy(model))
 
 
 def test_a_model_without_a_cache_is_found_out(built: Any) -> None:
@@ -120,7 +119,7 @@ def test_a_model_without_a_cache_is_found_out(built: Any) -> None:
         return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
 
     model.forward = without_cache
-    assert not continues(model)
+    assert not continues(anatomy(model))
 
 
 def prompt(length: int, lookup: int) -> Prompt:
@@ -223,8 +222,6 @@ def test_a_walk_measures_what_each_layer_would_anew(
 
 
 def _following(model: Any, parts: Anatomy, tokenizer: Any, number: int, layer: int) -> Tensor:
-    from seqedit.lookup import tokenize_request
-
     prompt = tokenize_request(tokenizer, REQUESTS[number])
     seen: list[Tensor] = []
     handle = parts.projections[layer].module.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
@@ -236,18 +233,21 @@ def _following(model: Any, parts: Anatomy, tokenizer: Any, number: int, layer: i
     return seen[0].reshape(len(prompt.ids), -1)[prompt.lookup + 1 :].double()
 
 
-def test_a_walk_of_one_layer_runs_every_different_prompt_once(tokenizer: Any, built: Any) -> None:
+def test_a_walk_runs_no_prefix_twice(tokenizer: Any, built: Any) -> None:
     model = built("Llama", torch.float32)
     parts = anatomy(model)
-    rows = 0
+    tokens = 0
 
     def count(module: Any, args: Any) -> None:
-        nonlocal rows
-        rows += args[0].shape[0]
+        nonlocal tokens
+        tokens += args[0].shape[0] * args[0].shape[1]
 
     handle = parts.projections[LAYER].module.register_forward_pre_hook(count)
+    requests = [Request(f"{r.subject}{more}", r.prompt, r.target_new) for r in REQUESTS for more in ("", " II", " III")]
     try:
-        KeyWalk(model, parts, tokenizer, REQUESTS, CONTEXTS, parts.layers[LAYER]).at(LAYER)
+        KeyWalk(model, parts, tokenizer, requests, CONTEXTS, parts.layers[LAYER]).at(LAYER)
     finally:
         handle.remove()
-    assert rows == len(REQUESTS) * sum(map(len, CONTEXTS))
+    prompts = [tokenize_request(tokenizer, r, c) for r in requests for group in CONTEXTS for c in group]
+    rows = [p.ids[: p.lookup + 1] for p in prompts]
+    assert tokens < 0.5 * sum(map(len, rows))

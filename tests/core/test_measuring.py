@@ -84,7 +84,7 @@ def test_replaying_only_the_upper_layers_gives_the_logits_of_the_whole_model(loa
         whole = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     rows, last = torch.arange(len(prompts)), torch.tensor([len(p) - 1 for p in prompts])
     for layer in range(len(parts.layers)):
-        cut = run_to_layer(model, parts, layer, ids, mask)
+        cut = run_to_layer(parts, layer, ids, mask)
         with torch.no_grad():
             found = logits_above(model, parts, cut, cut.hidden, rows, last)
         torch.testing.assert_close(found, whole[rows, last], rtol=1e-5, atol=1e-5)

@@ -15,9 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.model_access import evaluating, input_device
 from seqedit.probes import agrees, fits_window
+from seqedit.tracing import inference_state, input_device
 
+TOKENS_PER_PASS = {"cpu": 1024}
+"""Most tokens of a forward pass without gradients, where more would be slower: on a CPU, activations that have left the
+cache are waited for."""
 WIDTH = 64
 """Nodes of a row, about: each node attends to all nodes of its row, masked, so more would cost more than they share."""
 
@@ -133,10 +136,18 @@ def forward_arguments(rows: Sequence[PackedRow], device: torch.device, dtype: to
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "position_ids": depth.to(device)}
 
 
-def pack_width(model: Any, sequences: Sequence[tuple[int, ...]]) -> int:
-    """How wide rows should be for a model; 0 where it cannot be given its own positions and masks (found by trying)."""
+def pack_width(model: Any, sequences: Sequence[tuple[int, ...]], *, trees: bool | None = None) -> int:
+    """How wide rows should be for a model; 0 where it cannot be given its own positions and masks.
+
+    Args:
+        model: The causal LM.
+        sequences: What will be packed.
+        trees: Whether the model can take them, where that is known; None finds out by trying.
+    """
     longest = max(map(len, sequences))
-    return max(WIDTH, longest) if fits_window(model, longest) and takes_trees(model) else 0
+    if not fits_window(model, longest):
+        return 0
+    return max(WIDTH, longest) if (takes_trees(model) if trees is None else trees) else 0
 
 
 def takes_trees(model: Any) -> bool:
@@ -149,7 +160,7 @@ def takes_trees(model: Any) -> bool:
     if len(packed.rows) > 1 or not fits_window(model, len(packed.rows[0].ids)):
         return False  # tokens that happen to be equal leave nothing to try
     device = input_device(model)
-    with evaluating(model):
+    with torch.no_grad(), inference_state(model):
         try:
             plain = [model(input_ids=torch.tensor([s], device=device), use_cache=False).logits[0] for s in sequences]
             arguments = forward_arguments(packed.rows, device, plain[0].dtype)
