@@ -6,64 +6,52 @@ options: ``python -m benchmarks.ledger_growth --entries 100,1000 --requests 10 -
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from benchmarks.compose import DEMO, measure_compose
+from benchmarks.figures import machine, side_by_side
 from benchmarks.growth_plot import draw, exponent
+from benchmarks.options import Command, size
 from benchmarks.synthetic_ledger import Shape, build, make_adapter
-from benchmarks.timing import Cost, measure, measure_both, peak_bytes
+from benchmarks.timing import Cost, measure, peak_bytes
 from ledger import Ledger
 from ledger.blame import history_of_subject
-from ledger.snapshots import SnapshotPolicy
-from seqedit.adapter_files import WEIGHTS
 
 # What `log` shows of a scored entry.
 SCORES: Mapping[str, Mapping[str, object]] = {
     "counterfact": {"ES": 99.6, "PS": 88.123456, "NS": 77.7, "S": 80.1, "GE": 612.5, "earlier": {"ES": 98.1}},
     "tasks": {"cola": {"mcc": 0.51, "change": 0.01, "ci_low": -0.02, "ci_high": 0.04}},
 }
-DEMO = (128, 1152)
 LARGE = (1600, 6400)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured.
+    """What is measured."""
 
-    Attributes:
-        entries: Entries of the ledgers whose database is measured.
-        requests: Requests per entry of these.
-        adapters: How many adapters are composed, on modules of the demo model's shape.
-        rank: Their rank.
-        large: How many are composed on larger modules.
-        verified: Entries, of one request each, of the ledgers that are verified.
-    """
-
-    entries: tuple[int, ...] = (100, 1_000, 10_000)
-    requests: int = 100
-    adapters: tuple[int, ...] = (100, 300, 1_000)
-    rank: int = 16
-    large: int = 100
-    verified: tuple[int, ...] = (100, 300, 1_000)
+    entries: tuple[int, ...] = size((100, 1_000, 10_000), "entries of the ledgers whose database is measured")
+    requests: int = size(100, "requests per entry of these")
+    adapters: tuple[int, ...] = size((100, 300, 1_000), "adapters to compose, on modules of the demo model's shape")
+    rank: int = size(16, "their rank")
+    large: int = size(100, "how many are composed on larger modules")
+    verified: tuple[int, ...] = size((100, 300, 1_000), "entries, of one request each, of the ledgers to verify")
 
 
 QUICK = Sizes(entries=(20, 60), requests=5, adapters=(70, 140), large=5, verified=(20, 60))
 
 
-def run(quick: bool, plot: Path | None = None) -> dict[str, Any]:
+def run(quick: bool) -> dict[str, Any]:
     """Measure on the documented sizes, or with ``quick`` on small ones."""
-    return run_sizes(QUICK if quick else Sizes(), plot)
+    return run_sizes(QUICK if quick else Sizes())
 
 
 def run_sizes(sizes: Sizes, plot: Path | None = None) -> dict[str, Any]:
@@ -89,30 +77,39 @@ def run_sizes(sizes: Sizes, plot: Path | None = None) -> dict[str, Any]:
         modules = {f"h.{i}.mlp": DEMO for i in range(3)}
         for count in sizes.adapters:
             key = f"{count} x rank {sizes.rank}, 3 modules of {DEMO[0]} x {DEMO[1]}"
-            costs = _compose(Path(scratch) / "ledger", count, Shape(modules, sizes.rank, sizes.rank))
+            costs = measure_compose(Path(scratch) / "ledger", count, Shape(modules, sizes.rank, sizes.rank))
             compose[key] = costs
             for name in ("compose", "compose from snapshot"):
                 _note(operations, name, count, costs[name])
         key = f"{sizes.large} x rank {sizes.rank}, 1 module of {LARGE[0]} x {LARGE[1]}"
         shape = Shape({"h.0.mlp": LARGE}, sizes.rank, sizes.rank)
-        compose[key] = _compose(Path(scratch) / "ledger", sizes.large, shape)
+        compose[key] = measure_compose(Path(scratch) / "ledger", sizes.large, shape)
     curves = {name: {size: cost.cpu_seconds for size, cost in by.items()} for name, by in operations.items()}
     exponents = {name: exponent(curve) for name, curve in curves.items()}
     for name, k in exponents.items():
         print(f"{name:<36} cost ~ size^{k:.2f}" if k is not None else name, file=sys.stderr)
-    if plot is not None:
-        draw(curves, plot)
     ratios = {key: _ratios(costs) for key, costs in compose.items()}
     main = list(ratios)[len(sizes.adapters) - 1]
-    return {
-        **{key: ratios[main][key] for key in ("ratio", "seconds", "baseline_seconds", "cpu_ratio")},
+    headline = {key: value for key, value in ratios[main].items() if key != "costs"}
+    figures = {
+        **headline,
+        "ratio_is": "seconds / baseline_seconds of composing the largest number of adapters; see the part compose",
         "peak_bytes": peak_bytes(),
         "threads": torch.get_num_threads(),
+        "machine": machine(),
         "sizes": asdict(sizes),
         "operations": {name: {str(n): asdict(c) for n, c in by.items()} for name, by in operations.items()},
         "exponents": exponents,
         "compose": ratios,
     }
+    if plot is not None:
+        draw_growth(figures, plot)
+    return figures
+
+
+def draw_growth(figures: dict[str, Any], file: Path) -> None:
+    """Draw what `run_sizes` measured into a PNG file."""
+    draw({name: {int(n): c["cpu_seconds"] for n, c in by.items()} for name, by in figures["operations"].items()}, file)
 
 
 def _database(place: Path, entries: int, requests: int) -> dict[str, Cost]:
@@ -160,40 +157,9 @@ def _verify(place: Path, entries: int) -> Cost:
     return cost
 
 
-def _compose(place: Path, count: int, shape: Shape) -> dict[str, Cost]:
-    """Composing a state with and without a snapshot, and the least that could be needed for it."""
-    build(place, count, shape)
-    random = torch.Generator().manual_seed(0)
-    base = {name: torch.randn(*size, generator=random) for name, size in shape.modules.items()}
-    with Ledger.open(place) as ledger:
-        digests = [entry.adapter for entry in ledger.active() if entry.adapter is not None]
-        files = [place / "objects" / ledger.store.path(digest) / WEIGHTS for digest in digests]
-        left = {n: torch.randn(d_out, count * shape.rank, generator=random) for n, (d_out, _) in shape.modules.items()}
-        right = {n: torch.randn(count * shape.rank, d_in, generator=random) for n, (_, d_in) in shape.modules.items()}
-
-        def least() -> dict[str, Tensor]:
-            for file in files:
-                file.read_bytes()
-            return {name: left[name].double() @ right[name].double() for name in left}
-
-        ledger.snapshots.policy = SnapshotPolicy(keep=0)
-        ours, theirs = measure_both(lambda: ledger.compose(base), least)
-        expected = ledger.compose(base)
-        ledger.snapshots.policy = SnapshotPolicy(groups=1)
-        writing = measure(lambda: ledger.compose(base), 1)
-        near = measure(lambda: ledger.compose(base))
-        if not all(torch.equal(weight, expected[name]) for name, weight in ledger.compose(base).items()):
-            raise AssertionError("a snapshot gives other weights")
-    shutil.rmtree(place)
-    return {"compose": ours, "baseline": theirs, "compose and write a snapshot": writing, "compose from snapshot": near}
-
-
 def _ratios(costs: dict[str, Cost]) -> dict[str, Any]:
     return {
-        "ratio": costs["compose"].seconds / costs["baseline"].seconds,
-        "cpu_ratio": costs["compose"].cpu_seconds / costs["baseline"].cpu_seconds,
-        "seconds": costs["compose"].seconds,
-        "baseline_seconds": costs["baseline"].seconds,
+        **side_by_side(costs["compose"], costs["baseline"], speedup=False),
         "costs": {name: asdict(cost) for name, cost in costs.items()},
     }
 
@@ -204,30 +170,7 @@ def _note(operations: dict[str, dict[int, Cost]], name: str, size: int, cost: Co
     print(f"{name:<36}{size:>8}{wall:>12.1f} ms{cpu:>12.1f} ms processor", file=sys.stderr, flush=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure the sizes given as options."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger_growth", description=__doc__)
-    default = Sizes()
-    for name in ("entries", "adapters", "verified"):
-        shown = ",".join(map(str, getattr(default, name)))
-        parser.add_argument(f"--{name}", type=_numbers, default=getattr(default, name), help=f"sizes [{shown}]")
-    for name in ("requests", "rank", "large"):
-        parser.add_argument(f"--{name}", type=int, default=getattr(default, name), help=f"[{getattr(default, name)}]")
-    parser.add_argument("--plot", type=Path, help="draw cost against size here (PNG)")
-    parser.add_argument("--json", type=Path, help="write the figures here; else to stdout")
-    options = vars(parser.parse_args(arguments))
-    plot, file = options.pop("plot"), options.pop("json")
-    text = json.dumps(run_sizes(Sizes(**options), plot), indent=1) + "\n"
-    if file is None:
-        sys.stdout.write(text)
-    else:
-        file.write_text(text, "utf-8")
-    return 0
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
+COMMAND = Command("ledger_growth", QUICK, Sizes(), run_sizes, draw_growth)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(COMMAND.main())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import datasets
+from typing import TYPE_CHECKING
 
 from seqedit.errors import EnvironmentFailure, InputError
+
+if TYPE_CHECKING:
+    # Imported where it is used: it takes half a second that `seqedit log` should not cost.
+    import datasets
 
 
 def pick_split(dataset: datasets.Dataset | datasets.DatasetDict, split: str, where: str) -> datasets.Dataset:
@@ -15,6 +18,8 @@ def pick_split(dataset: datasets.Dataset | datasets.DatasetDict, split: str, whe
     Raises:
         InputError: there is no such split; names those there are.
     """
+    import datasets
+
     if not isinstance(dataset, datasets.DatasetDict):
         return dataset
     if split not in dataset:
@@ -36,6 +41,8 @@ def local_dataset(path: Path, split: str) -> datasets.Dataset:
         InputError: it is damaged, or has no such split.
         EnvironmentFailure: it may not be read.
     """
+    import datasets
+
     try:
         if path.is_dir():
             found = datasets.load_from_disk(str(path))
@@ -59,6 +66,8 @@ def hub_dataset(name: str, split: str) -> datasets.Dataset:
         InputError: it has no such split.
         EnvironmentFailure: the Hub cannot be reached, or has no such dataset.
     """
+    import datasets
+
     try:
         found = datasets.load_dataset(name, split=split)
     except (OSError, ValueError) as error:

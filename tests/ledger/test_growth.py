@@ -247,7 +247,9 @@ class TestBenchmark:
         assert exponent({1: 5.0}) is None
 
     def test_the_command_runs_the_parts_asked_for_and_writes_json(self, tmp_path, monkeypatch, capsys):
-        monkeypatch.setattr("benchmarks.__main__.load_part", lambda name: lambda quick: {"ratio": 1.0, "quick": quick})
+        monkeypatch.setattr(
+            "benchmarks.__main__.in_child", lambda function, name, quick: {"ratio": 1.0, "quick": quick}
+        )
         file = tmp_path / "figures.json"
         assert run_benchmarks(["--only", "ledger_growth", "--quick", "--json", str(file)]) == 0
         assert json.loads(file.read_text()) == {"ledger_growth": {"ratio": 1.0, "quick": True}}
