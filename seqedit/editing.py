@@ -16,7 +16,7 @@ from seqedit.digests import json_digest
 from seqedit.errors import InputError, NumericsError
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
-from seqedit.preconditioner import Factorizations, Preconditioner, protect
+from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.ranks import Ranks
 from seqedit.requests import Request, check_batch
 from seqedit.second_moments import SecondMoments
@@ -83,9 +83,8 @@ def compute_adapter(
     def precondition(projection: Projection) -> Preconditioner:
         if chosen.precondition is None or made is None:
             raise InputError(f"method '{method}' is no closed form and has no second moments")
-        keys = protected.get(projection.name)
         inner = chosen.precondition(made, projection, config)
-        return protect(inner, None if keys is None else keys.to(projection.weight.device).double().T)
+        return made.protected(projection, inner, protected.get(projection.name))
 
     bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks)
     with scratch(projections):

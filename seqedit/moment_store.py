@@ -50,6 +50,28 @@ def write_second_moments(path: Path, moments: SecondMoments) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def cache_folder(
+    tokenizer: Any,
+    fingerprint: str,
+    source: TextSource,
+    max_tokens: int,
+    sequence_length: int,
+    cache_dir: Path | None = None,
+) -> Path:
+    """Folder of the cached second moments of a model, with one file for each module.
+
+    Its name is a digest of all that the second moments depend on.
+    """
+    settings = {
+        "fingerprint": fingerprint,
+        "tokenizer": json_digest(tokenizer.get_vocab()),
+        "text": source.identity,
+        "max_tokens": max_tokens,
+        "sequence_length": sequence_length,
+    }
+    return (cache_dir or default_cache_dir()) / "second_moments" / json_digest(settings)
+
+
 def cached_second_moments(
     model: Any,
     tokenizer: Any,
@@ -82,14 +104,7 @@ def cached_second_moments(
     """
     if per_dimension is not None:
         max_tokens = sample_size(projections, per_dimension)
-    settings = {
-        "fingerprint": fingerprint,
-        "tokenizer": json_digest(tokenizer.get_vocab()),
-        "text": source.identity,
-        "max_tokens": max_tokens,
-        "sequence_length": sequence_length,
-    }
-    folder = (cache_dir or default_cache_dir()) / "second_moments" / json_digest(settings)
+    folder = cache_folder(tokenizer, fingerprint, source, max_tokens, sequence_length, cache_dir)
     held: dict[str, Any] = {}
     tokens = 0
     for projection in projections:
@@ -103,9 +118,7 @@ def cached_second_moments(
             held[projection.name], tokens = found.matrices[projection.name], found.tokens
     missing = [p for p in projections if p.name not in held]
     if missing:
-        computed = measure(
-            model, tokenizer, missing, source, max_tokens=max_tokens, sequence_length=sequence_length
-        )
+        computed = measure(model, tokenizer, missing, source, max_tokens=max_tokens, sequence_length=sequence_length)
         tokens = computed.tokens
         for name, matrix in computed.matrices.items():
             write_second_moments(folder / f"{name}.safetensors", SecondMoments({name: matrix}, tokens))

@@ -73,12 +73,14 @@ def test_sums_are_those_of_float64_however_they_are_staged(d_in: int, passes: in
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
-def test_merged_shares_are_the_result_of_one_process(size: int, loaded: Any) -> None:
+def test_merged_shares_are_the_result_of_one_process(size: int, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("moment_sums", "second_moments"):
+        monkeypatch.setattr(f"seqedit.{module}.TOKENS", 40)  # else the sample is a single block, one rank's
     whole = measure(loaded)
     shares = [measure(loaded, share=(rank, size)) for rank in range(size)]
     merged = SecondMoments.merged(shares)
     assert merged.tokens == whole.tokens == 600
-    assert max(s.tokens for s in shares) - min(s.tokens for s in shares) <= 20
+    assert max(s.tokens for s in shares) - min(s.tokens for s in shares) <= 80  # tokens of a block
     assert close(merged, whole, 1e-6)
     assert all(matrix.dtype == torch.float32 for matrix in merged.matrices.values())
 
