@@ -15,7 +15,7 @@ from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
 from seqedit.requests import Record
-from seqedit.tokenization import prompt_and_target_ids
+from seqedit.tokenization import encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -51,11 +51,18 @@ def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[Tokenize
     Raises:
         RequestError: names the record whose prompt or target has no tokens.
     """
+    records = list(records)
+    texts: dict[str, None] = {}
+    for record in records:
+        for prompt, *targets in _asked(record):
+            bare = prompt.rstrip(" ")
+            texts |= dict.fromkeys([bare, *(whole_text(bare, target) for target in targets if target is not None)])
+    known = encode_many(tokenizer, list(texts)) if getattr(tokenizer, "is_fast", False) else {}
     seen: dict[tuple[str, str], _Pair] = {}  # neighbours recur between records
 
     def pair(prompt: str, target: str) -> _Pair:
         if (prompt, target) not in seen:
-            context, continuation = prompt_and_target_ids(tokenizer, prompt, target)
+            context, continuation = prompt_and_target_ids(tokenizer, prompt, target, known)
             if not context:
                 raise RequestError(f"prompt {prompt!r} has no tokens")
             seen[prompt, target] = tuple(context), tuple(continuation)
@@ -66,24 +73,34 @@ def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[Tokenize
 
     result = []
     for index, record in enumerate(records):
-        request = record.request
-        new, true = request.target_new, request.target_true
+        request, paraphrases = record.request, len(record.paraphrase_prompts)
         try:
+            prompts = tuple(tokenized(*asked) for asked in _asked(record))
             result.append(
                 TokenizedRecord(
                     case_id=request.case_id,
-                    rewrite=(tokenized(request.text, new, true),),
-                    paraphrase=tuple(tokenized(p, new, true) for p in record.paraphrase_prompts),
-                    neighborhood=tuple(
-                        tokenized(n.prompt, new, true if n.target_true is None else n.target_true)
-                        for n in record.neighborhood_prompts
-                    ),
+                    rewrite=(prompts[0],),
+                    paraphrase=prompts[1 : 1 + paraphrases],
+                    neighborhood=prompts[1 + paraphrases :],
                 )
             )
         except RequestError as error:
             name = f"at position {index}" if request.case_id is None else str(request.case_id)
             raise RequestError(f"record {name}: {error}") from error
     return result
+
+
+def _asked(record: Record) -> list[tuple[str, str, str | None]]:
+    """(prompt, new target, true target) of the rewrite prompt, the paraphrases and the neighbours."""
+    request = record.request
+    own = [request.text, *record.paraphrase_prompts]
+    return [
+        *((prompt, request.target_new, request.target_true) for prompt in own),
+        *(
+            (n.prompt, request.target_new, request.target_true if n.target_true is None else n.target_true)
+            for n in record.neighborhood_prompts
+        ),
+    ]
 
 
 def score_tokenized(

@@ -25,10 +25,12 @@ from seqedit.errors import NumericsError
 from seqedit.independent import score_independent
 from seqedit.loaders import load_records
 from seqedit.models import load_model
+from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig
 from seqedit.runner import batches_of, run
 from seqedit.session import KIND_TIMINGS, Session
+from seqedit.split_scoring import SplitScoring
 from seqedit.summary import write_summary
 
 KIND_COMPARISON = "comparison"
@@ -43,6 +45,7 @@ def compare(
     on_row: OnRow | None = None,
     records: Sequence[Record] | None = None,
     edited: EditedModel | None = None,
+    ranks: Ranks | None = None,
 ) -> list[ComparisonRow]:
     """Run every method and leave tables, plot and ledger under ``config.out``.
 
@@ -56,6 +59,7 @@ def compare(
         on_row: Called with each finished row.
         records: The facts, instead of reading them.
         edited: The loaded, unedited model, instead of loading it.
+        ranks: Processes that do a share of the work; ``edited``, if given, is theirs (`Ranks.load_model`).
 
     Returns:
         The rows: the unedited model, then the methods in their order.
@@ -67,10 +71,11 @@ def compare(
     facts = list(records if records is not None else load_records(first.facts))
     facts = [record for batch in batches_of(facts, first) for record in batch]  # in the order of the run
     if edited is None:
-        edited = EditedModel(*load_model(first.model, dtype=first.dtype, device=first.device), name=first.model)
+        load = load_model if ranks is None else ranks.load_model
+        edited = EditedModel(*load(first.model, dtype=first.dtype, device=first.device), name=first.model)
     files = {name: file for name, file in config.tasks.items() if file is not None}
     tasks = load_tasks(list(config.tasks), files, limit=config.evals.task_documents) if config.tasks else None
-    judge = _Judge(config, edited, facts, tasks)
+    judge = _Judge(config, edited, facts, tasks, SplitScoring(ranks))
     rows: list[ComparisonRow] = []
     for label, run_config in config.runs.items():
         if on_start is not None:
@@ -85,7 +90,7 @@ def compare(
             continue
         note = ""
         try:
-            run(replace(run_config, shuffle=False), resume=resume, records=facts, edited=edited)
+            run(replace(run_config, shuffle=False), resume=resume, records=facts, edited=edited, ranks=ranks)
         except NumericsError as error:
             note = f"broke off: {error}"
         with Ledger.open(run_config.ledger, edited.base_model) as ledger:
@@ -120,8 +125,10 @@ class _Judge:
     """Scores a state of the ledger on all facts of the comparison."""
 
     def __init__(
-        self, config: CompareConfig, edited: EditedModel, facts: Sequence[Record], tasks: LoadedTasks | None
-    ) -> None:
+        self, config: CompareConfig, edited: EditedModel, facts: Sequence[Record], tasks: LoadedTasks | None,
+        split: SplitScoring,
+    ) -> None:  # fmt: skip
+        self.split = split
         self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
         self.vectorizer = fit_vectorizer(sorted({text for record in facts for text in record.reference_texts}))
         self.baseline: dict[str, TaskResult] = {}
@@ -131,7 +138,8 @@ class _Judge:
         self.edited.write({})
         if self.tasks is not None:
             self.baseline = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks,
-                                           batch_size=self.config.evals.task_batch_size)  # fmt: skip
+                                           batch_size=self.config.evals.task_batch_size,
+                                           scorer=self.split.scorer)  # fmt: skip
         return ComparisonRow("unedited", self._cells(_in_force(self.facts)))
 
     def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:
@@ -163,12 +171,13 @@ class _Judge:
 
     def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:
         settings = self.config.evals
-        cells = self._fact_cells(score_records(self.edited.model, self.edited.tokenizer, facts))
+        cells = self._fact_cells(score_records(self.edited.model, self.edited.tokenizer, facts,
+                                                 scorer=self.split.scorer))  # fmt: skip
         if settings.generation:
             chosen = [r for r in facts if r.generation_prompts][: settings.generation_records]
             written = score_generation(
                 self.edited.model, self.edited.tokenizer, chosen, max_new_tokens=settings.generation_tokens,
-                vectorizer=self.vectorizer,
+                vectorizer=self.vectorizer, generator=self.split.generator,
             )  # fmt: skip
             cells["GE"] = _mean([r.entropy for r in written.records], settings.resamples)
             cells["RS"] = _mean([r.reference for r in written.records], settings.resamples)
@@ -179,7 +188,8 @@ class _Judge:
         if self.tasks is None:
             return {}
         results = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks,
-                                 batch_size=self.config.evals.task_batch_size)  # fmt: skip
+                                 batch_size=self.config.evals.task_batch_size,
+                                 scorer=self.split.scorer)  # fmt: skip
         cells = {}
         for name, result in results.items():
             change = task_changes(result, self.baseline[name], resamples=self.config.evals.resamples)

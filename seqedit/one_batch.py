@@ -18,6 +18,7 @@ from seqedit.moment_store import cached_second_moments, read_second_moments
 from seqedit.ranks import Ranks
 from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
+from seqedit.split_moments import measure_with
 from seqedit.texts import DEFAULT, TextSource
 
 
@@ -44,8 +45,9 @@ def edit_one_batch(
     moments = None
     if get_method(method).needs_second_moments:
         moments = provide_second_moments(
-            loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text
-        )
+            loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text,
+            ranks=ranks,
+        )  # fmt: skip
     templates = context_templates or sample_context_templates(loaded, tokenizer, seed=seed)
     return compute_adapter(
         loaded, tokenizer, requests, method, config,
@@ -67,6 +69,7 @@ def provide_second_moments(
     max_tokens: int = 100_000,
     sequence_length: int = 64,
     per_dimension: float | None = None,
+    ranks: Ranks | None = None,
 ) -> SecondMoments:
     """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
 
@@ -82,6 +85,7 @@ def provide_second_moments(
         max_tokens: Sample size.
         sequence_length: Tokens of one row.
         per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
     """
     projections = parts.projections_of(layers)
     if file is not None:
@@ -91,6 +95,7 @@ def provide_second_moments(
     return cached_second_moments(
         model, tokenizer, digest, projections, TextSource(text or default_text(name)),
         max_tokens=max_tokens, sequence_length=sequence_length, per_dimension=per_dimension,
+        measure=measure_with(ranks),
     )  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def open_session(
             "one with --model"
         )
 
-    moments = moments_provider(edited, name, file=second_moments, text=text)
+    moments = moments_provider(edited, name, file=second_moments, text=text, ranks=ranks)
     return Session(edited, ledger, moments, context_templates=context_templates, seed=seed, ranks=ranks)
 
 
@@ -67,6 +67,7 @@ def moments_provider(
     max_tokens: int = 100_000,
     sequence_length: int = 64,
     per_dimension: float | None = None,
+    ranks: Ranks | None = None,
 ) -> Callable[[tuple[int, ...]], SecondMoments]:
     """What gives a session the second moments of some layers when a method first needs them.
 
@@ -80,6 +81,7 @@ def moments_provider(
         max_tokens: Sample size.
         sequence_length: Tokens of one row.
         per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
     """
 
     def moments(layers: tuple[int, ...]) -> SecondMoments:
@@ -89,7 +91,7 @@ def moments_provider(
             return provide_second_moments(
                 edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
                 file=file, text=text, max_tokens=max_tokens, sequence_length=sequence_length,
-                per_dimension=per_dimension,
+                per_dimension=per_dimension, ranks=ranks,
             )  # fmt: skip
         finally:
             for projection in edited.parts.projections:

@@ -26,6 +26,9 @@ MEETING = timedelta(minutes=15)
 PATIENCE = timedelta(days=365)
 """How long one waits for another's next word: the leader may work alone for hours. A dead one is noticed at once."""
 
+_PIECE = 2**30
+"""Most bytes of one transfer."""
+
 LEADER = 0
 """The rank that runs the program."""
 
@@ -55,30 +58,38 @@ class Link:
                 f"the {size} processes did not find each other at {where}: {_first_line(error)}"
             ) from error
 
-    def send(self, rank: int, data: Tensor) -> None:
-        """Send a message (`Message.to_bytes`).
+    def send(self, rank: int, message: Message) -> None:
+        """Send a message.
 
         Raises:
             EnvironmentFailure: the other process is gone.
         """
+        head = message.head()
         with self._speaking(rank):
-            dist.send(torch.tensor([data.numel()]), rank, group=self._group)
-            dist.send(data, rank, group=self._group)
+            dist.send(torch.tensor([head.numel()]), rank, group=self._group)
+            for data in (head, *map(_bytes, message.tensors.values())):
+                for piece in data.split(_PIECE):
+                    dist.send(piece, rank, group=self._group)
 
     def receive(self, rank: int) -> Message:
         """Wait for a process's next message; errors as for `send`."""
         length = torch.zeros(1, dtype=torch.long)
         with self._speaking(rank):
             dist.recv(length, rank, group=self._group)
-            data = torch.empty(int(length), dtype=torch.uint8)
-            dist.recv(data, rank, group=self._group)
-        return Message.from_bytes(data)
+            head = torch.empty(int(length), dtype=torch.uint8)
+            for piece in head.split(_PIECE):
+                dist.recv(piece, rank, group=self._group)
+            message = Message.empty(head)
+            for tensor in message.tensors.values():
+                for piece in _bytes(tensor).split(_PIECE):
+                    dist.recv(piece, rank, group=self._group)
+        return message
 
     def share(self, tensor: Tensor) -> None:
         """Give the leader's contiguous CPU tensor to all, in place; errors as for `send`."""
         with self._speaking(None):
-            # As bytes: gloo does not know every type that weights have.
-            dist.broadcast(tensor.view(-1).view(torch.uint8), LEADER, group=self._group)
+            for piece in _bytes(tensor).split(_PIECE):
+                dist.broadcast(piece, LEADER, group=self._group)
 
     def close(self) -> None:
         """Take the connection down."""
@@ -97,6 +108,11 @@ class Link:
                 f"{who} of {self.size} is gone ({_first_line(error)}); what is in the ledger is kept, a run continues "
                 "with --resume"
             ) from error
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    """A tensor's (bytes,) on the CPU, without a copy where it is there; gloo does not know every type."""
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
 
 
 def _first_line(error: Exception) -> str:

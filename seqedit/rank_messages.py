@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from seqedit import errors
@@ -28,18 +27,16 @@ class Message:
     fields: Mapping[str, Any]
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def to_bytes(self) -> Tensor:
-        """The message as (bytes,) uint8: length of the JSON, JSON, safetensors."""
-        head = json.dumps(self.fields).encode()
-        body = save({name: tensor.contiguous() for name, tensor in self.tensors.items()})
-        return torch.frombuffer(bytearray(len(head).to_bytes(8, "little") + head + body), dtype=torch.uint8)
+    def head(self) -> Tensor:
+        """(bytes,) uint8: the fields, and name, type and shape of each tensor, as JSON; the tensors follow it."""
+        specs = [[name, str(t.dtype).removeprefix("torch."), list(t.shape)] for name, t in self.tensors.items()]
+        return torch.frombuffer(bytearray(json.dumps([self.fields, specs]).encode()), dtype=torch.uint8)
 
     @classmethod
-    def from_bytes(cls, data: Tensor) -> Message:
-        """The inverse of `to_bytes`."""
-        raw = data.numpy().tobytes()
-        end = 8 + int.from_bytes(raw[:8], "little")
-        return cls(json.loads(raw[8:end]), load(raw[end:]))
+    def empty(cls, head: Tensor) -> Message:
+        """The message that a head announces, with tensors on the CPU that are still to be filled."""
+        fields, specs = json.loads(head.numpy().tobytes())
+        return cls(fields, {name: torch.empty(shape, dtype=getattr(torch, dtype)) for name, dtype, shape in specs})
 
 
 def error_message(error: Exception) -> Message:

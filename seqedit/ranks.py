@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from seqedit.errors import EnvironmentFailure, ModelError
 from seqedit.models import load_model
@@ -28,8 +27,8 @@ from seqedit.rank_place import Place
 from seqedit.replica import Replica
 from seqedit.shares import Share
 
-Job = Callable[[Replica, Share, Message], Message]
-"""Does a rank's share of what a message asks for."""
+Job = Callable[[Replica, Share, Mapping[str, Any]], Message]
+"""Does a rank's share of something; the arguments are JSON types."""
 
 _LOAD, _WEIGHTS, _LEAVE = ".load", ".weights", ".leave"  # no job's name begins with a dot
 
@@ -79,7 +78,8 @@ class Ranks:
         """
         if not self.several:
             return load_model(name, dtype=dtype, device=device)
-        answers = self._all(_LOAD, Message({"name": name, "dtype": dtype, "device": device}))
+        answers: list[Message] = []
+        self._all(_LOAD, {"name": name, "dtype": dtype, "device": device}, answers.append)
         for rank, answer in enumerate(answers):
             if not torch.equal(answer.tensors["checksums"], answers[0].tensors["checksums"]):
                 raise ModelError(f"rank {rank} finds other weights of '{name}' than rank 0; give all machines the same")
@@ -87,19 +87,14 @@ class Ranks:
         self._sent = self.replica.versions()
         return self.replica.model, self.replica.tokenizer
 
-    def run(
-        self, model: Any, job: str, fields: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
-    ) -> Sequence[Message]:
+    def run(self, model: Any, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
         """Let every rank do its share of a job on the model as it is now.
 
         Args:
             model: The model that `load_model` gave.
             job: Name of the job.
             fields: Its arguments.
-            tensors: More of them.
-
-        Returns:
-            The answers by rank.
+            take: Given the answers by rank, each as it comes, so that large ones need not be held together.
 
         Raises:
             ModelError: the ranks hold another model.
@@ -109,7 +104,7 @@ class Ranks:
         if self.replica is None or not self.holds(model):
             raise ModelError("only a model that was loaded on all ranks (Ranks.load_model) can be worked on by several")
         self._send_weights(self.replica)
-        return self._all(job, Message(fields, tensors or {}))
+        self._all(job, fields, take)
 
     def serve(self) -> int:
         """A worker's life: do jobs until the leader leaves or is gone; nothing is printed.
@@ -120,14 +115,14 @@ class Ranks:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             while True:
                 try:
-                    order = self._connection.receive(LEADER)
-                    job, arguments = order.fields["job"], order.fields["arguments"]
+                    order = self._connection.receive(LEADER).fields
+                    job, arguments = order["job"], order["arguments"]
                     if job == _LEAVE:
                         return int(arguments["code"])
                     if job == _WEIGHTS:
                         self._take_weights(arguments["names"])
                     else:
-                        self._connection.send(LEADER, self._answer(job, Message(arguments, order.tensors)))
+                        self._connection.send(LEADER, self._answer(job, arguments))
                 except EnvironmentFailure:
                     return EnvironmentFailure.exit_code
 
@@ -137,7 +132,7 @@ class Ranks:
             return
         if self.place.rank == LEADER and self._in_step:
             # Whoever is gone need not be told; the others see the connection break.
-            with suppress(EnvironmentFailure), self._order(_LEAVE, Message({"code": code})):
+            with suppress(EnvironmentFailure), self._order(_LEAVE, {"code": code}):
                 pass
         self._link.close()
         self._link = None
@@ -148,57 +143,59 @@ class Ranks:
             raise EnvironmentFailure("there is no connection to other processes (any more); start all of them again")
         return self._link
 
-    def _all(self, job: str, message: Message) -> list[Message]:
+    def _all(self, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
         """A job on all ranks; an error is raised when all have answered, the leader's own first."""
-        own, failed = None, None
-        with self._order(job, message):
+        errors: list[Exception] = []
+        with self._order(job, fields):
             try:
-                own = self._do(job, message)
+                take(self._do(job, fields))
             except Exception as error:
-                failed = error
-            answers = [self._connection.receive(rank) for rank in range(1, self.place.size)]
-        if failed is not None:
-            raise failed
-        assert own is not None
-        for rank, answer in enumerate(answers, 1):
-            raise_error(answer, rank)
-        return [own, *answers]
+                errors.append(error)
+            for rank in range(1, self.place.size):
+                answer = self._connection.receive(rank)
+                try:
+                    raise_error(answer, rank)
+                    take(answer)
+                except Exception as error:
+                    errors.append(error)
+        if errors:
+            raise errors[0]
 
     @contextmanager
-    def _order(self, job: str, message: Message) -> Iterator[None]:
+    def _order(self, job: str, fields: Mapping[str, Any]) -> Iterator[None]:
         """Sends an order to the workers; the block must take in what they answer."""
         if not self._in_step:
             raise EnvironmentFailure("an earlier failure has lost the other processes; start all of them again")
-        order = Message({"job": job, "arguments": dict(message.fields)}, message.tensors).to_bytes()
+        order = Message({"job": job, "arguments": dict(fields)})
+        order.head()  # what cannot be sent is known before anything is
         self._in_step = False
         for rank in range(1, self.place.size):
             self._connection.send(rank, order)
         yield
         self._in_step = True
 
-    def _do(self, job: str, message: Message) -> Message:
+    def _do(self, job: str, fields: Mapping[str, Any]) -> Message:
         if job != _LOAD:
             assert self.replica is not None
-            return self._jobs[job](self.replica, Share(self.place.rank, self.place.size), message)
-        fields = message.fields
+            return self._jobs[job](self.replica, Share(self.place.rank, self.place.size), fields)
         self.replica = None  # the device need not hold two
         device = self.place.device(fields["device"])
         self.replica = Replica(*load_model(fields["name"], dtype=fields["dtype"], device=device))
         return Message({}, {"checksums": self.replica.checksums()})
 
-    def _answer(self, job: str, message: Message) -> Tensor:
+    def _answer(self, job: str, fields: Mapping[str, Any]) -> Message:
         try:
-            return self._do(job, message).to_bytes()
+            return self._do(job, fields)
         except Exception as error:
-            return error_message(error).to_bytes()
+            return error_message(error)
 
     def _send_weights(self, replica: Replica) -> None:
         versions = replica.versions()
         changed = [name for name, version in versions.items() if self._sent.get(name) != version]
         if changed:
-            with self._order(_WEIGHTS, Message({"names": changed})):
+            with self._order(_WEIGHTS, {"names": changed}):
                 for name in changed:
-                    self._connection.share(replica.parameters[name].detach().cpu().contiguous())
+                    self._connection.share(replica.parameters[name])
             self._sent = versions
 
     def _take_weights(self, names: Sequence[str]) -> None:

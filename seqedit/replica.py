@@ -33,7 +33,12 @@ class Replica:
         return {name: parameter._version for name, parameter in self.parameters.items()}
 
     def checksums(self) -> Tensor:
-        """(parameters,) sums of their bytes; exact, so equal on any device."""
-        held = [p.detach() for p in self.parameters.values() if not p.is_meta]
-        sums = [p.contiguous().view(-1).view(torch.uint8).sum(dtype=torch.int64).cpu() for p in held]
-        return torch.stack(sums)
+        """(parameters,) sums of their bytes as integers; exact, so equal on any device."""
+        return torch.stack([_sum(p.detach()) for p in self.parameters.values() if not p.is_meta])
+
+
+def _sum(tensor: Tensor) -> Tensor:
+    data = tensor.contiguous().view(-1).view(torch.uint8)
+    # Eight bytes at a time where they lie so, which is as fast as memory; the sum may wrap around.
+    whole = data.numel() // 8 * 8 if data.storage_offset() % 8 == 0 else 0
+    return (data[:whole].view(torch.int64).sum() + data[whole:].sum(dtype=torch.int64)).cpu()

@@ -98,7 +98,7 @@ def _run(
         edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
         file=None if config.second_moments.file is None else Path(config.second_moments.file),
         sequence_length=config.second_moments.sequence_length,
-        per_dimension=config.second_moments.per_dimension,
+        per_dimension=config.second_moments.per_dimension, ranks=ranks,
     )  # fmt: skip
     for method, settings in _methods(config):
         if get_method(method).needs_second_moments:

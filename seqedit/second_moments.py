@@ -17,7 +17,7 @@ from seqedit.digests import tensors_digest
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 from seqedit.fused_activations import fused_activations
 from seqedit.memory import is_out_of_memory, release_cached
-from seqedit.moment_sums import MomentSum
+from seqedit.moment_sums import TOKENS, MomentSum
 from seqedit.progress import progress_bar
 from seqedit.token_rows import packed_rows
 from seqedit.tracing import StopForward, hooks, inference_state, input_device
@@ -147,8 +147,9 @@ def compute_second_moments(
         max_tokens: Stop after about this many tokens.
         sequence_length: Tokens of one row.
         rows_per_batch: Rows of one forward pass; None for what suits the device.
-        share: (rank, size): of the rows only every size-th is measured, from rank on. `SecondMoments.merged` makes one
-            of all ranks' results, which are in float64 for it; a share without rows is zero.
+        share: (rank, size): of the blocks of rows that are multiplied together only every size-th is measured, from
+            rank on, so that each is what one process would have computed. `SecondMoments.merged` makes one of all
+            ranks' results, which are in float64 for it; a share without rows is zero.
         key_dtype: Round the keys to this type before they are multiplied (`seqedit.moment_sums`); None keeps them as
             the model has them. What came from 16 bits is multiplied exactly by the fast units of a GPU.
 
@@ -166,7 +167,12 @@ def compute_second_moments(
     rows = rows_per_batch or max(1, TOKENS_PER_PASS.get(device.type, OTHER_DEVICES) // sequence_length)
     sums = {p.name: MomentSum(rows * sequence_length, key_dtype) for p in projections}
     counted = 0
-    waiting: Iterator[list[int]] = islice(packed_rows(tokenizer, texts, sequence_length, max_tokens), rank, None, size)
+    block = rows * max(1, TOKENS // (rows * sequence_length))  # rows that fill the buffer of a `MomentSum`
+    waiting: Iterator[list[int]] = (
+        row
+        for number, row in enumerate(packed_rows(tokenizer, texts, sequence_length, max_tokens))
+        if number // block % size == rank
+    )
     with _watched(model, projections, sums), progress_bar("second moments", max_tokens / size) as bar:
         while batch := list(islice(waiting, rows)):
             ids = torch.tensor(batch)

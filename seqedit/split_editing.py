@@ -59,11 +59,12 @@ def split_target_values(
             model, parts, tokenizer, requests, contexts, layer, config,
             site=site(parts, layer), merge_same_subject=merge_same_subject, max_tokens=max_tokens,
         )  # fmt: skip
-    answers = ranks.run(model, "target_values", {
+    answers: list[Message] = []
+    ranks.run(model, "target_values", {
         "requests": [request.to_dict() for request in requests], "contexts": [list(group) for group in contexts],
         "layer": layer, "config": {f.name: getattr(config, f.name) for f in fields(TargetValueConfig)},
         "site": name, "merge_same_subject": merge_same_subject, "max_tokens": max_tokens,
-    })  # fmt: skip
+    }, answers.append)  # fmt: skip
     device = parts.projections[layer].weight.device
     found = [a for a in answers if a.fields["places"]]
     places = [place for answer in found for place in answer.fields["places"]]
@@ -79,8 +80,7 @@ def split_target_values(
     return TargetValues(rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")))
 
 
-def _target_values(replica: Replica, share: Share, message: Message) -> Message:
-    given = message.fields
+def _target_values(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
     found = optimise_target_values(
         replica.model, replica.parts, replica.tokenizer, [Request.from_dict(r) for r in given["requests"]],
         given["contexts"], given["layer"], TargetValueConfig.from_dict(given["config"]),

@@ -30,7 +30,7 @@ class SplitScoring:
         model: Any,
         pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
-        max_tokens_per_batch: int = 4096,
+        max_tokens_per_batch: int = 16_384,
         progress: Progress | None = None,
     ) -> list[Continuation]:
         """`evals.teacher_forcing.score_continuations`; ``progress`` is not told, there being several."""
@@ -42,9 +42,12 @@ class SplitScoring:
             "max_tokens_per_batch": max_tokens_per_batch,
         }
         found: dict[int, Continuation] = {}
-        for answer in self._ranks.run(model, "score", fields):
+
+        def take(answer: Message) -> None:
             columns = (answer.tensors[name].tolist() for name in ("pair", "nll", "tokens", "correct"))
-            found |= {pair: Continuation(*values) for pair, *values in zip(*columns, strict=True)}
+            found.update({pair: Continuation(*values) for pair, *values in zip(*columns, strict=True)})
+
+        self._ranks.run(model, "score", fields, take)
         return [found[pair] for pair in range(len(pairs))]
 
     def generator(
@@ -68,14 +71,17 @@ class SplitScoring:
         if not self._ranks.holds(model):
             return generate(model, tokenizer, prompts, **options)
         texts: dict[int, str] = {}
-        for answer in self._ranks.run(model, "generate", {"prompts": list(prompts), "options": options}):
-            texts |= zip(answer.fields["places"], answer.fields["texts"], strict=True)
+
+        def take(answer: Message) -> None:
+            texts.update(zip(answer.fields["places"], answer.fields["texts"], strict=True))
+
+        self._ranks.run(model, "generate", {"prompts": list(prompts), "options": options}, take)
         return [texts[place] for place in range(len(prompts))]
 
 
-def _score(replica: Replica, share: Share, message: Message) -> Message:
-    pairs = list(zip(message.fields["contexts"], message.fields["continuations"], strict=True))
-    limit = message.fields["max_tokens_per_batch"]
+def _score(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+    pairs = list(zip(given["contexts"], given["continuations"], strict=True))
+    limit = given["max_tokens_per_batch"]
     found = score_share(replica.model, pairs, share, max_tokens_per_batch=limit)
     values = found.values()
     return Message({}, {
@@ -86,9 +92,8 @@ def _score(replica: Replica, share: Share, message: Message) -> Message:
     })  # fmt: skip
 
 
-def _generate(replica: Replica, share: Share, message: Message) -> Message:
-    fields = message.fields
-    found = generate_share(replica.model, replica.tokenizer, fields["prompts"], share, **fields["options"])
+def _generate(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+    found = generate_share(replica.model, replica.tokenizer, given["prompts"], share, **given["options"])
     return Message({"places": list(found), "texts": list(found.values())})
 
 

@@ -7,6 +7,7 @@ from the offsets of the whole prompt, never by tokenizing the prompt's prefix.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqedit.errors import ModelError, RequestError
@@ -28,17 +29,45 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
             f"tokenizer {type(tokenizer).__name__} gives no character offsets; load the model's fast tokenizer"
         )
     encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
-    ids, offsets = list(encoded["input_ids"]), [tuple(pair) for pair in encoded["offset_mapping"]]
-    special = list(encoded["special_tokens_mask"])
-    while ids and special[-1]:
-        if all(special):  # an empty text keeps its BOS
+    length = _without_end(encoded["special_tokens_mask"])
+    return list(encoded["input_ids"][:length]), [tuple(pair) for pair in encoded["offset_mapping"][:length]]
+
+
+def encode_many(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
+    """Text -> token ids, as `encode` gives them, in one call: several times as fast for thousands."""
+    if not texts:
+        return {}
+    wanted = {"return_special_tokens_mask": True, "return_attention_mask": False, "return_token_type_ids": False}
+    encoded = tokenizer(list(texts), **wanted)
+    columns = zip(texts, encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
+    return {text: list(ids[: _without_end(special)]) for text, ids, special in columns}
+
+
+def _without_end(special: Sequence[int]) -> int:
+    """Length without the special tokens at the end; an empty text keeps its BOS."""
+    length = len(special)
+    while length and special[length - 1]:
+        if all(special[:length]):
             break
-        ids.pop(), offsets.pop(), special.pop()
-    return ids, offsets
+        length -= 1
+    return length
 
 
-def prompt_and_target_ids(tokenizer: Any, prompt: str, target: str) -> tuple[list[int], list[int]]:
+def whole_text(prompt: str, target: str) -> str:
+    """A prompt, already without spaces at its end, and the target after one space."""
+    return f"{prompt} {target.strip()}"
+
+
+def prompt_and_target_ids(
+    tokenizer: Any, prompt: str, target: str, known: Mapping[str, Sequence[int]] | None = None
+) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of the target that continues it after one space.
+
+    Args:
+        tokenizer: The fast tokenizer.
+        prompt: The prompt; spaces at its end do not count.
+        target: The target; spaces around it do not count.
+        known: Ids of some texts (`encode_many`), of which prompt and `whole_text` need not be tokenized again.
 
     Returns:
         ids of the prompt (leading special tokens included) and ids of the target (never a special token).
@@ -47,12 +76,13 @@ def prompt_and_target_ids(tokenizer: Any, prompt: str, target: str) -> tuple[lis
         RequestError: if the target has no tokens.
     """
     prompt = prompt.rstrip(" ")
-    prompt_ids, _ = encode(tokenizer, prompt)
-    target_ids = _continuation(tokenizer, prompt, prompt_ids, target)
+    known = known or {}
+    prompt_ids = list(known[prompt]) if prompt in known else encode(tokenizer, prompt)[0]
+    target_ids = _continuation(tokenizer, prompt, prompt_ids, target, known)
     if target_ids is None:
         # The prompt's last token merges with what follows; a neutral word in front does not.
         anchor_ids, _ = encode(tokenizer, "a")
-        target_ids = _continuation(tokenizer, "a", anchor_ids, target)
+        target_ids = _continuation(tokenizer, "a", anchor_ids, target, {})
     if target_ids is None:
         target_ids = list(tokenizer(" " + target.strip(), add_special_tokens=False)["input_ids"])
     if not target_ids:
@@ -60,9 +90,12 @@ def prompt_and_target_ids(tokenizer: Any, prompt: str, target: str) -> tuple[lis
     return prompt_ids, target_ids
 
 
-def _continuation(tokenizer: Any, prompt: str, prompt_ids: list[int], target: str) -> list[int] | None:
+def _continuation(
+    tokenizer: Any, prompt: str, prompt_ids: list[int], target: str, known: Mapping[str, Sequence[int]]
+) -> list[int] | None:
     """Ids that follow ``prompt_ids`` in the tokenized whole, or None if the prompt's own ids change."""
-    whole, _ = encode(tokenizer, f"{prompt} {target.strip()}")
+    text = whole_text(prompt, target)
+    whole = list(known[text]) if text in known else encode(tokenizer, text)[0]
     if whole[: len(prompt_ids)] != prompt_ids:
         return None
     return whole[len(prompt_ids) :]

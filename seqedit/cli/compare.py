@@ -10,10 +10,12 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.parallel import ranks_of
 
 
 @app.command()
 def compare(
+    context: typer.Context,
     config: Annotated[Path, typer.Argument(help="YAML file: a run's fields, and methods: {label: {settings}, ...}.")],
     resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is kept.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
@@ -46,7 +48,7 @@ def compare(
         texts = [f"{name} {row.cells[name].text(1 if '.' not in name else 3)}" for name in columns([row])]
         typer.echo(f"{row.label}: {'  '.join(texts)}{'  ' + row.note if row.note else ''}", err=True)
 
-    rows = compare_methods(settings, resume=resume, on_row=row_done)
+    rows = compare_methods(settings, resume=resume, on_row=row_done, ranks=ranks_of(context))
     if json_:
         print_json({"title": settings.title, "rows": [row.to_dict() for row in rows]})
         return

@@ -10,11 +10,13 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.parallel import ranks_of
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger import Entry, Ledger
     from seqedit.config import EditConfig
+    from seqedit.ranks import Ranks
     from seqedit.rebase import Plan, Step
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -33,6 +35,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all
 
 @app.command()
 def swap(
+    context: typer.Context,
     entry: Annotated[str, typer.Argument(help="The entry whose requests are edited anew.")],
     method: Annotated[str | None, typer.Option(help="Editing method. [default: the entry's]")] = None,
     preset: Preset = None,
@@ -71,8 +74,9 @@ def swap(
         from seqedit.open_session import open_session
 
         session = open_session(
-            opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device
-        )
+            opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
+            ranks=ranks_of(context),
+        )  # fmt: skip
         made = swap_entry(session, old.id, name, config, message=message, author=author)
     _tell_entry(made, json_)
     if follow and not json_:
@@ -83,6 +87,7 @@ def swap(
 
 @app.command()
 def merge(
+    context: typer.Context,
     entries: Annotated[list[str], typer.Argument(help="At least two entries, of this branch or others.")],
     how: Annotated[str, typer.Option(help="sum, solve, ties or dare.")] = "sum",
     density: Annotated[float, typer.Option(help="Share that ties and dare keep of each delta.")] = 0.5,
@@ -138,8 +143,9 @@ def merge(
             from seqedit.open_session import open_session
 
             session = open_session(
-                opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device
-            )
+                opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
+                ranks=ranks_of(context),
+            )  # fmt: skip
         made = merge_entries(
             session, opened, entries, how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
@@ -149,6 +155,7 @@ def merge(
 
 @app.command()
 def rebase(
+    context: typer.Context,
     onto: Annotated[
         str | None, typer.Argument(help="Replay on this revision. [default: this branch's own start]")
     ] = None,
@@ -177,11 +184,13 @@ def rebase(
             return
         plan = plan_rebase(opened, onto=onto)
         label = "rebase" if onto is None else f"rebase: onto {onto}"
-        _replay(opened, plan, label, dry_run, json_, resume, model, second_moments, text, dtype, device)
+        _replay(opened, plan, label, dry_run, json_, resume, model, second_moments, text, dtype, device,
+                ranks_of(context))  # fmt: skip
 
 
 @app.command()
 def reorder(
+    context: typer.Context,
     entries: Annotated[list[str], typer.Argument(help="Active entries in the wanted order; others stay in place.")],
     model: Model = None,
     second_moments: Moments = None,
@@ -201,12 +210,14 @@ def reorder(
 
     with open_ledger(ledger) as opened:
         plan = plan_rebase(opened, order=entries)
-        _replay(opened, plan, "reorder", dry_run, json_, resume, model, second_moments, text, dtype, device)
+        _replay(opened, plan, "reorder", dry_run, json_, resume, model, second_moments, text, dtype, device,
+                ranks_of(context))  # fmt: skip
 
 
 def _replay(
     opened: Ledger, plan: Plan, label: str, dry_run: bool, json_: bool, resume: bool,
     model: str | None, second_moments: Path | None, text: str | None, dtype: str, device: str | None,
+    ranks: Ranks | None,
 ) -> None:  # fmt: skip
     rows = [{"entry": s.entry.id, "action": s.action, "message": s.entry.message} for s in plan.steps]
     if dry_run or not plan.changes:
@@ -224,7 +235,9 @@ def _replay(
     def told(step: Step, new: Entry) -> None:
         typer.echo(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
 
-    session = open_session(opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device)
+    session = open_session(
+        opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device, ranks=ranks
+    )
     tip = run_rebase(session, plan, resume=resume, message=label, on_step=told)
     if json_:
         print_json({"branch": plan.branch, "old": plan.head, "new": tip, "steps": rows})

@@ -10,12 +10,14 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.parallel import ranks_of
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
 
 
 @app.command()
 def stats(
+    context: typer.Context,
     model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
     layers: Annotated[
         str | None, typer.Option(help="Layers, e.g. 1,2,3. [default: those of the model's preset, or all]")
@@ -52,11 +54,13 @@ def stats(
     if out is not None and out.exists():
         raise InputError(f"{out} exists; choose another --out")
 
-    from seqedit.models import load_model
     from seqedit.moment_stats import describe, plan_moments, run_plan
     from seqedit.moment_store import write_second_moments
+    from seqedit.ranks import Ranks
+    from seqedit.split_moments import measure_with
 
-    loaded, tokenizer = load_model(model, dtype=dtype, device=device)
+    ranks = ranks_of(context) or Ranks()
+    loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
     plan = plan_moments(
         loaded, tokenizer, model, layers=layers, text=text, column=text_column, max_tokens=max_tokens or 100_000,
         per_dimension=per_dimension, sequence_length=sequence_length,
@@ -65,7 +69,7 @@ def stats(
         planned = {**plan.to_dict(), "out": None if out is None else str(out)}
         print_json(planned) if json_ else _print_plan(planned)
         return
-    moments = run_plan(loaded, tokenizer, plan)
+    moments = run_plan(loaded, tokenizer, plan, measure_with(ranks))
     found = {**describe(plan, moments), "out": None if out is None else str(out)}
     if out is not None:
         write_second_moments(out, moments)
