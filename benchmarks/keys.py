@@ -13,8 +13,9 @@ from benchmarks.plain_loop import plain_keys, plain_outputs
 from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_both
 from benchmarks.world import MODELS, Subject, requests
+from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import tokenize_request
+from seqedit.lookup import BARE, tokenize_request
 from seqedit.requests import Request
 
 RATIO_IS = (
@@ -85,9 +86,10 @@ def _measured(subject: Subject, edits: Sequence[Request], layers: Sequence[int])
 
 def _per_layer(subject: Subject, edits: Sequence[Request], layers: Sequence[int]) -> None:
     """As in an edit, where every written layer moves what the layers above it get."""
+    module = subject.parts.layers[max(layers)]
+    walk = KeyWalk(subject.model, subject.parts, subject.tokenizer, edits, subject.contexts, module)
     for layer in layers:
-        measure_keys(subject.model, subject.parts, subject.tokenizer, edits, subject.contexts, [layer])
-        measure_outputs(subject.model, subject.tokenizer, edits, subject.parts.layers[max(layers)])
+        walk.at(layer)
 
 
 def _against(ours: Cost, theirs: Cost) -> dict[str, float]:
@@ -95,19 +97,26 @@ def _against(ours: Cost, theirs: Cost) -> dict[str, float]:
 
 
 def _counted(subject: Subject, edits: Sequence[Request], layers: Sequence[int]) -> tuple[float, float]:
-    """Operations and bytes of what is measured.
+    """Operations and bytes of what must be measured.
 
-    Counted are the products with weights: per layer, all tokens up to the lookup token through the layers up to that
-    one, and those of the bare prompts on to the last one; the weights are read once for each of these passes.
+    Counted are the products with weights: every different beginning of a prompt, up to its lookup token, once through
+    each layer up to the last but one written; those of the bare prompts, for every written layer, from it on to the
+    last; the weights are read once for each of these passes.
     """
     matrices = [matrix_parameters(layer) for layer in subject.parts.layers]
     contexts = [context for group in subject.contexts for context in group]
-    every = sum(tokenize_request(subject.tokenizer, r, c).lookup + 1 for r in edits for c in contexts)
-    bare = sum(tokenize_request(subject.tokenizer, r).lookup + 1 for r in edits)
+    every = _beginnings(subject, [(r, c) for r in edits for c in contexts])
+    bare = _beginnings(subject, [(r, BARE) for r in edits])
     last = max(layers) + 1
-    operations = sum(2 * (every * sum(matrices[: n + 1]) + bare * sum(matrices[n + 1 : last])) for n in layers)
+    operations = 2 * every * sum(matrices[:last]) + 2 * bare * sum(sum(matrices[n + 1 : last]) for n in layers)
     item = next(subject.model.parameters()).element_size()
     return operations, len(layers) * item * sum(matrices[:last])
+
+
+def _beginnings(subject: Subject, prompts: Sequence[tuple[Request, str]]) -> int:
+    """Tokens of the prefix tree of prompts up to their lookup tokens."""
+    rows = {(p.ids, p.lookup) for p in (tokenize_request(subject.tokenizer, r, c) for r, c in prompts)}
+    return len({ids[: k + 1] for ids, lookup in rows for k in range(lookup + 1)})
 
 
 COMMAND = Command("keys", QUICK, Sizes(), run_sizes, PLOT.draw)

@@ -16,9 +16,10 @@ import torch
 
 from evals.batches import bucketed
 from evals.model_access import evaluating, input_device, output_head, position_limit
+from seqedit.batching import pass_tokens
 from seqedit.errors import InputError
 from seqedit.fused_activations import fused_activations
-from seqedit.packing import TOKENS_PER_PASS, PackedRow, forward_arguments, pack, pack_width
+from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.shares import WHOLE, Share
 
 Progress = Callable[[int, int], None]
@@ -128,7 +129,7 @@ def score_share(
     results: dict[int, Continuation] = {}
     vocabulary = max(1, int(getattr(model.config, "vocab_size", 0) or 1))
     lengths = [len(row.ids) for row in packed.rows]
-    limit = min(max_tokens_per_batch, TOKENS_PER_PASS.get(input_device(model).type, max_tokens_per_batch))
+    limit = pass_tokens(input_device(model), max_tokens_per_batch)
     batches = list(bucketed(lengths, [len(p) for p in positions], max(1, limit), max(1, _MAX_LOGITS // vocabulary)))
     padded = [len(batch) * lengths[batch[0]] for batch in batches]  # longest first
     mine = [batches[i] for i in share.pick(padded)]

@@ -7,6 +7,22 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+_MOST = {"cpu": 1024}
+"""Tokens of a forward pass without gradients beyond which it is slower per token: on a CPU, activations that have left
+the cache are waited for."""
+_OTHERS = 16_384
+
+
+def pass_tokens(device: torch.device, most: int | None = None) -> int:
+    """How many tokens a forward pass without gradients is given at once on a device.
+
+    Args:
+        device: Where the model's input goes.
+        most: The caller's limit; None for none.
+    """
+    suits = _MOST.get(device.type, _OTHERS)
+    return suits if most is None else min(most, suits)
+
 
 def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Right-padded ids and their attention mask.

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import token_budget_batches
+from seqedit.batching import pass_tokens, token_budget_batches
 from seqedit.lookup import Prompt, tokenize_request
 from seqedit.memory import free_bytes
-from seqedit.packing import TOKENS_PER_PASS, PackedRow, forward_arguments, pack, pack_width
+from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.replay import Cut, lower_layers_replaced
 from seqedit.requests import Request
 from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
@@ -132,9 +132,8 @@ class KeyWalk:
             if bare:
                 rows[number].bare.append((i, nodes[prompt.lookup], list(nodes[prompt.lookup + 1 :])))
         dtype = self.model.get_input_embeddings().weight.dtype
-        limit = min(max_tokens, TOKENS_PER_PASS.get(device.type, max_tokens))
         parts = []
-        for batch in token_budget_batches([len(row.tree.ids) for row in rows], limit):
+        for batch in token_budget_batches([len(row.tree.ids) for row in rows], pass_tokens(device, max_tokens)):
             arguments = forward_arguments([rows[i].tree for i in batch], device, dtype)
             ids, mask, positions = (arguments.get(k) for k in ("input_ids", "attention_mask", "position_ids"))
             assert ids is not None

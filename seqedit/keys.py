@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import pad_right, token_budget_batches
+from seqedit.batching import pad_right, pass_tokens, token_budget_batches
 from seqedit.lookup import BARE, tokenize_request
 from seqedit.requests import Request
 from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
@@ -40,7 +40,7 @@ def measure_keys(
         requests: n requests.
         contexts: Groups of context templates.
         layers: Layers to measure at.
-        max_tokens: Padded tokens of one forward pass.
+        max_tokens: Most padded tokens of one forward pass.
 
     Returns:
         Layer -> (n, d_in) float64 on the device of that layer's projection.
@@ -61,8 +61,9 @@ def measure_keys(
 
     pre = {parts.projections[layer].module: capture(layer) for layer in layers}
     last = parts.projections[layers[-1]].module
+    limit = pass_tokens(input_device(model), max_tokens)
     with torch.no_grad(), inference_state(model), hooks(pre=pre):
-        for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
+        for batch in token_budget_batches([len(s) for s in sequences], limit):
             ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
             run_until(model, last, ids, mask)
             for layer in layers:
@@ -100,8 +101,9 @@ def measure_outputs(
     def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         seen.append(hidden_of(output).detach())
 
+    limit = pass_tokens(input_device(model), max_tokens)
     with torch.no_grad(), inference_state(model), hooks(post={module: hook}):
-        for batch in token_budget_batches([len(s) for s in sequences], max_tokens):
+        for batch in token_budget_batches([len(s) for s in sequences], limit):
             ids, mask = pad_right([sequences[j] for j in batch], input_device(model))
             run_until(model, module, ids, mask)
             hidden = by_token(seen.pop(), ids)

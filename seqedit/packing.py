@@ -18,9 +18,6 @@ from torch import Tensor
 from seqedit.probes import agrees, fits_window
 from seqedit.tracing import inference_state, input_device
 
-TOKENS_PER_PASS = {"cpu": 1024}
-"""Most tokens of a forward pass without gradients, where more would be slower: on a CPU, activations that have left the
-cache are waited for."""
 WIDTH = 64
 """Nodes of a row, about: each node attends to all nodes of its row, masked, so more would cost more than they share."""
 

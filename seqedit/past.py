@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from seqedit.batching import token_budget_batches
-from seqedit.packing import TOKENS_PER_PASS, forward_arguments, pack, pack_width
+from seqedit.batching import pass_tokens, token_budget_batches
+from seqedit.packing import forward_arguments, pack, pack_width
 from seqedit.probes import agrees, fits_window
 from seqedit.tracing import inference_state, input_device, run_until
 
@@ -102,7 +102,7 @@ def past_of(parts: Anatomy, prefixes: Sequence[tuple[int, ...]]) -> Past:
     dtype = model.get_input_embeddings().weight.dtype
     held: list[tuple[Tensor, Tensor]] = []
     sizes = [len(row.ids) for row in packed.rows]
-    for batch in token_budget_batches(sizes, TOKENS_PER_PASS.get(device.type, max(sum(sizes), 1))):
+    for batch in token_budget_batches(sizes, pass_tokens(device)):
         cache = DynamicCache()
         arguments = forward_arguments([packed.rows[i] for i in batch], device, dtype)
         run_until(model, parts.layers[-1], **arguments, past_key_values=cache, use_cache=True)

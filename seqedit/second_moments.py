@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Projection
+from seqedit.batching import pass_tokens
 from seqedit.digests import tensors_digest
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 from seqedit.fused_activations import fused_activations
@@ -23,10 +24,6 @@ from seqedit.token_rows import packed_rows
 from seqedit.tracing import StopForward, hooks, inference_state, input_device
 
 __all__ = ["SecondMoments", "compute_second_moments", "packed_rows", "sample_size", "shrink"]
-
-TOKENS_PER_PASS = {"cpu": 1024}
-"""What a forward pass is given at once: on a CPU, what lets a layer's activations stay in the cache."""
-OTHER_DEVICES = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +161,7 @@ def compute_second_moments(
         if value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     device = input_device(model)
-    rows = rows_per_batch or max(1, TOKENS_PER_PASS.get(device.type, OTHER_DEVICES) // sequence_length)
+    rows = rows_per_batch or max(1, pass_tokens(device) // sequence_length)
     sums = {p.name: MomentSum(rows * sequence_length, key_dtype) for p in projections}
     counted = 0
     block = rows * max(1, TOKENS // (rows * sequence_length))  # rows that fill the buffer of a `MomentSum`

@@ -7,7 +7,9 @@ from the offsets of the whole prompt, never by tokenizing the prompt's prefix.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from seqedit.errors import ModelError, RequestError
@@ -38,9 +40,23 @@ def encode_many(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
     if not texts:
         return {}
     wanted = {"return_special_tokens_mask": True, "return_attention_mask": False, "return_token_type_ids": False}
-    encoded = tokenizer(list(texts), **wanted)
+    with _collector_paused():
+        encoded = tokenizer(list(texts), **wanted)
     columns = zip(texts, encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
     return {text: list(ids[: _without_end(special)]) for text, ids, special in columns}
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without garbage collection: thousands of small lists that all stay would be searched through again and again."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _without_end(special: Sequence[int]) -> int:
