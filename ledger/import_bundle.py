@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from ledger import branches, graph, rows
 from ledger.bundle_reader import Bundle
-from ledger.database import Database, is_url
+from ledger.database import Database, is_url, without_password
 from ledger.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
@@ -94,7 +94,8 @@ def import_bundle(
             if found.fingerprint != ledger.base_model.fingerprint:
                 raise InputError(
                     f"the bundle belongs to base model '{found.name}' (fingerprint {found.fingerprint[:12]}), the "
-                    f"ledger {place} to '{ledger.base_model.name}' (fingerprint {ledger.base_model.fingerprint[:12]})"
+                    f"ledger {without_password(place)} to '{ledger.base_model.name}' (fingerprint "
+                    f"{ledger.base_model.fingerprint[:12]})"
                 )
             return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
 

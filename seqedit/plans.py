@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ledger.database import without_password
 from ledger.ledger import Ledger
 from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
@@ -109,8 +110,8 @@ def planned_run(config: RunConfig) -> dict[str, Any]:
     size = bytes_on(config.model, config.settings, config.batch_size)
     return {
         "operation": "run", "model": config.model, "method": config.method, "settings": config.settings.to_dict(),
-        "layers": list(config.settings.layers), "ledger": config.ledger, "branch": config.branch, "steps": steps,
-        "facts": sum(len(batch) for batch in batches), "adapter_bytes": size,
+        "layers": list(config.settings.layers), "ledger": without_password(config.ledger), "branch": config.branch,
+        "steps": steps, "facts": sum(len(batch) for batch in batches), "adapter_bytes": size,
         "tasks": sorted(config.tasks),
     }  # fmt: skip
 

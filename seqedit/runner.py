@@ -10,6 +10,7 @@ from typing import Any
 
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
+from ledger.database import without_password
 from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
@@ -186,8 +187,8 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
         ledger.switch(config.branch)
         if len(ledger.log()) > 1 and not resume:
             raise InputError(
-                f"branch '{config.branch}' of the ledger {place} holds entries already; continue them with "
-                "--resume, or choose another ledger, branch or --out"
+                f"branch '{config.branch}' of the ledger {without_password(place)} holds entries already; continue "
+                "them with --resume, or choose another ledger, branch or --out"
             )
     except BaseException:
         ledger.close()

@@ -27,7 +27,7 @@ def init(
     Example: seqedit init --model gpt2-xl --ledger my-ledger
     """
     from ledger import Ledger
-    from ledger.database import is_url
+    from ledger.database import is_url, without_password
     from seqedit.adapters import BaseModel
     from seqedit.fingerprint import fingerprint
     from seqedit.models import load_model
@@ -37,20 +37,21 @@ def init(
         raise InputError("a ledger at a database URL needs --objects, the directory or URL of its object store")
     if not is_url(place) and (Path(place) / "ledger.db").exists():
         raise InputError(f"{place} holds a ledger already; choose another place")
+    shown = without_password(place)
     if dry_run:
         if json_:
-            print_json({"ledger": place, "model": model, "done": False})
+            print_json({"ledger": shown, "model": model, "done": False})
         else:
-            typer.echo(f"would make a ledger of {model} at {place}")
+            typer.echo(f"would make a ledger of {model} at {shown}")
         return
     loaded, _ = load_model(model, dtype=dtype)
     with Ledger.create(place, BaseModel(model, fingerprint(loaded)), objects=objects, author=author) as made:
         root = made.root()
         base = made.base_model
     if json_:
-        print_json({"ledger": place, "root": root, "model": base.name, "fingerprint": base.fingerprint})
+        print_json({"ledger": shown, "root": root, "model": base.name, "fingerprint": base.fingerprint})
     else:
-        typer.echo(f"{place}: ledger of {base.name} (fingerprint {base.fingerprint[:12]}), root {root[:12]}")
+        typer.echo(f"{shown}: ledger of {base.name} (fingerprint {base.fingerprint[:12]}), root {root[:12]}")
 
 
 @app.command()

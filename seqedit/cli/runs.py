@@ -45,6 +45,7 @@ def run(
         return
 
     from evals.report import write_report
+    from ledger.database import without_password
     from seqedit.runner import run as run_batches
     from seqedit.sinks import make_sinks
 
@@ -58,7 +59,9 @@ def run(
     if json_:
         print_json(summary)
     else:
-        typer.echo(f"ledger {settings.ledger}\nsummary {settings.out / 'summary.json'}\nreport {page}")
+        typer.echo(
+            f"ledger {without_password(settings.ledger)}\nsummary {settings.out / 'summary.json'}\nreport {page}"
+        )
     if summary["stopped"] is not None:
         typer.echo(f"stopped by a gate: {summary['stopped']}", err=True)
         raise typer.Exit(1)
