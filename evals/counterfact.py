@@ -15,7 +15,7 @@ from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
 from seqedit.requests import Record
-from seqedit.tokenization import encode_many, prompt_and_target_ids, whole_text
+from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -51,7 +51,11 @@ def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[Tokenize
     Raises:
         RequestError: names the record whose prompt or target has no tokens.
     """
-    records = list(records)
+    with collector_paused():
+        return _tokenized_records(tokenizer, list(records))
+
+
+def _tokenized_records(tokenizer: Any, records: Sequence[Record]) -> list[TokenizedRecord]:
     texts: dict[str, None] = {}
     for record in records:
         for prompt, *targets in _asked(record):

@@ -40,14 +40,13 @@ def encode_many(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
     if not texts:
         return {}
     wanted = {"return_special_tokens_mask": True, "return_attention_mask": False, "return_token_type_ids": False}
-    with _collector_paused():
-        encoded = tokenizer(list(texts), **wanted)
+    encoded = tokenizer(list(texts), **wanted)
     columns = zip(texts, encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
     return {text: list(ids[: _without_end(special)]) for text, ids, special in columns}
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Without garbage collection: thousands of small lists that all stay would be searched through again and again."""
     if not gc.isenabled():
         yield
