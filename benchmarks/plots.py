@@ -11,6 +11,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.ticker import NullLocator
 
 from benchmarks.figures import fitted_exponent
 
@@ -55,6 +56,10 @@ class Plot:
                 xs = sorted(costs)
                 axis.plot(xs, [costs[x] for x in xs], marker="o", label=name if k is None else f"{name} (~n^{k:.2f})")
             axis.set(xscale="log", yscale="log", title=title, xlabel=self.x.replace("_", " "), ylabel=self.label)
+            if all(isinstance(row[self.x], int) for row in rows):
+                measured = sorted({row[self.x] for row in rows})
+                axis.set_xticks(measured, [f"{x:,}" for x in measured])
+                axis.xaxis.set_minor_locator(NullLocator())
             axis.grid(True, which="major", alpha=0.3)
             if axis.lines:
                 axis.legend(fontsize=8)
