@@ -59,7 +59,7 @@ class Anatomy:
     @cached_property
     def continues(self) -> bool:
         """True where the model can go on from fixed keys and values of earlier tokens, found by trying."""
-        return continues(self)
+        return continues(self.model, self.layers[-1], trees=self.takes_trees)
 
     @cached_property
     def takes_trees(self) -> bool:

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from seqedit.batching import pass_tokens, token_budget_batches
 from seqedit.packing import forward_arguments, pack, pack_width
 from seqedit.probes import agrees, fits_window
 from seqedit.tracing import inference_state, input_device, run_until
-
-if TYPE_CHECKING:
-    from seqedit.anatomy import Anatomy
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,20 +76,21 @@ class _FixedCache(DynamicCache):
         self.layers = [_FixedLayer(pair, past.length) for pair in past.layers]
 
 
-def past_of(parts: Anatomy, prefixes: Sequence[tuple[int, ...]]) -> Past:
+def past_of(model: Any, last: nn.Module, prefixes: Sequence[tuple[int, ...]], *, trees: bool) -> Past:
     """Keys and values of the tokens before each row's first, prefixes that begin alike being run once.
 
     Args:
-        parts: Anatomy of the model.
+        model: The causal LM.
+        last: Its last decoder layer.
         prefixes: For each row the tokens before its first; not all of them empty.
+        trees: Whether the model can run prefixes that begin alike as one row (`seqedit.packing.takes_trees`).
 
     Returns:
         The past; in a row with a shorter prefix its last columns mean nothing and are to be masked.
     """
-    model = parts.model
     device = input_device(model)
     distinct = sorted({prefix for prefix in prefixes if prefix})
-    packed = pack(distinct, pack_width(model, distinct, trees=parts.takes_trees))
+    packed = pack(distinct, pack_width(model, distinct, trees=trees))
     number = {prefix: i for i, prefix in enumerate(distinct)}
     holders: list[list[int]] = [[] for _ in packed.rows]  # for each packed row the rows that need it
     for row, prefix in enumerate(prefixes):
@@ -105,7 +103,7 @@ def past_of(parts: Anatomy, prefixes: Sequence[tuple[int, ...]]) -> Past:
     for batch in token_budget_batches(sizes, pass_tokens(device)):
         cache = DynamicCache()
         arguments = forward_arguments([packed.rows[i] for i in batch], device, dtype)
-        run_until(model, parts.layers[-1], **arguments, past_key_values=cache, use_cache=True)
+        run_until(model, last, **arguments, past_key_values=cache, use_cache=True)
         needed = [(row, place) for place, i in enumerate(batch) for row in holders[i]]
         into = torch.tensor([row for row, _ in needed])
         place = torch.tensor([place for _, place in needed])
@@ -137,12 +135,16 @@ def continued_mask(own: Tensor, first: Tensor, length: int) -> Tensor:
     return torch.cat([before.to(own.dtype), own], dim=1)
 
 
-def continues(parts: Anatomy) -> bool:
+def continues(model: Any, last: nn.Module, *, trees: bool) -> bool:
     """Whether a model gives the same logits when it continues from fixed keys and values; found by trying.
 
     Not all do: a model may lack explicit positions, keep another kind of state, or build its masks otherwise.
+
+    Args:
+        model: The causal LM.
+        last: Its last decoder layer.
+        trees: Whether it can run prefixes that begin alike as one row.
     """
-    model = parts.model
     device = input_device(model)
     random = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]
@@ -153,7 +155,8 @@ def continues(parts: Anatomy) -> bool:
     with torch.no_grad(), inference_state(model):
         try:
             plain = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-            past = past_of(parts, [tuple(row[:count].tolist()) for row, count in zip(ids, first, strict=True)])
+            prefixes = [tuple(row[:count].tolist()) for row, count in zip(ids, first, strict=True)]
+            past = past_of(model, last, prefixes, trees=trees)
             positions = first.unsqueeze(1) + torch.arange(2, device=device)
             own = ids.gather(1, positions)
             mask = continued_mask(torch.ones_like(own), first, past.length)

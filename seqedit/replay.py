@@ -92,7 +92,8 @@ def run_from(parts: Anatomy, layer: int, sequences: Sequence[Sequence[int]], fir
     ids, own = pad_right([row[start:] for row, start in zip(sequences, first, strict=True)], device)
     positions = begin.unsqueeze(1) + torch.arange(ids.shape[1], device=device) * own
     with torch.no_grad():
-        past = past_of(parts, [tuple(row[:start]) for row, start in zip(sequences, first, strict=True)])
+        prefixes = [tuple(row[:start]) for row, start in zip(sequences, first, strict=True)]
+        past = past_of(parts.model, parts.layers[-1], prefixes, trees=parts.takes_trees)
         mask = continued_mask(own, begin, past.length)
         cut = Cut(ids, mask, -1, torch.zeros(len(ids), 0, 0), None, past, positions)
         return replace(cut_at(parts, cut, layer), past=past.above(layer)) if layer >= 0 else cut

@@ -20,7 +20,6 @@ from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import Prompt, tokenize_request
 from seqedit.memory import in_memory
-from seqedit.past import continues
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units
@@ -101,14 +100,14 @@ def test_a_row_longer_than_the_attention_window_is_run_whole(tokenizer: Any, bui
 
 def test_a_model_that_ignores_positions_is_found_out(built: Any) -> None:
     model = copy.deepcopy(built("Llama", torch.float32))
-    assert continues(anatomy(model))
+    assert anatomy(model).continues
     forward = model.forward
 
     def without_positions(*args: Any, position_ids: Any = None, **kwargs: Any) -> Any:
         return forward(*args, **kwargs)
 
     model.forward = without_positions
-    assert not continues(anatomy(model))
+    assert not anatomy(model).continues
 
 
 def test_a_model_without_a_cache_is_found_out(built: Any) -> None:
@@ -119,7 +118,7 @@ def test_a_model_without_a_cache_is_found_out(built: Any) -> None:
         return forward(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache)
 
     model.forward = without_cache
-    assert not continues(anatomy(model))
+    assert not anatomy(model).continues
 
 
 def prompt(length: int, lookup: int) -> Prompt:
