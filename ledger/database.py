@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -132,8 +135,7 @@ def _prepare_sqlite(engine: Engine, create: bool) -> None:
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
         cursor.execute("PRAGMA synchronous = FULL")
         if create:
-            # A property of the file, so it is set once.
-            cursor.execute("PRAGMA journal_mode = WAL")
+            keep_write_ahead_log(cursor)
         cursor.close()
 
     @event.listens_for(engine, "begin")
@@ -141,6 +143,27 @@ def _prepare_sqlite(engine: Engine, create: bool) -> None:
         # A writer that started as a reader could be refused the lock half way; so it takes it at once.
         write = connection.get_execution_options().get("ledger_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def keep_write_ahead_log(cursor: Any, patience: float = BUSY_SECONDS) -> None:
+    """Switch an SQLite file to a write-ahead log, a property of the file that is set once.
+
+    Where another process is just doing the same, SQLite does not wait as it does everywhere else but says at once that
+    the file is locked.
+
+    Args:
+        cursor: Of a connection to the file, outside of a transaction.
+        patience: Seconds after which the file's being locked is an error.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def without_password(place: object) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
 
 import pytest
 
 from ledger import Conflict, Ledger, rows
+from ledger.database import keep_write_ahead_log
 from seqedit.errors import InputError
 from tests.ledger.databases import create
 from tests.ledger.helpers import build_adapter
@@ -105,6 +107,30 @@ def test_ledgers_at_one_place_are_created_once(place):
     with Ledger.open(place) as after:
         assert len(after.log()) == 1
         assert after.verify() == []
+
+
+class LockedCursor:
+    """A cursor of a file that somebody else is just switching to a write-ahead log."""
+
+    def __init__(self, refusals: int, said: str = "database is locked") -> None:
+        self.refusals, self.said, self.asked = refusals, said, 0
+
+    def execute(self, statement: str) -> None:
+        self.asked += 1
+        if self.asked <= self.refusals:
+            raise sqlite3.OperationalError(self.said)
+
+
+def test_creating_waits_for_another_process_that_is_creating_the_same_file():
+    cursor = LockedCursor(3)
+    keep_write_ahead_log(cursor)
+    assert cursor.asked == 4
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        keep_write_ahead_log(LockedCursor(10**9), patience=0.05)
+    other = LockedCursor(1, "disk I/O error")
+    with pytest.raises(sqlite3.OperationalError, match="disk"):
+        keep_write_ahead_log(other)
+    assert other.asked == 1
 
 
 def test_a_reader_sees_one_state_while_others_write(ledger, place):
