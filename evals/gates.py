@@ -193,6 +193,9 @@ def _measured(gate: Gate, scores: Mapping[str, Any], name: str) -> Any:
 def _of_task(gate: Gate, place: str, task: Mapping[str, Any], name: str, interval: Interval | None) -> GateResult:
     prefix = "" if task.get("metric") == name else f"{name}_"
     change, low, high = (task.get(f"{prefix}{part}") for part in ("change", "ci_low", "ci_high"))
+    unpaired = task.get(f"{prefix}unpaired")
+    if unpaired is not None and (gate.kind == "max_drop" or gate.level is not None):
+        raise InputError(f"gate '{gate.name}': '{gate.metric}' has no change that is paired by document: {unpaired}")
     if gate.level not in (None, 0.95):
         if interval is None:
             raise InputError(f"gate '{gate.name}': intervals of tasks are known at 95 % here")
@@ -207,6 +210,9 @@ def _of_task(gate: Gate, place: str, task: Mapping[str, Any], name: str, interva
         return GateResult(gate.name, value, bound, bound < gate.limit if gate.kind == "min" else bound > gate.limit)
     if change is None:
         raise InputError(f"gate '{gate.name}': the run has no change of '{gate.metric}' from the unedited model")
+    if task.get(f"{prefix}lower_is_better"):  # a drop is what damage does, and it raises this metric
+        bound = None if gate.level is None else low
+        return GateResult(gate.name, change, bound, (change if bound is None else bound) > gate.limit)
     if gate.level is None or high is None:
         return GateResult(gate.name, change, None, change < -gate.limit)
     return GateResult(gate.name, change, high, high < -gate.limit)

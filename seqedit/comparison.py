@@ -132,6 +132,7 @@ class _Judge:
         self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
         self.vectorizer = fit_vectorizer(sorted({text for record in facts for text in record.reference_texts}))
         self.baseline: dict[str, TaskResult] = {}
+        self.unpaired: dict[str, str] = {}
 
     def unedited(self) -> ComparisonRow:
         """The base model's row; its task outcomes are what the others are paired with."""
@@ -146,16 +147,21 @@ class _Judge:
         """A method's row, from the ledger where it is there already."""
         ledger.switch(run_config.branch)
         known = ledger.scores("HEAD", KIND_COMPARISON).get(KIND_COMPARISON)
-        if known is not None and known.get("facts") == len(self.facts):
-            return replace(ComparisonRow.from_dict(known["row"]), label=label, note=note)
+        definitions = {} if self.tasks is None else dict(self.tasks.definitions)
+        if known is not None and known.get("facts") == len(self.facts) and known.get("tasks", {}) == definitions:
+            row = ComparisonRow.from_dict(known["row"])
+            return replace(row, label=label, note=note or row.note)
         entries = ledger.log()[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
         edits = sum(len(e.requests) for e in entries)
         Session(self.edited, ledger, None, context_templates=[["{}"]])  # checks the state out
         cells = self._cells(_in_force(self.facts))
-        row = ComparisonRow(label, cells, seconds / edits if edits else None, note)
+        whole = "; ".join([note, *self.unpaired.values()] if note else self.unpaired.values())
+        row = ComparisonRow(label, cells, seconds / edits if edits else None, whole)
         if not note:
-            ledger.add_scores("HEAD", KIND_COMPARISON, {"facts": len(self.facts), "row": row.to_dict()})
+            ledger.add_scores(
+                "HEAD", KIND_COMPARISON, {"facts": len(self.facts), "tasks": definitions, "row": row.to_dict()}
+            )
         return row
 
     def independent(self, label: str, run_config: RunConfig, resume: bool) -> ComparisonRow:
@@ -191,8 +197,13 @@ class _Judge:
                                  batch_size=self.config.evals.task_batch_size,
                                  scorer=self.split.scorer)  # fmt: skip
         cells = {}
+        self.unpaired.clear()
         for name, result in results.items():
             change = task_changes(result, self.baseline[name], resamples=self.config.evals.resamples)
+            if "change" not in change:
+                self.unpaired[name] = f"{name}.{result.main_metric} cannot be paired: {change['unpaired']}"
+                cells[f"{name}.{result.main_metric}"] = Cell(change[result.main_metric])
+                continue
             base = change[result.main_metric] - change["change"]
             # The interval is that of the change, which pairing makes narrow, put around the baseline's value.
             cells[f"{name}.{result.main_metric}"] = Cell(

@@ -74,12 +74,15 @@ def evaluate_state(
     finally:
         session.checkout()
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
+    # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
+    baseline |= {n: dict(TaskResult.from_dict(n, outcomes[n]).metrics) for n in evaluator.task_names}
 
     def interval(task: str, metric: str, level: float) -> tuple[float, float]:
         change = paired_change(
             metric, TaskResult.from_dict(task, outcomes[task]).outcomes,
             TaskResult.from_dict(task, scores.outcomes[task]).outcomes,
             level=level, resamples=evaluator.settings.resamples, seed=evaluator.seed,
+            aggregation=evaluator.aggregation(task, metric),
         )  # fmt: skip
         return change.ci_low, change.ci_high
 

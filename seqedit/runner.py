@@ -23,10 +23,11 @@ from seqedit.ranks import Ranks
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.sequence import Driver
-from seqedit.session import KIND_OUTCOMES, Session
+from seqedit.session import Session
 from seqedit.sinks import Callback, Told
 from seqedit.split_scoring import SplitScoring
 from seqedit.summary import build_summary, write_summary
+from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
 from seqedit.texts import TextSource
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -114,6 +115,7 @@ def _run(
             reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=seed,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
+        check_same_tasks(ledger, evaluator.tasks)
         for callback in watchers:
             callback.on_run_begin(config)
         outcomes = measure_baseline(session, evaluator, every)
@@ -200,11 +202,12 @@ def measure_baseline(session: Session, evaluator: Evaluator, records: Sequence[R
     """Task outcomes of the unedited model, measured once per ledger and kept at its root."""
     ledger = session.ledger
     root = ledger.root()
-    known = ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})
-    if not session.is_scored(root) or any(name not in known for name in evaluator.task_names):
+    outcomes = known_outcomes(ledger, evaluator.tasks)
+    if not session.is_scored(root) or any(name not in outcomes for name in evaluator.task_names):
         session.checkout(root)
         scores = evaluator.baseline(session.edited.model, records)
         scores.new.pop("records", None)
+        keep_apart(ledger, scores)
         session.record_scores(root, scores)
         session.checkout()
-    return ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})
+    return known_outcomes(ledger, evaluator.tasks)
