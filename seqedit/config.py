@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, Self
 from seqedit.errors import InputError
 
 Spread = Literal["single", "even", "sqrt"]
+InitNorm = Literal["perturbed", "ffn"]
+TargetPlace = Literal["layer output", "ffn output"]
 
 
 def setting(default: Any, text: str) -> Any:
@@ -107,9 +109,14 @@ class EditConfig(Config):
 
     Attributes:
         preset_layers: Whether a preset's common layers are meant for the method; not where it brings its own.
+        target_place: Of which output the method's target values are.
+        unrecorded: What settings meant in versions that did not have them yet and so recorded none
+            (`seqedit.recorded`), where that is not their default.
     """
 
     preset_layers: ClassVar[bool] = True
+    target_place: ClassVar[TargetPlace] = "layer output"
+    unrecorded: ClassVar[Mapping[str, Any]] = {}
 
     layers: tuple[int, ...] = setting((), "layers to edit")
 
@@ -122,6 +129,7 @@ class TargetValueConfig(Config):
     steps: int = setting(25, "optimisation steps; the last only looks at the loss (v_num_grad_steps)")
     weight_decay: float = setting(0.5, "weight of |delta| / |init|^2 (v_weight_decay)")
     clamp_norm_factor: float = setting(4.0, "bound on |delta| / |init|")
+    init_norm: InitNorm = setting("perturbed", "what |init| is the norm of: the perturbed output, or the FFN's (ROME)")
     kl_factor: float = setting(0.0625, "weight of the KL divergence at '{subject} is a'")
     stop_below: float = setting(0.05, "a request is done when its loss is below this")
     stop_at_argmax: bool = setting(False, "a request is also done when all its target tokens are the argmax (ENCORE)")
