@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
 
 from seqedit.compare_config import read_compare_config
-from seqedit.config import ClosedFormConfig, TargetValueConfig
+from seqedit.config import ClosedFormConfig, TargetValueConfig, coerce
 from seqedit.errors import InputError
 from seqedit.hparams import read_hparams, read_mapping
 from seqedit.hparams_fields import ONLY, READ
@@ -209,6 +211,53 @@ def test_public_hyperparameter_names_are_mapped_and_ours_accepted(tmp_path: Path
 def test_values_that_make_no_sense_are_refused_by_name(field: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=f"'{field}'.*{message}"):
         TargetValueConfig.from_dict({field: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (tuple[int, ...], "1, 2", (1, 2)), (tuple[int, ...], [1, 2.0], (1, 2)), (tuple[int, ...], (), ()),
+        (tuple[float, ...], [1, "2e-1"], (1.0, 0.2)), (tuple[str, ...], ["a", "b c"], ("a", "b c")),
+        (int, "1e3", 1000), (int, 2**53 + 1, 2**53 + 1), (int, str(2**53 + 1), 2**53 + 1), (bool, "False", False),
+        (int | str, "auto", "auto"), (int | str, "7", "7"), (int | str, 7, 7), (int | float, 1.5, 1.5),
+        (float | int, 3, 3), (bool | int, 1, 1), (bool | int, True, True), (int | bool, True, True),
+        (float | tuple[float, ...], [1, 2], (1.0, 2.0)), (int | None, "none", None), (int | float | None, "0.5", 0.5),
+        (Literal["a", 1], "1", 1), (Literal["a", 1] | None, None, None),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_as_the_member_of_its_kind_that_it_is(kind: Any, value: object, expected: object) -> None:
+    found = coerce("x", value, kind)
+    assert found == expected
+    assert type(found) is type(expected)
+    if isinstance(expected, tuple):
+        assert [type(part) for part in found] == [type(part) for part in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (tuple[int, ...], [1.5], "a list of integers"), (tuple[int, ...], [True], "a list of integers"),
+        (tuple[int, ...], "1.5", "a list of integers"), (tuple[int, ...], {1: 2}, "a list of integers"),
+        (tuple[int, ...], [[1]], "a list of integers"), (tuple[int, ...], 3, "a list of integers"),
+        (tuple[int, ...], [None], "a list of integers"), (tuple[str, ...], [1], "a list of strings"),
+        (tuple[float, ...], [float("nan")], "a list of numbers"), (int, True, "int"), (int, 1.5, "int"),
+        (int, "1.5", "int"), (int, float("inf"), "int"), (int, None, "int"), (float, False, "float"),
+        (float, "inf", "float"), (float, 10**400, "float"), (bool, 1, "true or false"), (str, 1, "str"),
+        (int | None, "x", "int or none"), (int | float | None, True, "int or float or none"),
+        (Literal["a", "b"], ["a"], "one of a, b"), (Literal[1, 2], True, "one of 1, 2"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_of_no_member_of_a_kind_is_refused_and_nothing_is_rounded(
+    kind: Any, value: object, message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"setting 'x' must be {message}, got {value!r}")):
+        coerce("x", value, kind)
+
+
+@pytest.mark.parametrize("value", [[1.5], [True], "1.5", "true"])
+def test_layers_that_are_no_integers_are_refused_by_name(value: object) -> None:
+    with pytest.raises(InputError, match="'layers' must be a list of integers"):
+        get_method("memit").config.from_dict({"layers": value})
 
 
 def test_a_single_spread_over_several_layers_is_refused() -> None:
