@@ -14,6 +14,7 @@ from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.methods import get_method
+from seqedit.recorded import completed
 from seqedit.session import Session
 
 
@@ -27,6 +28,7 @@ def method_of(entry: Entry) -> tuple[str, EditConfig]:
     inner = data.get("solved_by")
     if isinstance(inner, dict):
         data = dict(inner)
+    data = completed(data)
     name = str(data.pop("name", ""))
     if name == "merge":
         raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
@@ -235,7 +237,7 @@ def get_method_of(entry: Entry, method: str | None) -> Any:
 
 def _common(found: Sequence[tuple[Entry, Part]]) -> tuple[str, ClosedFormConfig]:
     """The method and settings that all entries share; ROME's joint form is EMMET's equality constraint."""
-    methods = [_inner(part.adapter.method) for _, part in found]
+    methods = [completed(_inner(part.adapter.method)) for _, part in found]
     for (entry, _), method in zip(found, methods, strict=True):
         if method != methods[0]:
             raise InputError(

@@ -14,6 +14,7 @@ from ledger.ledger import Ledger
 from seqedit.adapters import Adapter
 from seqedit.errors import InputError
 from seqedit.operations import method_of
+from seqedit.recorded import completed
 from seqedit.session import Session
 
 PREFIX = "rebase/"
@@ -188,7 +189,7 @@ def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: 
         raise InputError(f"branch '{work}' does not follow {plan.start[:12]}, so it is another rebase; see --abort")
     made.reverse()
     for step, entry in zip(todo, made, strict=False):
-        if (entry.requests, entry.method) != (step.entry.requests, step.entry.method):
+        if (entry.requests, completed(entry.method)) != (step.entry.requests, completed(step.entry.method)):
             raise InputError(f"branch '{work}' is another rebase than this one; drop it with --abort")
     return made
 

@@ -223,7 +223,7 @@ def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
     if action not in get_args(Action) or then not in get_args(Then):
         raise InputError(f"on_gate: 'action' is stop, revert or retry and 'then' stop or continue, got {value!r}")
     size = data.get("batch_size")
-    if size is not None and not (isinstance(size, int) and size > 0):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
         raise InputError(f"on_gate: batch_size must be a positive integer, got {size!r}")
     method = data.get("method")
     settings = None
