@@ -69,13 +69,15 @@ def find_collapse(series: Sequence[float | None], *, first: int = 1, min_drop: f
     """The step at which a score's gradual decline turns into collapse.
 
     Every fall over 1 to 12 steps is compared with the changes from step to step before it, and with all those outside
-    it: t = fall / (root mean square change x sqrt(steps)), with as many degrees of freedom as changes. It is a collapse
-    where
+    it: t = fall / (root mean square change x sqrt(steps)), with as many degrees of freedom as changes. Where changes
+    nearby are much larger, they count instead. It is a collapse where
 
     - t is significant: `LEVEL` over all places and lengths (Bonferroni),
     - the score falls by at least ``min_drop``, and `STEEPER` times faster than over the eight steps before,
     - the fall lasts: the mean of the next eight steps has made up less than half of it, and the means of the eight
-      steps before and after differ by more than three standard errors.
+      steps before and after differ by more than three standard errors,
+    - if it begins in the first four steps, where no slope before is known: it is over within four steps, `STEEPER` times
+      faster than what follows it, and larger than any other change by as much.
 
     The first such fall counts. Its step is that of a line with two bends, fitted to it and to the steps around.
 
