@@ -56,7 +56,7 @@ _AROUND = 8
 """Measured steps before and after a fall that say what the score was before, and whether the fall lasts."""
 _CHANGES = 4
 """Fewest changes from step to step that a scale is estimated from."""
-_FINEST = 1.5
+_FINEST = 1.0
 """Scale in points below which changes are not taken for known: a constant series is no reason for certainty."""
 _LENGTHS = 16
 """Tests that a place counts for. The lengths of a fall amount to 8 in simulated random walks; twice that, because
@@ -76,8 +76,8 @@ def find_collapse(series: Sequence[float | None], *, first: int = 1, min_drop: f
     - the score falls by at least ``min_drop``, and `STEEPER` times faster than over the eight steps before,
     - the fall lasts: the mean of the next eight steps has made up less than half of it, and the means of the eight
       steps before and after differ by more than three standard errors,
-    - if it begins in the first four steps, where no slope before is known: it is over within four steps, `STEEPER` times
-      faster than what follows it, and larger than any other change by as much.
+    - if it begins in the first four steps, where no slope before is known: it is over within four steps, and `STEEPER`
+      times faster than what follows it, and larger than any other change.
 
     The first such fall counts. Its step is that of a line with two bends, fitted to it and to the steps around.
 

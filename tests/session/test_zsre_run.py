@@ -19,7 +19,8 @@ from tests.conftest import REFERENCE
 ROWS = [
     {
         "subject": name, "src": f"What sport does {name} play?", "pred": "golf", "rephrase": f"{name} plays what?",
-        "alt": "rowing", "answers": ["golf", "the golf"], "loc": "nq question: where is it", "loc_ans": "here", "cond": "",
+        "alt": "rowing", "answers": ["golf", "the golf"], "loc": "nq question: where is it",
+        "loc_ans": "here", "cond": "",
     }
     for name in ("Venxa Ulmigri", "Bado Holul")
 ]  # fmt: skip
