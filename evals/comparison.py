@@ -12,6 +12,10 @@ COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
 """Scores of the published tables, in their order; the first four in percent, the last two x100."""
 
 
+ZSRE_COLUMNS = ("ET", "PT", "NT")
+"""What zsRE tables report: efficacy, paraphrase and specificity accuracy per token, in percent."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A score with its confidence interval; None where nothing tells it."""
@@ -61,7 +65,16 @@ def columns(rows: Sequence[ComparisonRow]) -> list[str]:
     """Score names that some row has, the published ones first."""
     found = dict.fromkeys(name for row in rows for name in row.cells)
     known = [name for name in COLUMNS if any(row.cells.get(name, Cell(None)).value is not None for row in rows)]
-    return [*known, *(name for name in found if name not in COLUMNS)]
+    own = [name for name in ZSRE_COLUMNS if name in found]
+    return [*known, *own, *(name for name in found if name not in (*COLUMNS, *ZSRE_COLUMNS))]
+
+
+def notes_text(notes: Mapping[str, str]) -> str:
+    """Notes about a table's columns, to stand under it; the same note once."""
+    by_text: dict[str, list[str]] = {}
+    for name, text in notes.items():
+        by_text.setdefault(text, []).append(name)
+    return "".join(f"\n{', '.join(names)}: {text}\n" for text, names in by_text.items())
 
 
 def markdown(rows: Sequence[ComparisonRow]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.counterfact_sampling import choose_records, estimate_scores
-from evals.generation import fit_vectorizer, score_generation
+from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
 from evals.scores import METRICS
@@ -44,7 +44,8 @@ class StepScores:
 
     Attributes:
         new: `SUMMARY_METRICS` of the newest batch (GE and RS where generation is on), per-prompt values under
-            "records". The accuracies per token (ET, PT, NT) cost nothing beside the exact ones.
+            "records"; "generation" says which texts GE and RS are of, and why one is null. The accuracies per token
+            (ET, PT, NT) cost nothing more.
         earlier: The same averages over all earlier batches, with "requests", of which "scored" were scored, and
             "intervals"; None at the first step.
         by_entry: Entry id -> averages over its live records.
@@ -180,13 +181,15 @@ class Evaluator:
     def _generate(self, model: Any, batch: Batch, found: StepScores) -> None:
         records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]
         if not records:
+            found.new["generation"] = {"missing": missing_scores(batch.records)}
             return
         scores = score_generation(
             model, self.tokenizer, records,
-            max_new_tokens=self.settings.generation_tokens, seed=self.seed, vectorizer=self.vectorizer,
+            writing=self.settings.writing, seed=self.seed, vectorizer=self.vectorizer,
             generator=self.generator,
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
+        found.new["generation"] = {"convention": str(self.settings.writing), "missing": missing_scores(records)}
 
     def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]

@@ -15,13 +15,13 @@ from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator
-from seqedit.loaders import load_records
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
 from seqedit.ranks import Ranks
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
+from seqedit.run_facts import load_facts, reference_texts
 from seqedit.sequence import Driver
 from seqedit.session import KIND_OUTCOMES, Session
 from seqedit.sinks import Callback, Told
@@ -79,7 +79,7 @@ def _run(
     edited: EditedModel | None,
     ranks: Ranks,
 ) -> dict[str, Any]:
-    facts = list(records if records is not None else load_records(config.facts))
+    facts = list(records if records is not None else load_facts(config))
     batches = batches_of(facts, config)
     if config.context_templates is not None:
         check_context_templates(config.context_templates)
@@ -111,7 +111,7 @@ def _run(
         every = [r for batch in batches for r in batch]
         evaluator = Evaluator(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
-            reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=seed,
+            reference_texts=reference_texts(config, every), texts=texts, seed=seed,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
         for callback in watchers:

@@ -38,8 +38,9 @@ def compare(
             typer.echo("\n\n".join("\n".join([label, *run_lines(plan)]) for label, plan in plans.items()))
         return
 
-    from evals.comparison import columns, markdown
+    from evals.comparison import columns, markdown, notes_text
     from seqedit.comparison import compare as compare_methods
+    from seqedit.comparison import read_notes
 
     def row_done(row: object) -> None:
         from evals.comparison import ComparisonRow
@@ -50,7 +51,9 @@ def compare(
 
     rows = compare_methods(settings, resume=resume, on_row=row_done, ranks=ranks_of(context))
     if json_:
-        print_json({"title": settings.title, "rows": [row.to_dict() for row in rows]})
+        print_json(
+            {"title": settings.title, "rows": [row.to_dict() for row in rows], "notes": read_notes(settings.out)}
+        )
         return
-    sys.stdout.write(markdown(rows))
+    sys.stdout.write(markdown(rows) + notes_text(read_notes(settings.out)))
     typer.echo(f"\ntables and plot: {settings.out / 'comparison.md'} (.csv, .tex, .json, .png)")

@@ -40,6 +40,10 @@ def edit(
     second_moments: Annotated[Path | None, typer.Option(help="Safetensors, one matrix per module name.")] = None,
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
+    zsre: Annotated[
+        str,
+        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
+    ] = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: Annotated[str, typer.Option("-m", "--message", help="Message of the ledger's new entry.")] = "",
     author: Annotated[str, typer.Option(help="Its author.")] = "",
@@ -65,7 +69,7 @@ def edit(
         raise InputError("--out needs --model")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")
-    batch = requests_of(load_records(requests, limit=limit))
+    batch = requests_of(load_records(requests, limit=limit, zsre=zsre))
     check_batch(batch)
     templates = _read_templates(context_templates) if context_templates else None
 

@@ -21,6 +21,10 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
     ] = None,
     records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
+    zsre: Annotated[
+        str,
+        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
+    ] = "mend",
     text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
@@ -55,7 +59,7 @@ def evaluate(
     for name, file in files.items():
         if not Path(file).is_file():
             raise InputError(f"task '{name}': no such file: {file}")
-    facts = load_records(records) if records else []
+    facts = load_records(records, zsre=zsre) if records else []
     texts = [line for line in TextSource(resolve_demo_file(str(text))) if line] if text else []
     with open_ledger(ledger) as opened:
         opened.resolve(rev)
