@@ -14,13 +14,13 @@ from seqedit.evaluation import SUMMARY_METRICS
 from seqedit.session import (
     KIND_ANSWERS,
     KIND_DRIFT,
-    KIND_FORGETTING,
     KIND_GATES,
     KIND_RECORDS,
     KIND_SCORES,
     KIND_TASKS,
     KIND_TIMINGS,
 )
+from seqedit.state_scores import batch_scores
 
 FORGETTING_METRIC = "ES"
 
@@ -36,7 +36,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     Returns:
         {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
         "forgetting_curve", "half_life" (steps), "collapse"}. Row t, column i of the forgetting matrix is the score at
-        step t of the edits made at step i; None where they were not in force or not scored.
+        step t of the edits made at step i; None where they were not in force or not scored. The curve is that of the
+        batches in force at ``rev``, aged by one another.
     """
     history = ledger.log(rev)[::-1]
     root, entries = history[0], history[1:]
@@ -45,9 +46,10 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
     _mark_force(steps, ledger, rev)
     matrix = forgetting_matrix(
-        [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
+        [[row.get(e.id, {}).get(FORGETTING_METRIC) for e in entries] for row in batch_scores(ledger, entries)]
     )
-    curve = forgetting_curve(matrix)
+    # Age counts batches that are in force: neither a revert nor what it has taken back ages the others.
+    curve = forgetting_curve(matrix, steps=[t for t, step in enumerate(steps) if step["active"]])
     return {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
@@ -155,12 +157,6 @@ def _facts(
             fact |= {name: rewrite[name] for name in ("nll_new", "nll_true", "argmax_correct")}
         facts.append(fact)
     return facts
-
-
-def _row(ledger: Ledger, entry: Entry, made: Sequence[Entry], metric: str) -> list[float | None]:
-    """The metric, at one entry, of the edits of every entry up to it."""
-    found = ledger.scores(entry.id, KIND_FORGETTING).get(KIND_FORGETTING, {})
-    return [found.get(earlier.id, {}).get(metric) for earlier in made]
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
