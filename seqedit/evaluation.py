@@ -106,16 +106,25 @@ class Evaluator:
         """Names of the tasks that are evaluated."""
         return [] if self.tasks is None else list(self.tasks.tasks)
 
-    def baseline(self, model: Any, records: Sequence[Record]) -> StepScores:
-        """Scores of the unedited model: all records of the run, and the tasks the later changes are paired with."""
+    def baseline(self, model: Any, records: Sequence[Record], *, tasks: bool = True, texts: bool = True) -> StepScores:
+        """Scores of the unedited model.
+
+        Args:
+            model: The unedited model.
+            records: Records to score: those of the run, or what a ledger lacks of them.
+            tasks: Whether the tasks are evaluated, whose outcomes later changes are paired with.
+            texts: Whether the perplexity of the plain texts is measured.
+        """
         found = StepScores()
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
-                found.new = score_tokenized(model, self._tokens(records), scorer=self.scorer).to_dict()
+                found.new = score_tokenized(model, self.tokens(records), scorer=self.scorer).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
-        self._score_texts(model, found)
-        self._score_tasks(model, found, None)
+        if texts:
+            self._score_texts(model, found)
+        if tasks:
+            self._score_tasks(model, found, None)
         return found
 
     def step(
@@ -155,7 +164,7 @@ class Evaluator:
         self._score_tasks(model, found, baseline, previous)
         return found
 
-    def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+    def tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
         """Tokens of records, kept by what they were made of: a record made anew from an entry is found again."""
         if self._tokenized_by is not self.tokenizer:
             self._tokenized, self._tokenized_by = {}, self.tokenizer
@@ -175,7 +184,7 @@ class Evaluator:
         chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
         first_new = sum(map(len, chosen))
         fresh = [] if newest is None else list(newest.records)
-        tokens = self._tokens([*(r for records in chosen for r in records), *fresh])
+        tokens = self.tokens([*(r for records in chosen for r in records), *fresh])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
         for batch, records in zip(batches, chosen, strict=True):

@@ -124,15 +124,15 @@ class PerplexityMetric:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
-        self._key = f"nll:{json_digest(self.texts)[:16]}"  # its exponential may be infinite, which JSON has not
+        self.key = f"nll:{json_digest(self.texts)[:16]}"  # its exponential may be infinite, which JSON has not
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From an earlier measurement of the same texts."""
-        nll = ledger.state_scores(entry, KIND_FIXED).get(self._key)
+        nll = ledger.state_scores(entry, KIND_FIXED).get(self.key)
         return None if nll is None else perplexity_of(float(nll))
 
     def measure(self, session: Session, entry: str) -> float:
         """Scores the texts."""
         found = score_perplexity(session.edited.model, session.edited.tokenizer, self.texts)
-        session.ledger.add_scores(entry, KIND_FIXED, {self._key: found.nll})
+        session.ledger.add_scores(entry, KIND_FIXED, {self.key: found.nll})
         return found.value

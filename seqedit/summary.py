@@ -13,6 +13,7 @@ from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
 from seqedit.session import (
     KIND_ANSWERS,
+    KIND_BASELINE,
     KIND_DRIFT,
     KIND_GATES,
     KIND_RECORDS,
@@ -54,7 +55,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
         "method": dict(edits[-1].method) if edits else {},
-        "baseline": baseline_of(ledger, root),
+        "baseline": baseline_of(ledger, root) | _of_the_runs_facts(ledger, entries),
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
@@ -94,6 +95,14 @@ def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
     scores = ledger.scores(root.id)
     before = {k: v for k, v in scores.get(KIND_SCORES, {}).items() if k in SUMMARY_METRICS}
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
+
+
+def _of_the_runs_facts(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The baseline that a history's last run has noted, if any; the root's is that of the ledger's last run."""
+    for entry in reversed(entries):
+        if found := ledger.scores(entry.id, KIND_BASELINE).get(KIND_BASELINE):
+            return {"counterfact": found["counterfact"]}
+    return {}
 
 
 def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
