@@ -12,7 +12,7 @@ from evals.task_outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError
 from seqedit.evaluation import Batch, Evaluator, StepScores
-from seqedit.fact_baseline import FactBaseline
+from seqedit.fact_baseline import FactBaseline, unedited_scores
 from seqedit.requests import Record
 from seqedit.runner import measure_baseline
 from seqedit.session import Session
@@ -91,6 +91,7 @@ def evaluate_state(
         return change.ci_low, change.ci_high
 
     step = _as_step(scores, len(newest.requests))
+    step["unedited"] = unedited_scores(ledger, evaluator, batches, newest.id)
     return StateScores(entry, step, baseline, tuple(check_gates(gates, step, baseline, interval)))
 
 

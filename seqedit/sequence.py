@@ -15,7 +15,8 @@ from evals.task_outcomes import TaskResult
 from ledger import Entry
 from seqedit.config import EditConfig
 from seqedit.errors import InputError
-from seqedit.evaluation import Evaluator
+from seqedit.evaluation import Batch, Evaluator
+from seqedit.fact_baseline import unedited_scores
 from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.session import KIND_BASELINE, KIND_GATES, KIND_OUTCOMES, Session
@@ -121,12 +122,18 @@ class Driver:
         gates = self.config.gates
         if not gates:
             return []
-        step = step_of(self.ledger, entry)
+        step = step_of(self.ledger, entry) | {"unedited": self._unedited(entry)}
         results = check_gates(gates, step, self.baseline, lambda *of: self._interval(entry, *of))
         stored = {result.gate: result.to_dict() for result in results}
         if self.ledger.scores(entry.id, KIND_GATES).get(KIND_GATES) != stored:
             self.ledger.add_scores(entry.id, KIND_GATES, stored)
         return results
+
+    def _unedited(self, entry: Entry) -> dict[str, Any]:
+        """The unedited model on the facts that the entry's scores are of."""
+        live = self.ledger.live_requests(entry.id)
+        batches = [Batch(e, self.records[e], positions) for e, positions in live.items()]
+        return unedited_scores(self.ledger, self.evaluator, batches, entry.id)
 
     def _interval(self, entry: Entry, task: str, metric: str, level: float) -> tuple[float, float]:
         after = TaskResult.from_dict(task, self.ledger.scores(entry.id, KIND_OUTCOMES)[KIND_OUTCOMES][task])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from evals.counterfact import score_records
+from evals.gates import parse_gates
 from evals.scores import METRICS
 from ledger import Ledger
 from seqedit.edited_model import EditedModel
@@ -74,6 +75,24 @@ def test_each_evaluation_is_compared_with_the_unedited_model_on_its_own_records(
     found = evaluate_state(session, evaluator, records=RECORDS)
     assert found.baseline["counterfact"] == pytest.approx(unedited(session, RECORDS))
     assert set(found.baseline["counterfact"]) == set(METRICS)
+
+
+def test_a_drop_is_counted_from_the_same_records_not_from_all(session: Session, evaluator: Evaluator) -> None:
+    held = [  # the unedited model answers these as they are to be answered
+        replace(record, request=replace(r, target_new=str(r.target_true), target_true=r.target_new))
+        for record in RECORDS[:4]
+        for r in [record.request]
+    ]
+    edit(session, held)
+    edit(session, RECORDS[4:])
+    gates = parse_gates([f"{place}{name}: max_drop 0" for place in ("", "earlier.") for name in ("ES", "NS")])
+    found = evaluate_state(session, evaluator, records=[*held, *RECORDS[4:]], gates=gates)
+    last, first = unedited(session, RECORDS[4:]), unedited(session, held)
+    assert last["ES"] < first["ES"]
+    step = found.step
+    expected = [step["ES"] - last["ES"], step["NS"] - last["NS"]]
+    expected += [step["earlier"]["ES"] - first["ES"], step["earlier"]["NS"] - first["NS"]]
+    assert [gate.value for gate in found.gates] == pytest.approx(expected)
 
 
 def test_only_records_that_are_missing_are_measured(session: Session, evaluator: Evaluator, monkeypatch: Any) -> None:
