@@ -261,10 +261,10 @@ def test_records_that_are_made_anew_for_every_score_never_get_anothers_tokens(lo
 
 def test_tokens_are_those_of_the_evaluators_tokenizer(loaded: Any) -> None:
     evaluator = Evaluator(loaded[1], SETTINGS)
-    first = evaluator._tokens(RECORDS[:1])
+    first = evaluator.tokens(RECORDS[:1])
     evaluator.tokenizer = copy.deepcopy(loaded[1])
     evaluator.tokenizer.add_tokens([RECORDS[0].request.text.split()[-1]])
-    assert evaluator._tokens(RECORDS[:1]) != first
+    assert evaluator.tokens(RECORDS[:1]) != first
 
 
 def provider(session: Session, asked: list[tuple[int, ...]]) -> Any:
