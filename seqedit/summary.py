@@ -99,10 +99,9 @@ def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
 
 def _of_the_runs_facts(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, Any]:
     """The baseline that a history's last run has noted, if any; the root's is that of the ledger's last run."""
-    for entry in reversed(entries):
-        if found := ledger.scores(entry.id, KIND_BASELINE).get(KIND_BASELINE):
-            return {"counterfact": found["counterfact"]}
-    return {}
+    rows = ledger.log_rows(entries[-1].id, kinds=(KIND_BASELINE,)) if entries else []
+    found = [row["scores"][KIND_BASELINE] for row in rows if KIND_BASELINE in row["scores"]]
+    return {"counterfact": found[0]["counterfact"]} if found else {}
 
 
 def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
