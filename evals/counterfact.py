@@ -45,6 +45,20 @@ class TokenizedRecord:
     neighborhood: tuple[TokenizedPrompt, ...]
 
 
+ScoredContent = tuple[Any, ...]
+"""All of a record that its tokens and scores depend on, hashable."""
+
+
+def scored_content(record: Record) -> ScoredContent:
+    """What a record's tokens are made of: its request, paraphrases and neighbours.
+
+    Equal content gives equal tokens (with one tokenizer), whichever object holds it; an object's ``id`` would be given
+    to another record as soon as it is gone.
+    """
+    neighbors = tuple((n.prompt, n.target_true) for n in record.neighborhood_prompts)
+    return record.request, tuple(record.paraphrase_prompts), neighbors
+
+
 def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[TokenizedRecord]:
     """Token ids of everything that `score_tokenized` needs.
 

@@ -107,8 +107,20 @@ def forgetting_matrix(rows: Sequence[Sequence[float | None] | Mapping[int, float
     return matrix
 
 
-def forgetting_curve(matrix: Sequence[Sequence[float | None]], level: float = 0.95) -> list[AgePoint]:
-    """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out."""
+def forgetting_curve(
+    matrix: Sequence[Sequence[float | None]], level: float = 0.95, *, steps: Sequence[int] | None = None
+) -> list[AgePoint]:
+    """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out.
+
+    Args:
+        matrix: As `forgetting_matrix` gives it.
+        level: Coverage of the intervals.
+        steps: Steps (from 0) whose batches are still in force. They alone are batches and they alone count as age: a
+            revert is no edit, and a batch that was taken back neither has a score nor makes the others older. None
+            for all.
+    """
+    if steps is not None:
+        matrix = [[matrix[t][i] for i in steps] for t in steps]
     curve = []
     for age in range(len(matrix)):
         values = [value for step in range(age, len(matrix)) if (value := matrix[step][step - age]) is not None]

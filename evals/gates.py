@@ -152,7 +152,8 @@ def check_gates(
 
     Args:
         gates: The gates.
-        step: A step of a summary: scores by name, "requests", "earlier", "drift" and "tasks".
+        step: A step of a summary: scores by name, "requests", "earlier", "drift" and "tasks"; and where it is known
+            "unedited", the unedited model's averages over the same records ("new" and "earlier").
         baseline: The summary's baseline.
         interval: Intervals of tasks at other levels than the 95 % that the summary has.
 
@@ -165,12 +166,13 @@ def check_gates(
 def _check(gate: Gate, step: Mapping[str, Any], baseline: Mapping[str, Any], interval: Interval | None) -> GateResult:
     place, _, name = gate.metric.rpartition(".")
     if place == "":
-        return _of_scores(gate, _measured(gate, step, name), step.get("requests"), baseline)
+        return _of_scores(gate, _measured(gate, step, name), step.get("requests"), _before(step, "new", baseline))
     if place == "earlier":
         earlier = step.get("earlier")
         if earlier is None:  # the first step has no earlier edits
             return GateResult(gate.name, None, None, False)
-        return _of_scores(gate, _measured(gate, earlier, name), earlier.get("requests"), baseline)
+        before = _before(step, "earlier", baseline)
+        return _of_scores(gate, _measured(gate, earlier, name), earlier.get("requests"), before)
     if place == "drift":
         drift = step.get("drift") or {}
         return _plain(gate, _measured(gate, drift, name))
@@ -212,13 +214,19 @@ def _of_task(gate: Gate, place: str, task: Mapping[str, Any], name: str, interva
     return GateResult(gate.name, change, high, high < -gate.limit)
 
 
-def _of_scores(gate: Gate, value: Any, count: Any, baseline: Mapping[str, Any]) -> GateResult:
+def _before(step: Mapping[str, Any], group: str, baseline: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The unedited model's scores of the same records as the step's; of all records where the step has not these."""
+    own: Mapping[str, Any] | None = (step.get("unedited") or {}).get(group)
+    return own or baseline.get("counterfact") or {}
+
+
+def _of_scores(gate: Gate, value: Any, count: Any, unedited: Mapping[str, Any]) -> GateResult:
     """Scores in percent; with a level, Wilson's interval over the records."""
     if value is None:
         return GateResult(gate.name, None, None, False)
     if gate.kind == "max_drop":
         name = gate.metric.rpartition(".")[2]
-        before = (baseline.get("counterfact") or {}).get(name)
+        before = unedited.get(name)
         if before is None:
             raise InputError(f"gate '{gate.name}': the unedited model has no '{name}' to compare with")
         value = value - before

@@ -102,7 +102,7 @@ class Ledger(Questions):
         targets: Sequence[str] = (),
         others: Sequence[str] = (),
         branch: str | None = None,
-        scores: Mapping[str, Values] | None = None,
+        scores: Mapping[str, Values] | Callable[[Entry], Mapping[str, Values]] | None = None,
     ) -> Entry:
         """Add an adapter to the history of a branch.
 
@@ -117,7 +117,7 @@ class Ledger(Questions):
             targets: Active entries that the adapter takes the place of.
             others: Entries of other branches whose edits a merge brings in; further parents.
             branch: The branch to extend, by default HEAD's.
-            scores: Kind -> key -> value, as for `add_scores`.
+            scores: Kind -> key -> value, as for `add_scores`; or what gives them for the new entry, whose id it knows.
 
         Raises:
             InputError: the adapter is of another base model, is active already, a text cannot be stored, or the
@@ -319,11 +319,12 @@ class Ledger(Questions):
         build: Callable[[str], Entry],
         parent: str | None,
         adapter: Adapter | None = None,
-        scores: Mapping[str, Values] | None = None,
+        scores: Mapping[str, Values] | Callable[[Entry], Mapping[str, Values]] | None = None,
         branch: str | None = None,
     ) -> Entry:
         """Object durable first, then entry, ref and scores in one transaction."""
-        for kind, values in (scores or {}).items():
+        given = {} if scores is None or callable(scores) else scores
+        for kind, values in given.items():
             check_scores(kind, values)
         # What will be refused is refused before anything is written.
         with self.database.read() as connection:
@@ -337,7 +338,7 @@ class Ledger(Questions):
             rows.insert_entry(connection, entry, generation)
             line = f"{entry.operation}: {entry.message}"
             rows.move_ref(connection, name, entry.parents[0], entry.id, time=utc_now(), message=line)
-            for kind, values in (scores or {}).items():
+            for kind, values in (scores(entry) if callable(scores) else given).items():
                 put_scores(connection, entry.id, kind, values)
         return entry
 

@@ -22,6 +22,7 @@ from ledger.revisions import resolve
 from ledger.schema import Entries
 from ledger.scores import load_scores
 from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.states import same_states, state_ids
 from ledger.verify import verify
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
@@ -208,6 +209,45 @@ class Reader:
         with self.database.read() as connection:
             identifier = resolve(connection, rev)
             return load_scores(connection, [identifier], kind)[identifier]
+
+    def state_ids(self) -> dict[str, str]:
+        """Entry id -> id of the state it leads to (`ledger.states`), of all entries of the ledger."""
+        with self.database.read() as connection:
+            return state_ids(self.base_model.fingerprint, rows.load_nodes(connection))
+
+    def adapter_digests(self) -> dict[str, str | None]:
+        """Entry id -> digest of the adapter it adds, or None; of all entries of the ledger."""
+        with self.database.read() as connection:
+            return {row.id: row.adapter for row in connection.execute(select(Entries.id, Entries.adapter))}
+
+    def state_scores(self, rev: str, kind: str) -> dict[str, Any]:
+        """`states_scores` of the state of one revision."""
+        identifier = self.resolve(rev)
+        return self.states_scores([identifier], kind)[identifier]
+
+    def states_scores(self, entries: Collection[str], kind: str) -> dict[str, dict[str, Any]]:
+        """Scores of one kind of the states of some entries, whichever entries that lead there they were recorded at.
+
+        Only for kinds whose values are functions of the state and the key; where several entries have a key, the
+        entry's own value counts, then the newest.
+
+        Args:
+            entries: Full ids of entries.
+            kind: Kind of scores.
+
+        Returns:
+            Entry id -> key -> value.
+        """
+        with self.database.read() as connection:
+            alike = same_states(self.base_model.fingerprint, rows.load_nodes(connection), entries)
+            found = load_scores(connection, {other for group in alike.values() for other in group}, kind)
+        merged: dict[str, dict[str, Any]] = {}
+        for entry, group in alike.items():
+            values = merged.setdefault(entry, {})
+            for other in group:
+                for key, value in found[other].get(kind, {}).items():
+                    values.setdefault(key, value)
+        return merged
 
     def verify(self, deep: bool = True, signers: Collection[str] | None = None) -> list[Problem]:
         """Check everything the ledger promises about what it stores.

@@ -21,6 +21,7 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.compare_config import CompareConfig
+from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.independent import score_independent
@@ -170,7 +171,8 @@ class _Judge:
         """A method's row, from the ledger where it is there already."""
         ledger.switch(run_config.branch)
         known = ledger.scores("HEAD", KIND_COMPARISON).get(KIND_COMPARISON)
-        if known is not None and known.get("facts") == len(self.facts) and known.get("of") == self._of():
+        measured_on = self._measured_on()
+        if known is not None and known.get("measured_on") == measured_on:
             return replace(ComparisonRow.from_dict(known["row"]), label=label, note=note)
         entries = ledger.log()[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
@@ -179,15 +181,17 @@ class _Judge:
         cells = self._cells(_in_force(self.facts))
         row = ComparisonRow(label, cells, seconds / edits if edits else None, note)
         if not note:
-            ledger.add_scores(
-                "HEAD", KIND_COMPARISON, {"facts": len(self.facts), "of": self._of(), "row": row.to_dict()}
-            )
+            ledger.add_scores("HEAD", KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
         return row
 
-    def _of(self) -> list[str]:
-        """What decides GE and RS beside the facts; a row scored otherwise is no part of this table."""
-        settings = self.config.evals
-        return [str(settings.writing), str(settings.generation_records), str(settings.attribute_snippets)]
+    def _measured_on(self) -> str:
+        """SHA-256 (hex) of all that a row depends on besides its state: facts, settings, and what it is paired with."""
+        paired = {
+            name: [[o.doc_hash, o.gold, o.prediction, o.text] for o in result.outcomes]
+            for name, result in self.baseline.items()
+        }
+        facts = [record.to_dict() for record in self.facts]
+        return json_digest({"facts": facts, "evals": self.config.evals.to_dict(), "tasks": paired})
 
     def independent(self, label: str, run_config: RunConfig, resume: bool) -> ComparisonRow:
         """The row of a method whose batches are edited one by one."""

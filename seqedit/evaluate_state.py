@@ -9,8 +9,10 @@ from typing import Any
 from evals.gates import Gate, GateResult, check_gates
 from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
+from ledger import Entry, Ledger
 from seqedit.errors import InputError
 from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.fact_baseline import FactBaseline, unedited_scores
 from seqedit.requests import Record
 from seqedit.runner import measure_baseline
 from seqedit.session import Session
@@ -65,15 +67,20 @@ def evaluate_state(
     if not active:
         raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
     known = {record.request.digest(): record for record in records}
+    newest = _newest(ledger, entry, active)
     found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
-    outcomes = measure_baseline(session, evaluator, [record for batch in found.values() for record in batch])
+    every = [record for batch in found.values() for record in batch]
+    outcomes = measure_baseline(session, evaluator, every, of_run=False)
     try:
         session.checkout(entry)
         batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
-        scores = evaluator.step(session.edited.model, batches, outcomes)
+        scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
     finally:
         session.checkout()
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
+    if evaluator.settings.counterfact:
+        # Of the very records that the state is scored on, whatever was measured of the unedited model before.
+        baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
 
     def interval(task: str, metric: str, level: float) -> tuple[float, float]:
         change = paired_change(
@@ -83,8 +90,15 @@ def evaluate_state(
         )  # fmt: skip
         return change.ci_low, change.ci_high
 
-    step = _as_step(scores, len(active[-1].requests))
+    step = _as_step(scores, len(newest.requests))
+    step["unedited"] = unedited_scores(ledger, evaluator, batches, newest.id)
     return StateScores(entry, step, baseline, tuple(check_gates(gates, step, baseline, interval)))
+
+
+def _newest(ledger: Ledger, entry: str, active: Sequence[Entry]) -> Entry:
+    """The batch that was made last, wherever it composes."""
+    made = {e.id: position for position, e in enumerate(ledger.log(entry))}
+    return min(active, key=lambda e: made[e.id])
 
 
 def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
+from evals.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
 from evals.counterfact_sampling import choose_records, estimate_scores
 from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.perplexity import score_perplexity
@@ -21,6 +21,9 @@ from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.requests import Record
 from seqedit.run_config import EvalSettings
+
+NEWEST = ""
+"""For `Evaluator.step`: the new batch is the last in composing order."""
 
 
 @dataclass(frozen=True)
@@ -96,23 +99,33 @@ class Evaluator:
         self.texts = list(texts)
         self.tokenizer, self.settings, self.tasks, self.seed = tokenizer, settings, tasks, seed
         self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
-        self._tokenized: dict[int, TokenizedRecord] = {}
+        self._tokenized: dict[ScoredContent, TokenizedRecord] = {}
+        self._tokenized_by = tokenizer
 
     @property
     def task_names(self) -> list[str]:
         """Names of the tasks that are evaluated."""
         return [] if self.tasks is None else list(self.tasks.tasks)
 
-    def baseline(self, model: Any, records: Sequence[Record]) -> StepScores:
-        """Scores of the unedited model: all records of the run, and the tasks the later changes are paired with."""
+    def baseline(self, model: Any, records: Sequence[Record], *, tasks: bool = True, texts: bool = True) -> StepScores:
+        """Scores of the unedited model.
+
+        Args:
+            model: The unedited model.
+            records: Records to score: those of the run, or what a ledger lacks of them.
+            tasks: Whether the tasks are evaluated, whose outcomes later changes are paired with.
+            texts: Whether the perplexity of the plain texts is measured.
+        """
         found = StepScores()
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
-                found.new = score_tokenized(model, self._tokens(records), scorer=self.scorer).to_dict()
+                found.new = score_tokenized(model, self.tokens(records), scorer=self.scorer).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
-        self._score_texts(model, found)
-        self._score_tasks(model, found, None)
+        if texts:
+            self._score_texts(model, found)
+        if tasks:
+            self._score_tasks(model, found, None)
         return found
 
     def step(
@@ -121,44 +134,58 @@ class Evaluator:
         batches: Sequence[Batch],
         baseline: Mapping[str, Any] | None,
         previous: Mapping[str, Any] | None = None,
+        *,
+        new: str | None = NEWEST,
     ) -> StepScores:
         """Scores after a step.
 
         Args:
             model: The edited model.
-            batches: All active batches in ledger order; the last is the new one.
+            batches: All active batches in composing order.
             baseline: Task name -> outcomes of the unedited model.
-            previous: Task name -> outcomes of the state before the newest batch.
+            previous: Task name -> outcomes of the state before the step.
+            new: Entry of the new batch, which a swap or merge has put anywhere among the others; None where the step
+                brought none (a revert), so that all are earlier ones. By default the last in composing order.
         """
         found = StepScores()
+        if new == NEWEST:
+            new = batches[-1].entry if batches else None
+        newest = next((batch for batch in batches if batch.entry == new), None)
+        earlier = [batch for batch in batches if batch is not newest]
         if self.settings.counterfact:
             with _timed(found, "counterfact"):
-                self._score_batches(model, batches, found)
-            with _timed(found, "answers"):
-                found.answers = self._answers(model, batches[-1].records)
-        if self.settings.generation:
+                self._score_batches(model, earlier, newest, found)
+            if newest is not None:
+                with _timed(found, "answers"):
+                    found.answers = self._answers(model, newest.records)
+        if self.settings.generation and newest is not None:
             with _timed(found, "generation"):
-                self._generate(model, batches[-1], found)
+                self._generate(model, newest, found)
         self._score_texts(model, found)
         self._score_tasks(model, found, baseline, previous)
         return found
 
-    def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
-        missing = [r for r in records if id(r) not in self._tokenized]
-        for record, tokens in zip(missing, tokenize_records(self.tokenizer, missing), strict=True):
-            self._tokenized[id(record)] = tokens
-        return [self._tokenized[id(r)] for r in records]
+    def tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+        """Tokens of records, kept by what they were made of: a record made anew from an entry is found again."""
+        if self._tokenized_by is not self.tokenizer:
+            self._tokenized, self._tokenized_by = {}, self.tokenizer
+        keys = [scored_content(record) for record in records]
+        missing = {key: r for key, r in zip(keys, records, strict=True) if key not in self._tokenized}
+        found = tokenize_records(self.tokenizer, missing.values())
+        self._tokenized |= dict(zip(missing, found, strict=True))
+        return [self._tokenized[key] for key in keys]
 
-    def _score_batches(self, model: Any, batches: Sequence[Batch], found: StepScores) -> None:
-        # The new batch whole, of earlier ones what is still in force: a superseded fact is not a forgotten one.
-        earlier = [[b.records[i] for i in b.live] for b in batches[:-1]]
+    def _score_batches(self, model: Any, batches: Sequence[Batch], newest: Batch | None, found: StepScores) -> None:
+        # What is still in force: a superseded fact is not a forgotten one.
+        earlier = [[b.records[i] for i in b.live] for b in batches]
         sample = choose_records(
             [[record.request.digest() for record in records] for records in earlier],
             self.settings.earlier_records, seed=self.seed,
         )  # fmt: skip
         chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
-        chosen.append(list(batches[-1].records))
-        tokens = self._tokens([r for records in chosen for r in records])
+        first_new = sum(map(len, chosen))
+        fresh = [] if newest is None else list(newest.records)
+        tokens = self.tokens([*(r for records in chosen for r in records), *fresh])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
         for batch, records in zip(batches, chosen, strict=True):
@@ -166,9 +193,14 @@ class Evaluator:
             start += len(records)
             if records:
                 found.by_entry[batch.entry] = {**part.summary, "requests": len(records)}
-        first_new = start - len(chosen[-1])
-        found.new = scores.subset(range(first_new, start)).to_dict()
-        found.new["intervals"] = _intervals(estimated_scores(scores.subset(range(first_new, start))))
+        if newest is not None:
+            # A swap keeps its place, so later batches may have superseded facts of the new batch too.
+            live = scores.subset(first_new + i for i in newest.live)
+            whole = scores.subset(range(first_new, first_new + len(fresh)))
+            found.new = {**live.summary, "records": whole.to_dict()["records"]}
+            if newest.live:
+                found.by_entry[newest.entry] = {**live.summary, "requests": len(newest.live)}
+                found.new["intervals"] = _intervals(estimated_scores(live))
         if first_new:
             estimates = estimate_scores(sample, scores.subset(range(first_new)), of_history=not sample.exact)
             found.earlier = {
@@ -203,6 +235,17 @@ class Evaluator:
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
+    def task_outcomes(self, model: Any) -> dict[str, Any]:
+        """Task name -> outcomes of a model, per document; what a later state is compared with."""
+        return {name: task.to_dict() for name, task in self._tasks(model).items()}
+
+    def _tasks(self, model: Any) -> dict[str, TaskResult]:
+        if self.tasks is None:
+            return {}
+        return evaluate_tasks(
+            model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
+        )
+
     def _score_tasks(
         self,
         model: Any,
@@ -213,9 +256,7 @@ class Evaluator:
         if self.tasks is None:
             return
         with _timed(found, "tasks"):
-            results = evaluate_tasks(
-                model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
-            )
+            results = self._tasks(model)
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
             row: dict[str, Any] = dict(task.metrics)

@@ -16,6 +16,7 @@ from seqedit.errors import InputError
 from seqedit.operations import method_of
 from seqedit.recorded import completed
 from seqedit.session import Session
+from seqedit.state_scores import scores_to_copy
 
 PREFIX = "rebase/"
 
@@ -210,17 +211,12 @@ def _replay(session: Session, step: Step, work: str) -> Entry:
         adapter = fresh if not solved else _as_merge(fresh, adapter)
     return ledger.append(
         adapter, branch=work, parent=work, message=old.message, author=old.author, time=old.time,
-        scores=_scores(ledger, old) if step.action == "reuse" else None,
+        scores=scores_to_copy(ledger, old, work) if step.action == "reuse" else None,
     )  # fmt: skip
 
 
 def _as_merge(fresh: Adapter, old: Adapter) -> Adapter:
     return replace(fresh, method=old.method)
-
-
-def _scores(ledger: Ledger, entry: Entry) -> dict[str, dict[str, object]]:
-    """Scores of an entry, which hold for the same state in the new history too."""
-    return {kind: dict(values) for kind, values in ledger.scores(entry.id).items()}
 
 
 def _computable(entry: Entry) -> bool:

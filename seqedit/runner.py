@@ -8,13 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from evals.perplexity import perplexity_of
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database import without_password
 from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
-from seqedit.evaluation import Evaluator
+from seqedit.evaluation import Evaluator, StepScores
+from seqedit.fact_baseline import FactBaseline
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
@@ -23,9 +25,10 @@ from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.sequence import Driver
-from seqedit.session import KIND_OUTCOMES, Session
+from seqedit.session import KIND_ANSWERS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS, Session
 from seqedit.sinks import Callback, Told
 from seqedit.split_scoring import SplitScoring
+from seqedit.state_metrics import PerplexityMetric
 from seqedit.summary import build_summary, write_summary
 from seqedit.texts import TextSource
 
@@ -117,6 +120,8 @@ def _run(
         for callback in watchers:
             callback.on_run_begin(config)
         outcomes = measure_baseline(session, evaluator, every)
+        # Of this run's facts, though a later run of the ledger may be about others.
+        averages = FactBaseline(ledger, evaluator, every).averages() if config.evals.counterfact else {}
         baseline = build_summary(ledger, config.branch, title=config.title)["baseline"]
         for callback in watchers:
             callback.on_baseline(baseline)
@@ -128,7 +133,7 @@ def _run(
             for callback in watchers:
                 callback.on_step(step)
 
-        stopped = Driver(session, config, evaluator, outcomes, told).drive(batches)
+        stopped = Driver(session, config, evaluator, outcomes, told, averages).drive(batches)
         summary = build_summary(ledger, config.branch, title=config.title)
         summary["stopped"] = stopped
     write_summary(config.out / "summary.json", summary)
@@ -196,15 +201,48 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
     return ledger
 
 
-def measure_baseline(session: Session, evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:
-    """Task outcomes of the unedited model, measured once per ledger and kept at its root."""
+def measure_baseline(
+    session: Session, evaluator: Evaluator, records: Sequence[Record], *, of_run: bool = True
+) -> dict[str, Any]:
+    """Task outcomes of the unedited model; what the ledger's root lacks of them and of the records' scores is measured.
+
+    Every number is kept by what it was measured on, so nothing is taken for that of other records or texts, and
+    nothing is measured twice.
+
+    Args:
+        session: Model and ledger; the model is at HEAD again afterwards.
+        evaluator: What to measure.
+        records: The records that are scored later.
+        of_run: Whether the averages over these records become the ledger's baseline, which summaries of its runs show;
+            else they only do where it has none.
+    """
     ledger = session.ledger
     root = ledger.root()
     known = ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})
-    if not session.is_scored(root) or any(name not in known for name in evaluator.task_names):
+    facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
+    missing, scored = facts.missing, session.is_scored(root)
+    tasks = any(name not in known for name in evaluator.task_names)
+    perplexity = PerplexityMetric(evaluator.texts)
+    texts = bool(evaluator.texts) and perplexity.stored(ledger, root) is None
+    scores = StepScores()
+    if missing or tasks or texts:
         session.checkout(root)
-        scores = evaluator.baseline(session.edited.model, records)
-        scores.new.pop("records", None)
+        try:
+            scores = evaluator.baseline(session.edited.model, missing, tasks=tasks, texts=texts)
+        finally:
+            session.checkout()
+        facts.add(scores.new.pop("records", []))
+        if texts:
+            ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})
+    scores.new = {}
+    if of_run or not scored:
+        scores.new = facts.averages() if facts.records else {}
+        if evaluator.texts:
+            nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
+            scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
         session.record_scores(root, scores)
-        session.checkout()
+    else:
+        ledger.add_scores(root, KIND_ANSWERS, scores.answers)
+        ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
+        ledger.add_scores(root, KIND_TASKS, scores.tasks)
     return ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})

@@ -15,10 +15,11 @@ from evals.task_outcomes import TaskResult
 from ledger import Entry
 from seqedit.config import EditConfig
 from seqedit.errors import InputError
-from seqedit.evaluation import Evaluator
+from seqedit.evaluation import Batch, Evaluator
+from seqedit.fact_baseline import unedited_scores
 from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
-from seqedit.session import KIND_GATES, KIND_OUTCOMES, Session
+from seqedit.session import KIND_BASELINE, KIND_GATES, KIND_OUTCOMES, Session
 from seqedit.summary import baseline_of, step_of
 
 
@@ -31,6 +32,7 @@ class Driver:
         evaluator: What is measured after each step.
         outcomes: Task outcomes of the unedited model.
         on_entry: Called with every new entry when it is scored.
+        averages: CounterFact averages of the unedited model over the run's facts, noted beside every entry.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Driver:
         evaluator: Evaluator,
         outcomes: Mapping[str, Any],
         on_entry: Callable[[Entry], None],
+        averages: Mapping[str, Any] | None = None,
     ) -> None:
         self.session, self.config, self.evaluator, self.outcomes = session, config, evaluator, outcomes
         self.on_entry = on_entry
         self.ledger = session.ledger
         self.there: Iterator[Entry] = iter(self.ledger.log()[::-1][1:])
         self.records: dict[str, Sequence[Record]] = {}
+        self.averages = dict(averages or {})
         self.baseline = baseline_of(self.ledger, self.ledger.entry(self.ledger.root()))
 
     def drive(self, batches: Sequence[Sequence[Record]]) -> str | None:
@@ -110,18 +114,26 @@ class Driver:
         return entry, [result for result in results if result.tripped]
 
     def _score(self, entry: Entry) -> None:
+        if self.averages:
+            self.ledger.add_scores(entry.id, KIND_BASELINE, {"counterfact": self.averages})
         self.session.score(self.evaluator, self.records, self.outcomes)
 
     def _gates(self, entry: Entry) -> list[GateResult]:
         gates = self.config.gates
         if not gates:
             return []
-        step = step_of(self.ledger, entry)
+        step = step_of(self.ledger, entry) | {"unedited": self._unedited(entry)}
         results = check_gates(gates, step, self.baseline, lambda *of: self._interval(entry, *of))
         stored = {result.gate: result.to_dict() for result in results}
         if self.ledger.scores(entry.id, KIND_GATES).get(KIND_GATES) != stored:
             self.ledger.add_scores(entry.id, KIND_GATES, stored)
         return results
+
+    def _unedited(self, entry: Entry) -> dict[str, Any]:
+        """The unedited model on the facts that the entry's scores are of."""
+        live = self.ledger.live_requests(entry.id)
+        batches = [Batch(e, self.records[e], positions) for e, positions in live.items()]
+        return unedited_scores(self.ledger, self.evaluator, batches, entry.id)
 
     def _interval(self, entry: Entry, task: str, metric: str, level: float) -> tuple[float, float]:
         after = TaskResult.from_dict(task, self.ledger.scores(entry.id, KIND_OUTCOMES)[KIND_OUTCOMES][task])

@@ -33,6 +33,10 @@ KIND_ANSWERS = "answers"
 KIND_TIMINGS = "seconds"
 KIND_DRIFT = "drift"
 KIND_GATES = "gates"
+KIND_BASELINE = "baseline"
+"""Averages of the unedited model over the facts of the run that made an entry: "counterfact" -> {score: value}."""
+KIND_FIXED = "fixed"
+"""Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
 
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
@@ -65,6 +69,7 @@ class Session:
         self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
         self._templates = context_templates
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
+        self._factored: Moments | None = moments
         self.checkout()
 
     @property
@@ -145,8 +150,15 @@ class Session:
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
         if self.moments is None or not get_method(method).needs_second_moments:
             return None, None
+        return self._factors_of(tuple(sorted(config.layers)))
+
+    def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
+        """Second moments of some layers and what was factored of them, kept for the session."""
+        assert self.moments is not None
+        if self._factored is not self.moments:  # others were given meanwhile
+            self._factors, self._factored = {}, self.moments
         # Given moments are one set for all layers; a provider is asked once per choice of layers.
-        layers = () if isinstance(self.moments, SecondMoments) else tuple(sorted(config.layers))
+        layers = () if isinstance(self.moments, SecondMoments) else layers
         if layers not in self._factors:
             found = self.moments if isinstance(self.moments, SecondMoments) else self.moments(layers)
             self._factors[layers] = found, Factorizations(found)
@@ -183,40 +195,84 @@ class Session:
     def score(
         self, evaluator: Evaluator, records: Mapping[str, Sequence[Record]], baseline: Mapping[str, Any] | None
     ) -> StepScores:
-        """Score the state of HEAD and write the scores to the ledger.
+        """Score the state of HEAD and write the scores to the ledger, beside HEAD's entry.
+
+        The new batch is that entry's own, wherever it composes; a revert brings none. Compared with is the state that
+        the entry was made on, its parent's.
 
         Args:
             evaluator: What to measure.
             records: Entry id -> its records; entries without any are scored on their requests alone.
             baseline: Task outcomes of the unedited model.
         """
-        live = self.ledger.live_requests()
+        head = self.ledger.entry()
+        live = self.ledger.live_requests(head.id)
         batches = [
-            Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id]) for e in self.ledger.active()
+            Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id])
+            for e in self.ledger.active(head.id)
         ]
-        before = self.ledger.active()[:-1]
-        last = before[-1].id if before else self.ledger.root()
+        previous = None if baseline is None else self._outcomes_before(head, evaluator)
         scores = evaluator.step(
-            self.edited.model, batches, baseline, self.ledger.scores(last, KIND_OUTCOMES).get(KIND_OUTCOMES)
+            self.edited.model, batches, baseline, previous, new=None if head.adapter is None else head.id
         )
         if evaluator.settings.drift:
             start = time.perf_counter()
             scores.drift |= self.drift()
             scores.timings["drift"] = scores.timings.get("drift", 0.0) + time.perf_counter() - start
-        self.record_scores("HEAD", scores)
+        self.record_scores(head.id, scores)
         return scores
 
+    def _outcomes_before(self, entry: Entry, evaluator: Evaluator) -> dict[str, Any]:
+        """Task outcomes of the state that an entry was made on; what the ledger has none of is measured, and kept."""
+        if not evaluator.task_names or not entry.parents:
+            return {}
+        before = entry.parents[0]
+        known = self.ledger.state_scores(before, KIND_OUTCOMES)
+        missing = [name for name in evaluator.task_names if name not in known]
+        if missing:  # the state after an older batch was reverted, say, which no step has left
+            self.checkout(before)
+            try:
+                found = evaluator.task_outcomes(self.edited.model)
+            finally:
+                self.checkout(entry.id)
+            self.ledger.add_scores(before, KIND_OUTCOMES, {name: found[name] for name in missing})
+            known |= {name: found[name] for name in missing}
+        return known
+
     def drift(self) -> dict[str, Any]:
-        """How far HEAD's state has drifted (`seqedit.drift.drift_of`)."""
+        """How far HEAD's state has drifted (`seqedit.drift.drift_of`), whatever this session has computed before."""
         entries, adapters = self.ledger.active(), list(self.ledger.adapters())
         names = sorted({name for adapter in adapters for name in adapter.deltas})
         weights = {p.name: p.matrix() for p in self.edited.parts.projections if p.name in names}
-        # Only those that are at hand: a method without C0 is not made to measure it.
-        known = [moments for moments, _ in self._factors.values()]
         return drift_of(
             entries, adapters, self.ledger.live_requests(), self.edited.base_weights(names), weights,
-            known[0] if known else None,
+            self._moments_for(entries, adapters),
         )  # fmt: skip
+
+    def _moments_for(self, entries: Sequence[Entry], adapters: Sequence[Adapter]) -> SecondMoments | None:
+        """C0 of every module that a batch of a state was solved with it for; None where there is none.
+
+        A state of methods without C0 is not made to measure it.
+        """
+        if self.moments is None:
+            return None
+        layer_of = {p.name: layer for layer, p in enumerate(self.edited.parts.projections)}
+        choices = {
+            tuple(sorted(layer_of[name] for name in adapter.deltas))
+            for entry, adapter in zip(entries, adapters, strict=True)
+            if self._solved_with_moments(entry)
+        }
+        matrices: dict[str, Tensor] = {}
+        for layers in sorted(choices):
+            matrices |= self._factors_of(layers)[0].matrices
+        return SecondMoments(matrices) if matrices else None
+
+    def _solved_with_moments(self, entry: Entry) -> bool:
+        """Whether an entry, or one that was merged into it, is of a method that needs C0."""
+        method: Mapping[str, Any] = entry.method.get("solved_by") or entry.method
+        if method.get("name") == "merge":
+            return any(self._solved_with_moments(self.ledger.entry(part)) for part in method["entries"])
+        return get_method(str(method["name"])).needs_second_moments
 
     def record_scores(self, rev: str, scores: StepScores) -> None:
         """Write scores of a state to the ledger; the averages last, so that they mark the step as scored."""

@@ -86,7 +86,8 @@ def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str |
 
 
 def _scores(ledger: Reader, rev: str) -> dict[str, dict[str, Any]]:
-    return {kind: ledger.scores(rev, kind).get(kind, {}) for kind in (_SCORES, _TASKS)}
+    # Tasks are the state's, whichever entry led to it; averages of the newest batch are this entry's.
+    return {_SCORES: ledger.scores(rev, _SCORES).get(_SCORES, {}), _TASKS: ledger.state_scores(rev, _TASKS)}
 
 
 def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/directory") -> str:

@@ -13,14 +13,15 @@ from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
 from seqedit.session import (
     KIND_ANSWERS,
+    KIND_BASELINE,
     KIND_DRIFT,
-    KIND_FORGETTING,
     KIND_GATES,
     KIND_RECORDS,
     KIND_SCORES,
     KIND_TASKS,
     KIND_TIMINGS,
 )
+from seqedit.state_scores import batch_scores
 
 FORGETTING_METRIC = "ES"
 
@@ -36,7 +37,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     Returns:
         {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
         "forgetting_curve", "half_life" (steps), "collapse"}. Row t, column i of the forgetting matrix is the score at
-        step t of the edits made at step i; None where they were not in force or not scored.
+        step t of the edits made at step i; None where they were not in force or not scored. The curve is that of the
+        batches in force at ``rev``, aged by one another.
     """
     history = ledger.log(rev)[::-1]
     root, entries = history[0], history[1:]
@@ -45,14 +47,15 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
     _mark_force(steps, ledger, rev)
     matrix = forgetting_matrix(
-        [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
+        [[row.get(e.id, {}).get(FORGETTING_METRIC) for e in entries] for row in batch_scores(ledger, entries)]
     )
-    curve = forgetting_curve(matrix)
+    # Age counts batches that are in force: neither a revert nor what it has taken back ages the others.
+    curve = forgetting_curve(matrix, steps=[t for t, step in enumerate(steps) if step["active"]])
     return {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
         "method": dict(edits[-1].method) if edits else {},
-        "baseline": baseline_of(ledger, root),
+        "baseline": baseline_of(ledger, root) | _of_the_runs_facts(ledger, entries),
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
@@ -92,6 +95,13 @@ def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
     scores = ledger.scores(root.id)
     before = {k: v for k, v in scores.get(KIND_SCORES, {}).items() if k in SUMMARY_METRICS}
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
+
+
+def _of_the_runs_facts(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The baseline that a history's last run has noted, if any; the root's is that of the ledger's last run."""
+    rows = ledger.log_rows(entries[-1].id, kinds=(KIND_BASELINE,)) if entries else []
+    found = [row["scores"][KIND_BASELINE] for row in rows if KIND_BASELINE in row["scores"]]
+    return {"counterfact": found[0]["counterfact"]} if found else {}
 
 
 def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -156,12 +166,6 @@ def _facts(
             fact |= {name: rewrite[name] for name in ("nll_new", "nll_true", "argmax_correct")}
         facts.append(fact)
     return facts
-
-
-def _row(ledger: Ledger, entry: Entry, made: Sequence[Entry], metric: str) -> list[float | None]:
-    """The metric, at one entry, of the edits of every entry up to it."""
-    found = ledger.scores(entry.id, KIND_FORGETTING).get(KIND_FORGETTING, {})
-    return [found.get(earlier.id, {}).get(metric) for earlier in made]
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
