@@ -176,6 +176,7 @@ class Ledger(Questions):
         author: str = "",
         time: str | None = None,
         parent: str | None = None,
+        branch: str | None = None,
     ) -> Entry:
         """Take an entry out of force: the state is then as if it had never been appended.
 
@@ -187,14 +188,18 @@ class Ledger(Questions):
             author: Free text.
             time: As for `append`.
             parent: As for `append`.
+            branch: The branch to extend, by default HEAD's.
 
         Raises:
             InputError: the entry is the root, not in HEAD's history, or not in force; the message says why.
             Conflict: HEAD is not at ``parent``.
         """
-        target = self.entry(rev)
+        # What the revision names, and the branch that is extended, are HEAD's of one moment.
+        with self.database.read() as connection:
+            branch = branch or rows.head(connection)[0]
+            target = rows.load_entries(connection, [resolve(connection, rev)])[0]
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent)
+        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, branch=branch)
 
     def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
@@ -327,7 +332,8 @@ class Ledger(Questions):
             check_scores(kind, values)
         # What will be refused is refused before anything is written.
         with self.database.read() as connection:
-            self._checked(connection, build, parent, branch, lock=False)
+            # From here on it is this branch, wherever others put HEAD while the object is written.
+            branch, _, _ = self._checked(connection, build, parent, branch, lock=False)
         manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
         with self.database.write() as connection:
             name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
@@ -353,7 +359,10 @@ class Ledger(Questions):
         if branch is None:
             branch, head = rows.head(connection, lock=lock)
         else:
-            head = branches.require(connection, branch, lock=lock)
+            found = rows.tip(connection, branch, lock=lock)
+            if found is None and parent is not None and branch != rows.HEAD:
+                raise Conflict(branch, resolve(connection, parent), None)
+            head = branches.require(connection, branch) if found is None or branch == rows.HEAD else found
         expected = head if parent is None else resolve(connection, parent)
         if expected != head:
             raise Conflict(branch, expected, head)

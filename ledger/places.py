@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from ledger.database import Database, is_url, without_password
 from ledger.errors import failures
@@ -51,6 +52,35 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
             os.close(descriptor)
     # Relative, so that the directory may be moved as a whole.
     return Database(_sqlite(directory), create=True), OBJECTS if objects is None else _absolute(objects)
+
+
+def has_ledger(place: str | Path) -> bool:
+    """Whether a place holds a ledger. One whose creation was killed does not: `Ledger.create` takes it up.
+
+    Raises:
+        InputError: a database URL that is none.
+        CheckFailed: what lies there is a damaged database.
+        EnvironmentFailure: the database cannot be reached.
+    """
+    if is_url(str(place)):
+        database_url = str(place)
+        try:
+            url = make_url(database_url)
+        except ArgumentError as error:
+            raise InputError(f"database URL '{without_password(place)}': {error}") from error
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+            return False
+        database = Database(database_url)
+    else:
+        if not (Path(place) / DATABASE).is_file():
+            return False
+        database = Database(_sqlite(Path(place)))
+    try:
+        with database.read() as connection:
+            # A creation is one transaction, and the file is there before it is committed.
+            return read_meta(connection) is not None
+    finally:
+        database.close()
 
 
 def open_place(place: str | Path, objects: str | None) -> Opened:
