@@ -134,6 +134,8 @@ def _take(
     if dry_run:
         return result
     manifests = []
+    if digests:
+        ledger.join_store()
     for digest in digests:
         # Written anew rather than copied: files of the bundle may say more than the digest covers.
         with bundle.adapter(digest) as adapter:

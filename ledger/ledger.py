@@ -19,6 +19,7 @@ from ledger.reflog import Move
 from ledger.revisions import resolve
 from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
+from ledger.store_users import check_new_store, join, mark_new_store
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -27,6 +28,8 @@ MAIN = "main"
 
 class Ledger(Questions):
     """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
+
+    _joined = False
 
     @classmethod
     def create(
@@ -50,13 +53,19 @@ class Ledger(Questions):
             message: Its message.
 
         Raises:
-            InputError: there is a ledger already.
+            InputError: there is a ledger already, or the object store is a directory that is in use otherwise.
             EnvironmentFailure: disk or database failed.
         """
         time = time or utc_now()
         root = root_entry(base_model, author=author, time=time, message=message)
+        store = places.store_of(place, places.objects_url(place, objects))
+        new = not places.has_ledger(place)
+        if new:
+            check_new_store(store)  # before anything is made
         database, url = places.database_to_create(place, objects)
         try:
+            if new:
+                mark_new_store(store, database, root.id)
             # One transaction: killed half way it leaves a database without tables, which `create` takes up again.
             with database.write() as connection:
                 if places.read_meta(connection) is not None:
@@ -334,6 +343,8 @@ class Ledger(Questions):
         with self.database.read() as connection:
             # From here on it is this branch, wherever others put HEAD while the object is written.
             branch, _, _ = self._checked(connection, build, parent, branch, lock=False)
+        if adapter is not None:
+            self.join_store()
         manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
         with self.database.write() as connection:
             name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
@@ -370,6 +381,12 @@ class Ledger(Questions):
         entry = build(head)
         graph.check_next(history, entry)
         return branch, entry, history[-1].generation + 1
+
+    def join_store(self) -> None:
+        """Register with the object store, before anything is written there: gc of other ledgers then asks this one."""
+        if not self._joined:
+            join(self.database, self.store)
+            self._joined = True
 
     def _still_there(self, manifest: Manifest) -> None:
         # An orphan that was taken over could have been collected since; with the write lock held it no longer can.

@@ -39,10 +39,9 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
         InputError: a database URL without an object store.
         EnvironmentFailure: the directory cannot be made.
     """
+    url = objects_url(place, objects)
     if is_url(str(place)):
-        if objects is None:
-            raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
-        return Database(str(place), create=True), _absolute(objects)
+        return Database(str(place), create=True), url
     directory = Path(place)
     with failures(str(place)):
         directory.mkdir(parents=True, exist_ok=True)
@@ -50,8 +49,20 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
-    # Relative, so that the directory may be moved as a whole.
-    return Database(_sqlite(directory), create=True), OBJECTS if objects is None else _absolute(objects)
+    return Database(_sqlite(directory), create=True), url
+
+
+def objects_url(place: str | Path, objects: str | None) -> str:
+    """What a new ledger records as its object store.
+
+    Raises:
+        InputError: a database URL without an object store.
+    """
+    if objects is not None:
+        return _absolute(objects)
+    if is_url(str(place)):
+        raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
+    return OBJECTS  # relative, so that the directory may be moved as a whole
 
 
 def has_ledger(place: str | Path) -> bool:
@@ -102,16 +113,21 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
         if meta is None:
             raise InputError(advice)
         database = at_current_schema(database, schema_number(meta.get("schema"), database.name))
-        url = meta["objects"] if objects is None else _absolute(objects)
-        if directory is not None and not is_url(url):
-            url = str(directory / url)  # an absolute path stays what it is
-        return Opened(database, open_store(url), BaseModel(meta["base_model"], meta["base_fingerprint"]))
+        store = store_of(place, meta["objects"] if objects is None else _absolute(objects))
+        return Opened(database, store, BaseModel(meta["base_model"], meta["base_fingerprint"]))
     except KeyError as error:
         database.close()
         raise CheckFailed(f"the database {database.name} is damaged: its meta table lacks {error}") from error
     except BaseException:
         database.close()
         raise
+
+
+def store_of(place: str | Path, url: str) -> ObjectStore:
+    """The object store of a ledger whose database records it as ``url``."""
+    if not is_url(str(place)) and not is_url(url):
+        url = str(Path(place) / url)  # an absolute path stays what it is
+    return open_store(url)
 
 
 def write_meta(connection: Connection, base_model: BaseModel, *, objects: str, created: str) -> None:
