@@ -29,7 +29,6 @@ from tests.ledger import databases
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base
 from tests.ledger.sftp_server import Site
 
-
 _numbers = itertools.count()
 
 
