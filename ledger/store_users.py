@@ -34,25 +34,34 @@ _BESIDE = "ledger.db"
 _SECRETS = ("password", "sslpassword")  # what a PostgreSQL URL's query may hold that nobody else should read
 
 
-def check_new_store(store: ObjectStore) -> None:
+def check_new_store(store: ObjectStore) -> bool:
     """Refuse a directory that is in use for something else as the store of a new ledger.
+
+    Returns:
+        Whether the store could be asked. One elsewhere that cannot be reached is asked by the first write (`join`).
 
     Raises:
         InputError: it is not empty, and no object store.
+        EnvironmentFailure: it is a local directory that cannot be read.
     """
-    if read_marker(store) is None and not is_empty(store):
-        first = sorted(store.children(""))[0]
+    try:
+        first = None if read_marker(store) is not None or is_empty(store) else sorted(store.children(""))[0]
+    except EnvironmentFailure:
+        if isinstance(store, LocalStore):
+            raise
+        return False
+    if first is not None:
         raise InputError(
             f"{store.url} is no object store of seqedit, and it is not empty (it holds '{first}'): a store is tidied "
             "by gc, so it gets a directory of its own. Give a new or empty one; a store of an older version of seqedit "
             "is marked as one by the next writing command on a ledger that uses it"
         )
+    return True
 
 
 def mark_new_store(store: ObjectStore, database: Database, root: str) -> None:
-    """Mark the store of a ledger that is being made as a store, unless it is one already."""
-    check_new_store(store)
-    if read_marker(store) is None:
+    """Mark the store of a ledger that is being made as a store, unless it is one already; errors as above."""
+    if check_new_store(store) and read_marker(store) is None:
         store.mark(Marker.new(root if _beside(store, database) else None).to_bytes())
 
 
