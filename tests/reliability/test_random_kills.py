@@ -152,6 +152,13 @@ def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
         }
 
 
+def _same(command: Campaign, found: Any, wanted: Any) -> bool:
+    """Whether two states are one; an object without an entry is what a killed writer may leave, and gc removes."""
+    if found is None or wanted is None or command.name == "gc":
+        return bool(found == wanted)
+    return {**found, "objects": 0} == {**wanted, "objects": 0}
+
+
 def _renumbered(values: Any, number: dict[str, int]) -> Any:
     text = json.dumps(values, sort_keys=True)
     for entry, position in number.items():
@@ -202,7 +209,7 @@ def test_a_command_that_is_killed_anywhere_is_carried_on_to_the_state_of_an_undi
         if found is not None:
             assert damage(work) == [], seed
             assert in_child(_cli("verify", "--ledger", str(place))) == 0, seed
-        kind = "new" if found == after else "old" if found == before else "between"
+        kind = "new" if _same(command, found, after) else "old" if _same(command, found, before) else "between"
         done[kind] += 1
         if kind == "between":  # a run is many commits, and a collection two
             assert command.name in ("run", "gc"), seed
