@@ -228,9 +228,9 @@ PROMISES = (
         22,
         "A killed creation can be repeated",
         "By every command that makes ledgers.",
-        "`Ledger.create` is killed before its transaction commits, on SQLite and PostgreSQL; then create, init, run and "
-        "import make the ledger there. A half-written marker of a store elsewhere is written anew. Kills at every call: "
-        "row 1.",
+        "`Ledger.create` is killed before its transaction commits, on SQLite and PostgreSQL; then create, init, run "
+        "and import make the ledger there. A half-written marker of a store elsewhere is written anew. Kills at every "
+        "call: row 1.",
         ("tests/ledger/test_killed_create.py", "tests/ledger/test_store_users.py"),
     ),
     Promise(
@@ -244,8 +244,8 @@ PROMISES = (
         24,
         "No password is shown or written",
         "0 places.",
-        "URLs with passwords in every spelling that is accepted, through messages, logs, JSON and what a store keeps of "
-        "its ledgers.",
+        "URLs with passwords in every spelling that is accepted, through messages, logs, JSON and what a store keeps "
+        "of its ledgers.",
         ("tests/cli/test_passwords.py", "tests/ledger/test_store_users.py"),
     ),
     Promise(
@@ -271,8 +271,8 @@ PROMISES = (
         28,
         "Killed at random, whole commands lose nothing and are carried on to the same state",
         "50 seeded kills.",
-        "init, run, edit, revert, merge, gc and import through the command line, on a small model, killed by SIGKILL at "
-        "a random call that changes something or at a random moment. Afterwards verify is clean, and the command, or "
+        "init, run, edit, revert, merge, gc and import through the command line, on a small model, killed by SIGKILL "
+        "at a random call that changes something or at a random moment. Afterwards verify is clean, and the command, or "
         "`run --resume`, leads to the adapters, scores, weights and objects of an undisturbed one.",
     ),
 )
