@@ -272,7 +272,7 @@ PROMISES = (
         "Killed at random, whole commands lose nothing and are carried on to the same state",
         "50 seeded kills.",
         "init, run, edit, revert, merge, gc and import through the command line, on a small model, killed by SIGKILL "
-        "at a random call that changes something or at a random moment. Afterwards verify is clean, and the command, or "
-        "`run --resume`, leads to the adapters, scores, weights and objects of an undisturbed one.",
+        "at a random call that changes something or at a random moment. Afterwards verify is clean, and the command, "
+        "or `run --resume`, leads to the adapters, scores, weights and objects of an undisturbed one.",
     ),
 )
