@@ -142,7 +142,9 @@ def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
         def scores(entry: str) -> dict[str, Any]:
             found = ledger.scores(entry)
             # Measured only where factors of C0 are at hand, which a resumed run need not have made yet.
-            found.get(KIND_DRIFT, {}).pop("preservation", None)
+            drift = found.get(KIND_DRIFT, {})
+            for values in (drift, *drift.get("modules", {}).values()):
+                values.pop("preservation", None)
             return {kind: _renumbered(values, number) for kind, values in found.items() if kind != KIND_TIMINGS}
 
         return {
