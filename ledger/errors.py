@@ -33,6 +33,24 @@ class Conflict(SeqeditError):
         )
 
 
+class BranchMoved(Conflict):
+    """The branch that a session works on moved under it; what the session was about to record was not recorded.
+
+    The weights in memory are those of ``expected``, the entry that the session knows.
+    """
+
+    exit_code = 3
+
+    def __init__(self, ref: str, expected: str, found: str | None) -> None:
+        super().__init__(ref, expected, found)
+        now = "is gone" if found is None else f"is now at {found[:12]}"
+        self.args = (
+            f"branch '{ref}' moved under this session: its weights are those of {expected[:12]}, and the branch {now}; "
+            f"nothing was recorded. Where the branch is at {expected[:12]} again (see `seqedit reflog {ref}` and "
+            "`seqedit undo`), a run continues with --resume; another writer's entries stay where they are",
+        )
+
+
 @contextmanager
 def failures(name: str) -> Iterator[None]:
     """Turn errors of the database, the disk and the network into the project's own.

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from ledger import branches, graph, rows
 from ledger.bundle_reader import Bundle
-from ledger.database import Database, is_url, without_password
+from ledger.database import without_password
 from ledger.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
-from ledger.places import DATABASE, read_meta
+from ledger.places import has_ledger
 from ledger.rows import EntryNode
 from ledger.schema import Entries
 from ledger.scores import load_scores, put_scores
@@ -82,7 +80,7 @@ def import_bundle(
         branches.check_name(branch)
     with Bundle(path) as bundle:
         nodes = bundle.verify()
-        if not _has_ledger(place):
+        if _unfinished(place):
             if dry_run:
                 count = len(nodes) + (bundle.manifest.kind == "entry")
                 new = bundle.manifest.tip if bundle.manifest.kind == "history" else None
@@ -100,28 +98,9 @@ def import_bundle(
             return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
 
 
-def _has_ledger(place: str | Path) -> bool:
-    """Whether a place is in use; what lies there must then open as a ledger."""
-    if not is_url(str(place)):
-        return (Path(place) / DATABASE).is_file() and not _unfinished(place)
-    try:
-        url = make_url(str(place))
-    except ArgumentError as error:
-        raise InputError(f"database URL: {error}") from error
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        return False
-    return not _unfinished(place)
-
-
 def _unfinished(place: str | Path) -> bool:
-    """Whether a creation was killed there before it had done anything: a database without tables."""
-    local = URL.create("sqlite", database=str(Path(place) / DATABASE))
-    database = Database(str(place) if is_url(str(place)) else local)
-    try:
-        with database.read() as connection:
-            return read_meta(connection) is None
-    finally:
-        database.close()
+    """Whether a place holds no ledger, or one whose creation was killed before it had done anything."""
+    return not has_ledger(place)
 
 
 def _create(place: str | Path, bundle: Bundle, objects: str | None) -> Ledger:
@@ -155,6 +134,8 @@ def _take(
     if dry_run:
         return result
     manifests = []
+    if digests:
+        ledger.join_store()
     for digest in digests:
         # Written anew rather than copied: files of the bundle may say more than the digest covers.
         with bundle.adapter(digest) as adapter:

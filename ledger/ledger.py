@@ -19,6 +19,7 @@ from ledger.reflog import Move
 from ledger.revisions import resolve
 from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
+from ledger.store_users import check_new_store, join, mark_new_store
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -27,6 +28,8 @@ MAIN = "main"
 
 class Ledger(Questions):
     """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
+
+    _joined = False
 
     @classmethod
     def create(
@@ -50,13 +53,19 @@ class Ledger(Questions):
             message: Its message.
 
         Raises:
-            InputError: there is a ledger already.
+            InputError: there is a ledger already, or the object store is a directory that is in use otherwise.
             EnvironmentFailure: disk or database failed.
         """
         time = time or utc_now()
         root = root_entry(base_model, author=author, time=time, message=message)
+        store = places.store_of(place, places.objects_url(place, objects))
+        new = not places.has_ledger(place)
+        if new:
+            check_new_store(store)  # before anything is made
         database, url = places.database_to_create(place, objects)
         try:
+            if new:
+                mark_new_store(store, database, root.id)
             # One transaction: killed half way it leaves a database without tables, which `create` takes up again.
             with database.write() as connection:
                 if places.read_meta(connection) is not None:
@@ -176,6 +185,7 @@ class Ledger(Questions):
         author: str = "",
         time: str | None = None,
         parent: str | None = None,
+        branch: str | None = None,
     ) -> Entry:
         """Take an entry out of force: the state is then as if it had never been appended.
 
@@ -187,14 +197,18 @@ class Ledger(Questions):
             author: Free text.
             time: As for `append`.
             parent: As for `append`.
+            branch: The branch to extend, by default HEAD's.
 
         Raises:
             InputError: the entry is the root, not in HEAD's history, or not in force; the message says why.
             Conflict: HEAD is not at ``parent``.
         """
-        target = self.entry(rev)
+        # What the revision names, and the branch that is extended, are HEAD's of one moment.
+        with self.database.read() as connection:
+            branch = branch or rows.head(connection)[0]
+            target = rows.load_entries(connection, [resolve(connection, rev)])[0]
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent)
+        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, branch=branch)
 
     def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
@@ -328,7 +342,10 @@ class Ledger(Questions):
             check_scores(kind, values)
         # What will be refused is refused before anything is written.
         with self.database.read() as connection:
-            self._checked(connection, build, parent, branch, lock=False)
+            # From here on it is this branch, wherever others put HEAD while the object is written.
+            branch, _, _ = self._checked(connection, build, parent, branch, lock=False)
+        if adapter is not None:
+            self.join_store()
         manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
         with self.database.write() as connection:
             name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
@@ -354,7 +371,10 @@ class Ledger(Questions):
         if branch is None:
             branch, head = rows.head(connection, lock=lock)
         else:
-            head = branches.require(connection, branch, lock=lock)
+            found = rows.tip(connection, branch, lock=lock)
+            if found is None and parent is not None and branch != rows.HEAD:
+                raise Conflict(branch, resolve(connection, parent), None)
+            head = branches.require(connection, branch) if found is None or branch == rows.HEAD else found
         expected = head if parent is None else resolve(connection, parent)
         if expected != head:
             raise Conflict(branch, expected, head)
@@ -362,6 +382,12 @@ class Ledger(Questions):
         entry = build(head)
         graph.check_next(history, entry)
         return branch, entry, history[-1].generation + 1
+
+    def join_store(self) -> None:
+        """Register with the object store, before anything is written there: gc of other ledgers then asks this one."""
+        if not self._joined:
+            join(self.database, self.store)
+            self._joined = True
 
     def _still_there(self, manifest: Manifest) -> None:
         # An orphan that was taken over could have been collected since; with the write lock held it no longer can.

@@ -25,6 +25,7 @@ class Code(StrEnum):
     EXTRA_FILE = "extra-file"
     ADAPTER_DIGEST = "adapter-digest-mismatch"
     ADAPTER_ENTRY = "adapter-entry-mismatch"
+    DAMAGED_STORE = "damaged-store"
     UNSIGNED_ENTRY = "unsigned-entry"
     UNKNOWN_SIGNER = "unknown-signer"
     INVALID_SIGNATURE = "invalid-signature"

@@ -59,6 +59,11 @@ class Reader:
         with self.database.read() as connection:
             return rows.head(connection)[0]
 
+    def position(self) -> tuple[str, str]:
+        """Branch that HEAD names and the entry it is at, read together: nobody can move HEAD in between."""
+        with self.database.read() as connection:
+            return rows.head(connection)
+
     def branches(self) -> dict[str, str]:
         """Branch name -> id of the entry it is at."""
         with self.database.read() as connection:

@@ -28,6 +28,7 @@ from ledger.names import is_digest
 from ledger.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Meta
+from ledger.store_users import count_users
 from seqedit.digests import canonical_json
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -150,8 +151,12 @@ class Snapshots:
         try:
             self.store.write(f"{SNAPSHOTS}/{name}{_SUFFIX}", data)
             with self.database.write() as connection:
+                before = set(_records(connection))
                 kept = self._record(connection, name, record)
-            self._remove_but(kept)
+            # A writer that was killed between file and row has left a file that no row names. In a store of several
+            # ledgers it may be another's, and stays for gc.
+            there = {file.removesuffix(_SUFFIX) for file in self.store.children(SNAPSHOTS) if is_snapshot(file)}
+            self._remove((before if count_users(self.store) > 1 else there) - kept)
         except EnvironmentFailure:
             return
 
@@ -172,10 +177,10 @@ class Snapshots:
             connection.execute(insert(Meta), values)
         return set(kept)
 
-    def _remove_but(self, kept: set[str]) -> None:
-        # Another writer's file whose row is not there yet may go too; its row then leads nowhere, which is no harm.
+    def _remove(self, names: set[str]) -> None:
+        # Another ledger of the same store may have recorded the file too; its row then leads nowhere, which is no harm.
         for file in self.store.children(SNAPSHOTS):
-            if file.removesuffix(_SUFFIX) not in kept:
+            if file.removesuffix(_SUFFIX) in names:
                 self.store.remove(f"{SNAPSHOTS}/{file}")
 
     def clear(self) -> None:
@@ -186,7 +191,13 @@ class Snapshots:
         """
         with self.database.write() as connection:
             connection.execute(delete(Meta).where(Meta.key.startswith(_ROW, autoescape=True)))
-        self._remove_but(set())
+        # Those of other ledgers of the same store, and of killed writers, too: they may hold the same adapters.
+        self._remove({file.removesuffix(_SUFFIX) for file in self.store.children(SNAPSHOTS) if is_snapshot(file)})
+
+
+def is_snapshot(file: str) -> bool:
+    """Whether a file has a name that a snapshot can have."""
+    return file.endswith(_SUFFIX) and is_digest(file.removesuffix(_SUFFIX))
 
 
 def keys(digests: Sequence[str]) -> list[str]:

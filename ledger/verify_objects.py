@@ -9,10 +9,12 @@ from ledger.audit import audit_object
 from ledger.entries import Entry
 from ledger.manifest import Manifest
 from ledger.names import is_digest
-from ledger.objects import TEMPORARY, ObjectStore
+from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.problems import Code, Problem
+from ledger.store_marker import read_marker
+from ledger.store_users import registrations
 from seqedit.adapters import Adapter
-from seqedit.errors import InputError, SeqeditError
+from seqedit.errors import CheckFailed, InputError, SeqeditError
 
 EntryLoader = Callable[[Iterable[str]], list[Entry]]
 
@@ -99,5 +101,15 @@ def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
             yield Problem(Code.TEMPORARY_FILE, shown, "an object that was never completed")
         else:
             yield Problem(Code.ORPHAN_OBJECT, shown, "no entry uses this object; its writer was interrupted")
+    for name in sorted(store.children("")):
+        if is_unfinished_marker(name):
+            yield Problem(Code.TEMPORARY_FILE, f"objects/{name}", "left behind by an interrupted writer")
+    try:
+        read_marker(store)
+    except CheckFailed as error:
+        yield Problem(Code.DAMAGED_STORE, f"objects/{MARKER}", str(error))
+    for name, record in registrations(store).items():
+        if record is None:
+            yield Problem(Code.DAMAGED_STORE, f"objects/{LEDGERS}/{name}", "no registration of a ledger; see gc")
     for name in sorted(store.children(TEMPORARY)):
         yield Problem(Code.TEMPORARY_FILE, f"objects/{TEMPORARY}/{name}", "left behind by an interrupted writer")

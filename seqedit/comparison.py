@@ -31,7 +31,7 @@ from seqedit.requests import Record
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.runner import batches_of, run
-from seqedit.session import KIND_TIMINGS, Session
+from seqedit.session import KIND_TIMINGS
 from seqedit.split_scoring import SplitScoring
 from seqedit.summary import write_summary
 
@@ -169,19 +169,19 @@ class _Judge:
 
     def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:
         """A method's row, from the ledger where it is there already."""
-        ledger.switch(run_config.branch)
-        known = ledger.scores("HEAD", KIND_COMPARISON).get(KIND_COMPARISON)
+        state = ledger.branch_entry(run_config.branch)
+        known = ledger.scores(state, KIND_COMPARISON).get(KIND_COMPARISON)
         measured_on = self._measured_on()
         if known is not None and known.get("measured_on") == measured_on:
             return replace(ComparisonRow.from_dict(known["row"]), label=label, note=note)
-        entries = ledger.log()[:-1]
+        entries = ledger.log(state)[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
         edits = sum(len(e.requests) for e in entries)
-        Session(self.edited, ledger, None, context_templates=[["{}"]])  # checks the state out
+        self.edited.write(ledger.compose(self.edited.base, state, only_changed=True))
         cells = self._cells(_in_force(self.facts))
         row = ComparisonRow(label, cells, seconds / edits if edits else None, note)
         if not note:
-            ledger.add_scores("HEAD", KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
+            ledger.add_scores(state, KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
         return row
 
     def _measured_on(self) -> str:

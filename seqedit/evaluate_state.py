@@ -52,7 +52,7 @@ def evaluate_state(
     """Score a state; the ledger keeps what is measured of the unedited model, and nothing of the state.
 
     Args:
-        session: Model and ledger; the model is at HEAD again afterwards.
+        session: Model and ledger; the model is at the session's own state again afterwards.
         evaluator: What to measure.
         rev: The state.
         records: Records of its facts, for paraphrases and neighbours; facts without one are scored on their request.
@@ -76,7 +76,7 @@ def evaluate_state(
         batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
         scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
     finally:
-        session.checkout()
+        session.restore()
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
     if evaluator.settings.counterfact:
         # Of the very records that the state is scored on, whatever was measured of the unedited model before.

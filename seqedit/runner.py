@@ -12,6 +12,7 @@ from evals.perplexity import perplexity_of
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database import without_password
+from ledger.places import has_ledger
 from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
@@ -66,6 +67,7 @@ def run(
 
     Raises:
         InputError: wrong configuration, facts or ledger; nothing was written.
+        BranchMoved: another writer moved the run's branch; what was finished before is in the ledger.
     """
     watchers = [Told(on_baseline, on_step), *callbacks]
     with ExitStack() as stack:
@@ -109,7 +111,9 @@ def _run(
             moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written
     with _open_ledger(config, edited, resume) as ledger:
         templates, seed = config.context_templates, config.seed
-        session = Session(edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks)
+        session = Session(
+            edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks, branch=config.branch
+        )
         split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
         evaluator = Evaluator(
@@ -122,19 +126,19 @@ def _run(
         outcomes = measure_baseline(session, evaluator, every)
         # Of this run's facts, though a later run of the ledger may be about others.
         averages = FactBaseline(ledger, evaluator, every).averages() if config.evals.counterfact else {}
-        baseline = build_summary(ledger, config.branch, title=config.title)["baseline"]
+        baseline = build_summary(ledger, session.tip, title=config.title)["baseline"]
         for callback in watchers:
             callback.on_baseline(baseline)
 
         def told(entry: Entry) -> None:
-            summary = build_summary(ledger, config.branch, title=config.title)
+            summary = build_summary(ledger, session.tip, title=config.title)
             write_summary(config.out / "summary.json", summary)
             step = next(step for step in summary["steps"] if step["entry"] == entry.id)
             for callback in watchers:
                 callback.on_step(step)
 
         stopped = Driver(session, config, evaluator, outcomes, told, averages).drive(batches)
-        summary = build_summary(ledger, config.branch, title=config.title)
+        summary = build_summary(ledger, session.tip, title=config.title)
         summary["stopped"] = stopped
     write_summary(config.out / "summary.json", summary)
     for callback in watchers:
@@ -181,7 +185,7 @@ def _task_files(config: RunConfig) -> dict[str, str]:
 
 def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger:
     place = config.ledger
-    if "://" not in place and not (Path(place) / "ledger.db").exists():
+    if "://" not in place and not has_ledger(place):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         ledger = Ledger.create(place, edited.base_model)
     else:
@@ -190,7 +194,7 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
         if config.branch not in ledger.branches():
             ledger.start_branch(config.branch, ledger.root())
         ledger.switch(config.branch)
-        if len(ledger.log()) > 1 and not resume:
+        if len(ledger.log(config.branch)) > 1 and not resume:
             raise InputError(
                 f"branch '{config.branch}' of the ledger {without_password(place)} holds entries already; continue "
                 "them with --resume, or choose another ledger, branch or --out"
@@ -230,7 +234,7 @@ def measure_baseline(
         try:
             scores = evaluator.baseline(session.edited.model, missing, tasks=tasks, texts=texts)
         finally:
-            session.checkout()
+            session.restore()
         facts.add(scores.new.pop("records", []))
         if texts:
             ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})

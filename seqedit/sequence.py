@@ -47,7 +47,7 @@ class Driver:
         self.session, self.config, self.evaluator, self.outcomes = session, config, evaluator, outcomes
         self.on_entry = on_entry
         self.ledger = session.ledger
-        self.there: Iterator[Entry] = iter(self.ledger.log()[::-1][1:])
+        self.there: Iterator[Entry] = iter(self.ledger.log(session.tip)[::-1][1:])
         self.records: dict[str, Sequence[Record]] = {}
         self.averages = dict(averages or {})
         self.baseline = baseline_of(self.ledger, self.ledger.entry(self.ledger.root()))
@@ -104,7 +104,7 @@ class Driver:
             self._check(entry, batch, method, settings)
             self.records[entry.id] = batch
             if not self.session.is_scored(entry.id):
-                self._score(entry)  # only the last entry can lack its scores
+                self._score(entry)
         else:
             entry = self.session.edit(requests_of(batch), method, settings, message=message)
             self.records[entry.id] = batch
@@ -114,6 +114,8 @@ class Driver:
         return entry, [result for result in results if result.tripped]
 
     def _score(self, entry: Entry) -> None:
+        if entry.id != self.session.tip:  # only the last entry of a run can lack its scores
+            raise self._foreign(next(self.there), f"part of this run, which stopped before it scored {entry.id[:12]}")
         if self.averages:
             self.ledger.add_scores(entry.id, KIND_BASELINE, {"counterfact": self.averages})
         self.session.score(self.evaluator, self.records, self.outcomes)

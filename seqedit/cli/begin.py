@@ -28,6 +28,7 @@ def init(
     """
     from ledger import Ledger
     from ledger.database import is_url, without_password
+    from ledger.places import has_ledger
     from seqedit.adapters import BaseModel
     from seqedit.fingerprint import fingerprint
     from seqedit.models import load_model
@@ -35,8 +36,8 @@ def init(
     place = default_place(ledger)
     if is_url(place) and objects is None:  # before the model is read
         raise InputError("a ledger at a database URL needs --objects, the directory or URL of its object store")
-    if not is_url(place) and (Path(place) / "ledger.db").exists():
-        raise InputError(f"{place} holds a ledger already; choose another place")
+    if has_ledger(place):
+        raise InputError(f"{without_password(place)} holds a ledger already; choose another place")
     shown = without_password(place)
     if dry_run:
         if json_:

@@ -147,7 +147,7 @@ def merge(
                 ranks=ranks_of(context),
             )  # fmt: skip
         made = merge_entries(
-            session, opened, entries, how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
+            session, opened, [e.id for e, _ in found], how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
         )  # fmt: skip
     _tell_entry(made, json_)

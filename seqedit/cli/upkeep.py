@@ -24,6 +24,17 @@ def gc(
     grace: Annotated[
         float, typer.Option(min=0, help="Unused files younger than this many hours stay; a writer may need them.")
     ] = 1.0,
+    all_registered: Annotated[
+        bool,
+        typer.Option(
+            "--all-registered",
+            help="Every ledger that uses the object store is registered with it; asked once for a store of old.",
+        ),
+    ] = False,
+    forget_ledger: Annotated[
+        list[str] | None,
+        typer.Option(help="First unregister a ledger that is gone for good from the object store; repeatable."),
+    ] = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -31,15 +42,23 @@ def gc(
 
     Example: seqedit gc --dry-run
     """
+    from ledger.database import without_password
     from ledger.gc import collect
+    from ledger.store_users import forget
 
+    if forget_ledger and dry_run:
+        raise InputError("--forget-ledger has no dry run: give it without --dry-run")
     with open_ledger(ledger) as opened:
+        for place in forget_ledger or ():
+            forget(opened.database, opened.store, place)
+            typer.echo(f"forgot the ledger {without_password(place)}", err=True)
         found = collect(
             opened.database,
             opened.store,
             keep_days=None if prune_now else keep_days,
             grace=grace * 3600,
             dry_run=dry_run,
+            all_registered=all_registered,
         )
     if json_:
         print_json(
@@ -49,6 +68,7 @@ def gc(
                 "objects": [vars(files) for files in found.objects],
                 "temporary": [vars(files) for files in found.temporary],
                 "young": found.young,
+                "unsure": found.unsure,
                 "bytes": found.size,
             }
         )
@@ -64,6 +84,12 @@ def gc(
     )
     if found.young:
         typer.echo(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
+    if found.unsure:
+        typer.echo(
+            f"{found.unsure} unused objects stay: the object store is older than its list of ledgers, so others may "
+            "need them. Run `seqedit gc` once on each other ledger that uses it, then `seqedit gc --all-registered`",
+            err=True,
+        )
 
 
 @app.command()
