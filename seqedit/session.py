@@ -321,7 +321,7 @@ class Session:
         return known
 
     def drift(self) -> dict[str, Any]:
-        """How far the session's own state has drifted (`seqedit.drift.drift_of`), whatever this session has computed before."""
+        """How far the session's own state has drifted (`seqedit.drift.drift_of`), whatever was computed before."""
         entries, adapters = self.ledger.active(self.tip), list(self.ledger.adapters(self.tip))
         names = sorted({name for adapter in adapters for name in adapter.deltas})
         weights = {p.name: p.matrix() for p in self.edited.parts.projections if p.name in names}

@@ -23,7 +23,7 @@ from seqedit.cli.main import run
 from seqedit.digests import tensors_digest
 from seqedit.edited_model import EditedModel
 from seqedit.models import load_model
-from seqedit.session import KIND_DRIFT, KIND_TIMINGS
+from seqedit.session import KIND_TIMINGS
 from tests.conftest import REFERENCE
 from tests.reliability import processes
 from tests.reliability.commands import damage
@@ -142,8 +142,6 @@ def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
         def scores(entry: str) -> dict[str, Any]:
             found = ledger.scores(entry)
             # Measured only where factors of C0 are at hand, which a resumed run need not have made yet.
-            drift = found.get(KIND_DRIFT, {})
-            for values in (drift, *drift.get("modules", {}).values()):
             return {kind: _renumbered(values, number) for kind, values in found.items() if kind != KIND_TIMINGS}
 
         return {
