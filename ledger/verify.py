@@ -57,7 +57,9 @@ def verify(
             problems += check_snapshots(connection, store, deep=deep)
             manifests, found = _manifests(connection)
             problems += found
-        found = verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))
+        found = verify_objects(
+            store, manifests, users, deep=deep, entry_of=_entry_loader(database), signed=signers is not None
+        )
         problems += _still_recorded(database, store, manifests, found) if found else []
     except (CheckFailed, ValueError) as error:  # a JSON column that no longer is JSON is a ValueError
         problems.append(Problem(Code.DAMAGED_DATABASE, database.name, str(error)))
@@ -120,6 +122,9 @@ def _entries(
                     yield Problem(Code.ENTRY_ROW, where, detail)
             if entry.base_model.fingerprint != base_model.fingerprint:
                 yield Problem(Code.INVALID_HISTORY, where, "the entry is of another base model than the ledger")
+            if entry.operation == "root" and entry.base_model.name != base_model.name:
+                detail = f"the ledger says its base model is '{base_model.name[:100]}', its root says another name"
+                yield Problem(Code.INVALID_HISTORY, where, detail)
 
 
 def _stored_rows(connection: Connection, ids: list[str]) -> dict[str, dict[type[Base], list[dict[str, Any]]]]:

@@ -30,6 +30,11 @@ _PREFIX = "base_model.model."
 MAX_HEADER = 2 << 20
 
 
+def lora_name(module: str, part: str) -> str:
+    """PEFT's name of one factor, ``lora_A`` or ``lora_B``, of a module."""
+    return f"{_PREFIX}{module}.{part}.weight"
+
+
 def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
     """PEFT's tensor names and values; ``pad`` fills every module with zeros up to one rank.
 
@@ -46,8 +51,8 @@ def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]
             extra = rank - delta.rank
             b = torch.nn.functional.pad(b, (0, extra))
             a = torch.nn.functional.pad(a, (0, 0, 0, extra))
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+        tensors[lora_name(name, "lora_A")] = a.contiguous()
+        tensors[lora_name(name, "lora_B")] = b.contiguous()
     return tensors
 
 
@@ -66,7 +71,7 @@ def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mappin
     for name, info in modules.items():
         pair = []
         for part in ("lora_A", "lora_B"):
-            key = f"{_PREFIX}{name}.{part}.weight"
+            key = lora_name(name, part)
             if key not in left:
                 raise InputError(f"{WEIGHTS}: tensor '{key}' is missing")
             pair.append(left.pop(key))
