@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seqedit.adapter_files import CONFIG, SIDECAR, VALUES, WEIGHTS, lora_name
-from seqedit.delta import Delta, Dense
+from seqedit.delta import Delta, Dense, is_identity
 from seqedit.digests import canonical_json
 from seqedit.errors import InputError
 
@@ -49,7 +49,9 @@ def check_config(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None
         if name not in config:
             raise InputError(f"{CONFIG}: field '{name}' is missing; the content makes it {_shown(value)}")
         if _text(config[name]) != _text(value):
-            raise InputError(f"{CONFIG}: field '{name}' is {_shown(config[name])}, the content makes it {_shown(value)}")
+            raise InputError(
+                f"{CONFIG}: field '{name}' is {_shown(config[name])}, the content makes it {_shown(value)}"
+            )
     for name in sorted(set(config) - set(expected)):
         value = config[name]
         if name == "peft_version" and isinstance(value, str):
@@ -103,16 +105,6 @@ def check_sidecar(sidecar: Mapping[str, Any], expected: Mapping[str, Any]) -> No
             raise InputError(f"{SIDECAR}: field '{name[:100]}' is not known")
         if name not in sidecar or _text(sidecar[name]) != _text(expected[name]):
             raise InputError(f"{SIDECAR}: field '{name}' is not what the content makes it")
-
-
-def is_identity(matrix: Tensor) -> bool:
-    """Whether a matrix is the float32 identity, bit for bit."""
-    rows, columns = matrix.shape
-    if rows != columns or matrix.dtype != torch.float32:
-        return False
-    bits = matrix.contiguous().view(torch.int32)
-    one = int(torch.ones(1).view(torch.int32))
-    return int(bits.count_nonzero()) == rows and bool((bits.diagonal() == one).all())
 
 
 def _any_bit(tensor: Tensor) -> bool:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from seqedit import cards
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.delta import Delta, Dense, LowRank, is_identity
 from seqedit.errors import InputError
 from seqedit.requests import Request
 
@@ -79,7 +79,7 @@ def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mappin
         rank = int(info["rank"])
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] < rank:
             raise InputError(f"{WEIGHTS}: the factors of '{name}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
-        if info["kind"] == "dense":
+        if info["kind"] == "dense" or is_identity(b[:, :rank]):  # as `Adapter` has it
             deltas[name] = Dense(a[:rank].contiguous())
         else:
             deltas[name] = LowRank(b[:, :rank].contiguous(), a[:rank].contiguous())

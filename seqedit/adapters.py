@@ -17,7 +17,7 @@ from torch import Tensor
 
 from seqedit import adapter_check as check
 from seqedit import adapter_files as files
-from seqedit.delta import Delta, Dense, LowRank, is_finite
+from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.digests import json_digest, tensor_digest
 from seqedit.errors import InputError
 from seqedit.requests import Request
@@ -70,7 +70,7 @@ class Adapter:
             if not all(is_finite(part) for part in parts):
                 raise InputError(f"the delta of module '{name}' holds values that are not finite")
         # The digest cannot tell B = I from a dense delta, so neither may the state: both are the dense one.
-        dense = {n: Dense(d.A) for n, d in self.deltas.items() if isinstance(d, LowRank) and check.is_identity(d.B)}
+        dense = {n: Dense(d.A) for n, d in self.deltas.items() if isinstance(d, LowRank) and is_identity(d.B)}
         if dense:
             object.__setattr__(self, "deltas", {**self.deltas, **dense})
 
