@@ -21,6 +21,7 @@ from ledger.problems import Problem
 from ledger.revisions import resolve
 from ledger.schema import Entries
 from ledger.scores import load_scores
+from ledger.signers import has_entry
 from ledger.snapshots import SnapshotPolicy, Snapshots
 from ledger.verify import verify
 from ledger.vouching import check_state, is_signed, kept_signers
@@ -273,6 +274,8 @@ class Reader:
             interrupted writer left behind.
         """
         with failures(f"object store {self.store.url}"):
+            if at_least is not None:
+                has_entry((), at_least)  # refuses what is no id
             wanted = signers if signers is not None else self.signers
             return verify(
                 self.database, self.store, self.base_model, deep=deep, at_least=at_least,

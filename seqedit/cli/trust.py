@@ -12,7 +12,7 @@ SignersOption = Annotated[
     typer.Option(
         "--signers",
         envvar="SEQEDIT_SIGNERS",
-        help="Public keys, one per line (hex or ssh-ed25519), that must vouch for it. [default: those the ledger keeps]",
+        help="Public keys, one per line (hex or ssh-ed25519), that must vouch for it. [default: the ledger's]",
     ),
 ]
 AtLeastOption = Annotated[

@@ -23,6 +23,7 @@ from ledger.schema import Meta, Objects
 from ledger.signing import add_signatures, load_key, new_key, sign
 from ledger.snapshots import keys
 from seqedit.adapter_check import NEUTRAL
+from seqedit.adapter_files import VALUES, WEIGHTS
 from seqedit.adapters import Adapter
 from seqedit.delta import Dense, LowRank
 from seqedit.digests import tensors_digest
@@ -168,12 +169,12 @@ def test_a_forged_number_anywhere_in_the_weights_padding_included_is_found(tmp_p
 
 
 FILES: dict[str, Callable[[Path], None]] = {
-    "padding": lambda d: _tensors(d / "adapter_model.safetensors", "h.1.mlp.lora_A", lambda t: t.index_fill(0, torch.tensor([4]), 7.0)),
-    "the identity beside a dense delta": lambda d: _tensors(d / "adapter_model.safetensors", "h.0.mlp.lora_B", lambda t: 2 * t),
-    "a delta": lambda d: _tensors(d / "adapter_model.safetensors", "h.0.mlp.lora_A", lambda t: 2 * t),
-    "keys": lambda d: _tensors(d / "seqedit_values.safetensors", "keys", lambda t: t + 1),
-    "keys of another type": lambda d: _tensors(d / "seqedit_values.safetensors", "keys", lambda t: t.double() + 1e-12),
-    "target values": lambda d: _tensors(d / "seqedit_values.safetensors", "target", lambda t: t + 1),
+    "padding": lambda d: _tensors(d / WEIGHTS, "h.1.mlp.lora_A", lambda t: t.index_fill(0, torch.tensor([4]), 7.0)),
+    "the identity beside a dense delta": lambda d: _tensors(d / WEIGHTS, "h.0.mlp.lora_B", lambda t: 2 * t),
+    "a delta": lambda d: _tensors(d / WEIGHTS, "h.0.mlp.lora_A", lambda t: 2 * t),
+    "keys": lambda d: _tensors(d / VALUES, "keys", lambda t: t + 1),
+    "keys of another type": lambda d: _tensors(d / VALUES, "keys", lambda t: t.double() + 1e-12),
+    "target values": lambda d: _tensors(d / VALUES, "target", lambda t: t + 1),
     "kind of a module": json_change("seqedit.json", lambda s: s["modules"]["h.0.mlp"].update(kind="low_rank")),
     "rank of a module": json_change("seqedit.json", lambda s: s["modules"]["h.1.mlp"].update(rank=3)),
     "method": json_change("seqedit.json", lambda s: s["method"].update(seed=9)),
