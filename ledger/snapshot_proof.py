@@ -12,7 +12,7 @@ import torch
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import graph, rows, snapshots
+from ledger import compose, graph, rows
 from ledger.compose import Composition, HasDeltas
 from ledger.deltas import read_ahead
 from ledger.manifest import Manifest
@@ -89,7 +89,7 @@ def _states(
         names = keys(digests)
         for position, name in enumerate(names, 1):
             if name in left:
-                found[name] = digests[: position * snapshots.GROUP]
+                found[name] = digests[: position * compose.GROUP]
                 left.discard(name)
     return found
 
