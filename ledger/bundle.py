@@ -143,7 +143,7 @@ def _write(ledger: Reader, plan: BundlePlan, stream: BinaryIO) -> BundleManifest
                 members[object_member(digest, name)] = found
         for identifier, values in _scores(ledger, sorted(plan.entries) if plan.scores else []):
             _add(archive, members, scores_member(identifier), canonical_json(values).encode())
-        for identifier, signatures in _signatures(ledger, [] if plan.kind == "entry" else sorted(plan.entries)):
+        for identifier, signatures in _signatures(ledger, sorted(plan.entries)):
             _add(archive, members, signatures_member(identifier), canonical_json(signatures).encode())
         manifest_ = BundleManifest(plan.kind, plan.tip, ledger.base_model, plan.entries, members)
         # Last, because it holds the digests of what has just been read.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from ledger.places import has_ledger
 from ledger.rows import EntryNode
 from ledger.schema import Entries
 from ledger.scores import load_scores, put_scores
+from ledger.signed_bundle import check_bundle, check_not_older
+from ledger.signers import has_entry
 from ledger.signing import add_signatures
-from seqedit.errors import EnvironmentFailure, InputError, SeqeditError
+from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 
 
 class Diverged(SeqeditError):
@@ -56,6 +58,9 @@ def import_bundle(
     branch: str | None = None,
     objects: str | None = None,
     dry_run: bool = False,
+    signers: Collection[str] | None = None,
+    at_least: str | None = None,
+    allow_older: bool = False,
 ) -> Imported:
     """Check a bundle and add what a ledger lacks of it.
 
@@ -69,10 +74,14 @@ def import_bundle(
         branch: Branch to extend, made where there is none; by default HEAD's. In a new ledger HEAD will be on it.
         objects: fsspec URL of the object store; needed for a new ledger at a database URL.
         dry_run: Check everything, and write nothing.
+        signers: Public keys, one of which must have signed the bundle's newest entry; by default those that the
+            ledger keeps; without any, no signature is asked for.
+        at_least: Id, or at least its first 12 digits, of the newest entry that is known: it must be in the bundle.
+        allow_older: With signers, also take a state older than a signed one that the ledger has.
 
     Raises:
         InputError: no bundle, or one of another base model or another root than the ledger's.
-        CheckFailed: the bundle is damaged or made up.
+        CheckFailed: the bundle is damaged or made up, no signer vouches for it, or it is older than what is known.
         Diverged: the branch has entries that the bundle's history does not continue.
         EnvironmentFailure: disk or database failed.
     """
@@ -80,7 +89,14 @@ def import_bundle(
         branches.check_name(branch)
     with Bundle(path) as bundle:
         nodes = bundle.verify()
+        if at_least is not None and not has_entry(nodes, at_least):
+            raise CheckFailed(
+                f"the bundle's history (at {bundle.manifest.tip[:12]}) does not have entry {at_least[:12]}, which is "
+                "known: it is older, or another one; nothing was imported"
+            )
         if _unfinished(place):
+            if signers is not None:
+                check_bundle(bundle, signers)
             if dry_run:
                 count = len(nodes) + (bundle.manifest.kind == "entry")
                 new = bundle.manifest.tip if bundle.manifest.kind == "history" else None
@@ -95,6 +111,11 @@ def import_bundle(
                     f"ledger {without_password(place)} to '{ledger.base_model.name}' (fingerprint "
                     f"{ledger.base_model.fingerprint[:12]})"
                 )
+            wanted = ledger.kept_signers() if signers is None else signers
+            if wanted is not None:
+                check_bundle(bundle, wanted, ledger.database)
+                if not allow_older:
+                    check_not_older(bundle, wanted, ledger.database)
             return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
 
 
@@ -139,7 +160,7 @@ def _take(
     for digest in digests:
         # Written anew rather than copied: files of the bundle may say more than the digest covers.
         with bundle.adapter(digest) as adapter:
-            manifests.append(ledger.store.put(digest, adapter.save_pretrained))
+            manifests.append(ledger.store.put(digest, ledger.named(adapter).save_pretrained))
     with ledger.database.write() as connection:
         name, old, new = _movement(connection, nodes, bundle.manifest.tip, branch, lock=True)
         _insert(connection, ledger, bundle, nodes, manifests)

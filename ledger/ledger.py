@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +21,7 @@ from ledger.revisions import resolve
 from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
 from ledger.store_users import check_new_store, join, mark_new_store
+from ledger.vouching import keep_signers
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -80,13 +82,22 @@ class Ledger(Questions):
         return cls.open(place)
 
     @classmethod
-    def open(cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None) -> Ledger:
+    def open(
+        cls,
+        place: str | Path,
+        base_model: BaseModel | None = None,
+        *,
+        objects: str | None = None,
+        signers: Mapping[str, str] | None = None,
+    ) -> Ledger:
         """Open a ledger; one of an older schema is upgraded, and nothing else is changed.
 
         Args:
             place: As for `create`.
             base_model: The model that is going to be edited or scored, to be checked against the ledger's.
             objects: fsspec URL of the object store where it has moved.
+            signers: Public keys (key -> name, `ledger.signers.read_signers`) that must vouch for every state that is
+                composed or whose adapters are read.
 
         Raises:
             InputError: there is no ledger, or it is that of another base model.
@@ -97,7 +108,9 @@ class Ledger(Questions):
             opened.database.close()
             this = f"the ledger {without_password(place)}"
             raise InputError(_other_model(this, opened.base_model, "the given model", base_model))
-        return cls(opened.database, opened.store, opened.base_model)
+        ledger = cls(opened.database, opened.store, opened.base_model)
+        ledger.signers = signers
+        return ledger
 
     def append(
         self,
@@ -328,6 +341,17 @@ class Ledger(Questions):
         with self.database.write() as connection:
             put_scores(connection, resolve(connection, rev), kind, values)
 
+    def keep_signers(self, signers: Mapping[str, str] | None) -> None:
+        """Keep in the ledger whose signatures to ask for where nobody says, or no longer keep any.
+
+        Whoever can write the database can change this: it is a reminder, and no protection.
+
+        Args:
+            signers: Public key -> name, as `ledger.signers.read_signers` gives them; None for none.
+        """
+        with self.database.write() as connection:
+            keep_signers(connection, signers)
+
     def _extend(
         self,
         build: Callable[[str], Entry],
@@ -346,7 +370,7 @@ class Ledger(Questions):
             branch, _, _ = self._checked(connection, build, parent, branch, lock=False)
         if adapter is not None:
             self.join_store()
-        manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
+        manifest = None if adapter is None else self.store.put(adapter.digest, self.named(adapter).save_pretrained)
         with self.database.write() as connection:
             name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
             if manifest is not None:
@@ -358,6 +382,10 @@ class Ledger(Questions):
             for kind, values in (scores(entry) if callable(scores) else given).items():
                 put_scores(connection, entry.id, kind, values)
         return entry
+
+    def named(self, adapter: Adapter) -> Adapter:
+        """The adapter with the ledger's name of the base model, which entries vouch for and its digest does not."""
+        return adapter if adapter.base_model == self.base_model else replace(adapter, base_model=self.base_model)
 
     def _checked(
         self,

@@ -29,6 +29,8 @@ class Code(StrEnum):
     UNSIGNED_ENTRY = "unsigned-entry"
     UNKNOWN_SIGNER = "unknown-signer"
     INVALID_SIGNATURE = "invalid-signature"
+    FORGED_SNAPSHOT = "forged-snapshot"
+    ROLLED_BACK = "rolled-back"
     ORPHAN_OBJECT = "orphan-object"
     TEMPORARY_FILE = "temporary-file"
     DAMAGED_SNAPSHOT = "damaged-snapshot"

@@ -13,6 +13,7 @@ from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinishe
 from ledger.problems import Code, Problem
 from ledger.store_marker import read_marker
 from ledger.store_users import registrations
+from seqedit.adapter_files import ALL
 from seqedit.adapters import Adapter
 from seqedit.errors import CheckFailed, InputError, SeqeditError
 
@@ -26,6 +27,7 @@ def verify_objects(
     *,
     deep: bool,
     entry_of: EntryLoader,
+    signed: bool = False,
 ) -> list[Problem]:
     """Check every object that is recorded or lies in the store.
 
@@ -35,6 +37,8 @@ def verify_objects(
         users: Adapter digest -> ids of the entries that add it.
         deep: Read all data, and load every adapter to recompute its digest.
         entry_of: Loads entries.
+        signed: Signers were asked for: the base model's name in an object, which no digest covers, must then be one
+            that an entry vouches for.
     """
     problems: list[Problem] = []
     for digest in sorted(set(users) - set(manifests)):
@@ -44,8 +48,12 @@ def verify_objects(
 
     def check(digest: str) -> list[Problem]:
         found = audit_object(store, manifests[digest], deep=deep)
+        for name in sorted(set(manifests[digest].files) - set(ALL)):
+            # PEFT might read it; nothing of an adapter is in it.
+            where = f"objects/{store.path(digest)}/{name}"
+            found.append(Problem(Code.EXTRA_FILE, where, "an adapter has no such file, whatever is recorded"))
         if deep and not found:
-            found += _content(store, digest, users.get(digest, ()), entry_of)
+            found += _content(store, digest, users.get(digest, ()), entry_of, signed)
         return found
 
     with ThreadPoolExecutor(store.threads if deep else 1) as pool:
@@ -55,7 +63,9 @@ def verify_objects(
     return problems
 
 
-def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: EntryLoader) -> Iterator[Problem]:
+def _content(
+    store: ObjectStore, digest: str, users: Sequence[str], entry_of: EntryLoader, signed: bool
+) -> Iterator[Problem]:
     """That an object with the right bytes is also the right adapter."""
     where = f"objects/{store.path(digest)}"
     try:
@@ -67,11 +77,13 @@ def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: En
     if adapter.digest != digest:
         yield Problem(Code.ADAPTER_DIGEST, where, f"its content is that of adapter {adapter.digest[:12]}")
         return
+    names: set[str] = set()
     for user in users:
         try:
             entry = entry_of([user])[0]
         except SeqeditError:
             continue  # an entry that cannot be read is reported as such
+        names.add(entry.base_model.name)
         same = (
             entry.requests == tuple(adapter.requests)
             and entry.method == dict(adapter.method)
@@ -80,6 +92,12 @@ def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: En
         if not same:
             detail = "the entry names other requests, method or base model than its adapter"
             yield Problem(Code.ADAPTER_ENTRY, f"entries/{user}", detail)
+    if signed and names and adapter.base_model.name not in names:
+        detail = (
+            f"it names base model '{adapter.base_model.name[:100]}', which no entry that uses it does; exported as a "
+            "bundle and imported into a new ledger it gets the entry's name"
+        )
+        yield Problem(Code.ADAPTER_ENTRY, where, detail)
 
 
 def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:

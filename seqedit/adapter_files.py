@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from seqedit import cards
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.delta import Delta, Dense, LowRank, is_identity
 from seqedit.errors import InputError
 from seqedit.requests import Request
 
@@ -28,6 +28,11 @@ _PREFIX = "base_model.model."
 # Some 16,000 tensors with names as long as real ones. The format allows 100 MB, and a header of a million empty
 # tensors takes a gigabyte and many seconds.
 MAX_HEADER = 2 << 20
+
+
+def lora_name(module: str, part: str) -> str:
+    """PEFT's name of one factor, ``lora_A`` or ``lora_B``, of a module."""
+    return f"{_PREFIX}{module}.{part}.weight"
 
 
 def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
@@ -46,8 +51,8 @@ def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]
             extra = rank - delta.rank
             b = torch.nn.functional.pad(b, (0, extra))
             a = torch.nn.functional.pad(a, (0, 0, 0, extra))
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+        tensors[lora_name(name, "lora_A")] = a.contiguous()
+        tensors[lora_name(name, "lora_B")] = b.contiguous()
     return tensors
 
 
@@ -66,7 +71,7 @@ def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mappin
     for name, info in modules.items():
         pair = []
         for part in ("lora_A", "lora_B"):
-            key = f"{_PREFIX}{name}.{part}.weight"
+            key = lora_name(name, part)
             if key not in left:
                 raise InputError(f"{WEIGHTS}: tensor '{key}' is missing")
             pair.append(left.pop(key))
@@ -74,7 +79,7 @@ def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mappin
         rank = int(info["rank"])
         if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] < rank:
             raise InputError(f"{WEIGHTS}: the factors of '{name}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
-        if info["kind"] == "dense":
+        if info["kind"] == "dense" or is_identity(b[:, :rank]):  # as `Adapter` has it
             deltas[name] = Dense(a[:rank].contiguous())
         else:
             deltas[name] = LowRank(b[:, :rank].contiguous(), a[:rank].contiguous())

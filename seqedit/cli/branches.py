@@ -9,6 +9,7 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.trust import SignersOption, trusted_signers
 from seqedit.errors import InputError
 
 
@@ -56,6 +57,7 @@ def checkout(
     name: Annotated[str, typer.Argument(help="The branch that HEAD is to name.")],
     create: Annotated[bool, typer.Option("--branch", "-b", help="Make it first, at HEAD.")] = False,
     ledger: LedgerOption = None,
+    signers: SignersOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -63,8 +65,11 @@ def checkout(
 
     Example: seqedit checkout -b experiment
     """
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
         at = opened.check_branch(name) if create else opened.branch_entry(name)
+        if trusted is not None:  # what the ledger keeps is asked where a state comes or goes, not of work at hand
+            opened.check_signed(at, trusted)
         if not dry_run:
             if create:
                 opened.start_branch(name, at)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, number, open_ledger, print_json
+from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
 
 
 @app.command()
@@ -130,21 +130,17 @@ def revert(
 def verify(
     ledger: LedgerOption = None,
     shallow: Annotated[bool, typer.Option("--shallow", help="Presence and sizes only, without reading data.")] = False,
-    signers: Annotated[
-        Path | None,
-        typer.Option(help="Public keys, one per line (hex or ssh-ed25519); they must vouch for every entry."),
-    ] = None,
+    signers: SignersOption = None,
+    at_least: AtLeastOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Check every entry and every byte of every object; exit code 1 if something is damaged.
 
     Example: seqedit verify --ledger out/demo/ledger
     """
-    from ledger.signers import read_signers
-
-    trusted = None if signers is None else read_signers(signers)
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
-        problems = opened.verify(deep=not shallow, signers=trusted)
+        problems = opened.verify(deep=not shallow, signers=trusted, at_least=at_least)
         entries, objects = len(opened.log()), len(list(opened.store.objects()))
     damage = [problem for problem in problems if problem.damage]
     if json_:

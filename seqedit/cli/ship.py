@@ -11,6 +11,7 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def export(
     scores: ScoresOption = True,
     base_name: BaseOption = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    signers: SignersOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -70,7 +72,10 @@ def export(
               seqedit export --format bundle --out history.zip
     """
     check_options(format_, entry=entry, rank=rank, records=records)
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
+        opened.signers = opened.kept_signers() if trusted is None else trusted
+        opened.check_signed(rev)
         if format_ is Format.BUNDLE:
             result = _bundle(opened, rev, out, entry=entry, scores=scores, dry_run=dry_run)
         elif format_ is Format.MERGED:
@@ -89,6 +94,9 @@ def import_(
     ledger: LedgerOption = None,
     branch: BranchOption = None,
     objects: ObjectsOption = None,
+    signers: SignersOption = None,
+    at_least: AtLeastOption = None,
+    allow_older: AllowOlderOption = False,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -98,7 +106,10 @@ def import_(
     """
     from ledger.import_bundle import import_bundle
 
-    imported = import_bundle(ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run)
+    imported = import_bundle(
+        ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
+        signers=trusted_signers(signers), at_least=at_least, allow_older=allow_older,
+    )  # fmt: skip
     print_result(imported_result(imported, ledger), json_, dry_run)
 
 

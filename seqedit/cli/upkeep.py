@@ -1,4 +1,4 @@
-"""Verbs that look after a ledger: gc, sign."""
+"""Verbs that look after a ledger: gc, sign, signers."""
 
 from __future__ import annotations
 
@@ -129,3 +129,39 @@ def sign(
         return
     done = "would sign" if dry_run else "signed" if new else "was signed already:"
     typer.echo(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
+
+
+@app.command()
+def signers(
+    ledger: LedgerOption = None,
+    set_: Annotated[Path | None, typer.Option("--set", help="Keep the public keys of this file.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Keep none any more.")] = False,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show or set the public keys that verify, import, pull, export and push ask for where --signers is not given.
+
+    They stand in the ledger's database: a reminder, which whoever writes the ledger can change. Where that matters,
+    keep the file elsewhere and give --signers, or name it in SEQEDIT_SIGNERS.
+
+    Example: seqedit signers --set team-keys
+    """
+    from ledger.signers import read_signers
+
+    if set_ is not None and clear:
+        raise InputError("give either --set FILE or --clear")
+    wanted = None if set_ is None else read_signers(set_)
+    with open_ledger(ledger) as opened:
+        if wanted is not None or clear:
+            found = wanted
+            if not dry_run:
+                opened.keep_signers(wanted)
+        else:
+            found = opened.kept_signers()
+    if json_:
+        print_json({"signers": found, "dry_run": dry_run})
+        return
+    for key, name in sorted((found or {}).items()):
+        typer.echo(f"{key} {name}")
+    if not found:
+        typer.echo("the ledger keeps no signers: signatures are asked for with --signers only", err=True)

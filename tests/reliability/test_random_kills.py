@@ -141,7 +141,6 @@ def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
 
         def scores(entry: str) -> dict[str, Any]:
             found = ledger.scores(entry)
-            # Measured only where factors of C0 are at hand, which a resumed run need not have made yet.
             return {kind: _renumbered(values, number) for kind, values in found.items() if kind != KIND_TIMINGS}
 
         return {
