@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
-from evals.counterfact_sampling import choose_records, estimate_scores
+from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
 from evals.generation import fit_vectorizer, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
-from evals.scores import METRICS
+from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
@@ -38,6 +39,21 @@ class Batch:
     live: Sequence[int]
 
 
+@dataclass(frozen=True)
+class ScoredFacts:
+    """Records that were scored, with what each of them got.
+
+    Attributes:
+        records: The records.
+        scores: Their scores, in the same order.
+        sample: How they were chosen from the facts in force; None for a whole batch.
+    """
+
+    records: Sequence[Record]
+    scores: Scores
+    sample: RecordSample | None = None
+
+
 @dataclass
 class StepScores:
     """What was measured at one step, as JSON types.
@@ -53,6 +69,7 @@ class StepScores:
         outcomes: Task name -> per-document outcomes.
         drift: Perplexity of plain text and, where a session measures them, drift of weights, outputs and values.
         timings: Seconds of each part.
+        scored_new, scored_earlier: Records and scores behind "new" and "earlier"; no JSON, and not recorded.
     """
 
     new: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +80,8 @@ class StepScores:
     outcomes: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    scored_new: ScoredFacts | None = None
+    scored_earlier: ScoredFacts | None = None
 
 
 class Evaluator:
@@ -107,7 +126,7 @@ class Evaluator:
         found = StepScores()
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
-                found.new = score_tokenized(model, self._tokens(records), scorer=self.scorer).to_dict()
+                found.new = score_tokenized(model, self.tokens(records), scorer=self.scorer).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
         self._score_texts(model, found)
@@ -142,7 +161,8 @@ class Evaluator:
         self._score_tasks(model, found, baseline, previous)
         return found
 
-    def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+    def tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+        """Tokens of records."""
         missing = [r for r in records if id(r) not in self._tokenized]
         for record, tokens in zip(missing, tokenize_records(self.tokenizer, missing), strict=True):
             self._tokenized[id(record)] = tokens
@@ -157,7 +177,7 @@ class Evaluator:
         )  # fmt: skip
         chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
         chosen.append(list(batches[-1].records))
-        tokens = self._tokens([r for records in chosen for r in records])
+        tokens = self.tokens([r for records in chosen for r in records])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
         for batch, records in zip(batches, chosen, strict=True):
@@ -168,7 +188,10 @@ class Evaluator:
         first_new = start - len(chosen[-1])
         found.new = scores.subset(range(first_new, start)).to_dict()
         found.new["intervals"] = _intervals(estimated_scores(scores.subset(range(first_new, start))))
+        found.scored_new = ScoredFacts(chosen[-1], scores.subset(range(first_new, start)))
         if first_new:
+            behind = [record for records in chosen[:-1] for record in records]
+            found.scored_earlier = ScoredFacts(behind, scores.subset(range(first_new)), sample)
             estimates = estimate_scores(sample, scores.subset(range(first_new)), of_history=not sample.exact)
             found.earlier = {
                 **{name: None if e is None else e.value for name, e in estimates.items()},
@@ -187,6 +210,9 @@ class Evaluator:
             generator=self.generator,
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
+        found.new["generated"] = {
+            "GE": _spread([r.entropy for r in scores.records]), "RS": _spread([r.reference for r in scores.records])
+        }  # fmt: skip
 
     def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]
@@ -229,6 +255,13 @@ class Evaluator:
 def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, list[float]]:
     """Score -> [low, high], 95 %, in percent."""
     return {name: [e.ci_low, e.ci_high] for name, e in estimates.items() if e is not None}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float]:
+    """Mean and standard deviation over the records that have a value, and how many these are."""
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else 0.0
+    return {"mean": mean, "deviation": statistics.stdev(known) if len(known) > 1 else 0.0, "records": len(known)}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
+from seqedit.gate_evidence import KIND_FAILURE
 from seqedit.session import (
     KIND_ANSWERS,
     KIND_DRIFT,
@@ -117,6 +118,8 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "requests": len(entry.requests),
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},
         "intervals": new.get("intervals"),
+        "generated": new.get("generated"),
+        "failure": scores.get(KIND_FAILURE, {}).get("reason"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
         "drift": scores.get(KIND_DRIFT, {}),
