@@ -11,6 +11,7 @@ from typing import Any
 
 from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
 from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
+from evals.finite import check_metrics
 from evals.generation import fit_vectorizer, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
@@ -239,6 +240,8 @@ class Evaluator:
             results = evaluate_tasks(
                 model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
             )
+        for name, task in results.items():
+            check_metrics(name, task.metrics)
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
             row: dict[str, Any] = dict(task.metrics)

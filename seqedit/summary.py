@@ -171,7 +171,7 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", "utf-8")
         os.replace(temporary, path)
     finally:
