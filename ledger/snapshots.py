@@ -161,7 +161,7 @@ class Snapshots:
         try:
             self.store.write(f"{SNAPSHOTS}/{name}{SUFFIX}", data)
             with self.database.write() as connection:
-                before = set(records(connection))
+                before = set(records_of(connection))
                 kept = self._record(connection, name, record)
             self._own[name] = record.sha256
             # A writer that was killed between file and row has left a file that no row names. In a store of several

@@ -99,7 +99,12 @@ def compare(
             if not rows:
                 rows.append(judge.unedited())
                 _tell(on_row, rows[-1])
-            rows.append(judge.row(ledger, run_config, label, note))
+            try:
+                rows.append(judge.row(ledger, run_config, label, note))
+            except NumericsError as error:
+                # What is left cannot be scored: the row says so, and the other methods are compared all the same.
+                said = note or f"broke off: {error}"
+                rows.append(ComparisonRow(label, {name: Cell(None) for name in rows[0].cells}, None, said))
         _tell(on_row, rows[-1])
         write_comparison(config.out, rows, config.title, comparison_notes(config, facts))
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
-from evals.counterfact_sampling import choose_records, estimate_scores
+from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
+from evals.finite import check_metrics
 from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
-from evals.scores import METRICS
+from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
 from evals.task_outcomes import TaskResult
@@ -41,6 +43,21 @@ class Batch:
     live: Sequence[int]
 
 
+@dataclass(frozen=True)
+class ScoredFacts:
+    """Records that were scored, with what each of them got.
+
+    Attributes:
+        records: The records.
+        scores: Their scores, in the same order.
+        sample: How they were chosen from the facts in force; None for a whole batch.
+    """
+
+    records: Sequence[Record]
+    scores: Scores
+    sample: RecordSample | None = None
+
+
 @dataclass
 class StepScores:
     """What was measured at one step, as JSON types.
@@ -57,6 +74,7 @@ class StepScores:
         outcomes: Task name -> per-document outcomes.
         drift: Perplexity of plain text and, where a session measures them, drift of weights, outputs and values.
         timings: Seconds of each part.
+        scored_new, scored_earlier: Records and scores behind "new" and "earlier"; no JSON, and not recorded.
     """
 
     new: dict[str, Any] = field(default_factory=dict)
@@ -67,6 +85,8 @@ class StepScores:
     outcomes: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    scored_new: ScoredFacts | None = None
+    scored_earlier: ScoredFacts | None = None
 
 
 class Evaluator:
@@ -201,7 +221,10 @@ class Evaluator:
             if newest.live:
                 found.by_entry[newest.entry] = {**live.summary, "requests": len(newest.live)}
                 found.new["intervals"] = _intervals(estimated_scores(live))
+                found.scored_new = ScoredFacts([fresh[i] for i in newest.live], live)
         if first_new:
+            behind = [record for records in chosen for record in records]
+            found.scored_earlier = ScoredFacts(behind, scores.subset(range(first_new)), sample)
             estimates = estimate_scores(sample, scores.subset(range(first_new)), of_history=not sample.exact)
             found.earlier = {
                 **{name: None if e is None else e.value for name, e in estimates.items()},
@@ -222,6 +245,9 @@ class Evaluator:
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
         found.new["generation"] = {"convention": str(self.settings.writing), "missing": missing_scores(records)}
+        found.new["generated"] = {
+            "GE": _spread([r.entropy for r in scores.records]), "RS": _spread([r.reference for r in scores.records])
+        }  # fmt: skip
 
     def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]
@@ -242,9 +268,12 @@ class Evaluator:
     def _tasks(self, model: Any) -> dict[str, TaskResult]:
         if self.tasks is None:
             return {}
-        return evaluate_tasks(
+        results = evaluate_tasks(
             model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
         )
+        for name, task in results.items():
+            check_metrics(name, task.metrics)
+        return results
 
     def _score_tasks(
         self,
@@ -273,6 +302,13 @@ class Evaluator:
 def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, list[float]]:
     """Score -> [low, high], 95 %, in percent."""
     return {name: [e.ci_low, e.ci_high] for name, e in estimates.items() if e is not None}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float]:
+    """Mean and standard deviation over the records that have a value, and how many these are."""
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else 0.0
+    return {"mean": mean, "deviation": statistics.stdev(known) if len(known) > 1 else 0.0, "records": len(known)}
 
 
 @contextmanager

@@ -103,9 +103,11 @@ def _rows(
                 )  # fmt: skip
                 seconds = time.perf_counter() - begin
                 edited.write(compose(edited.base_weights(sorted(adapter.deltas)), [adapter]))
-            except NumericsError as error:
+                scores = score_records(edited.model, edited.tokenizer, batch)
+            except NumericsError as error:  # of the edit, or of the model that it leaves behind
                 seconds, failed = time.perf_counter() - begin, str(error)
-            scores = score_records(edited.model, edited.tokenizer, batch)
+                edited.write({})
+                scores = score_records(edited.model, edited.tokenizer, batch)
             edited.write({})
             yield {
                 "requests": [record.request.digest() for record in batch],

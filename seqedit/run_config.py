@@ -12,8 +12,10 @@ from evals.generation import Writing
 from seqedit.config import Config, EditConfig, setting
 from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
+from seqedit.gate_check import check_measured
 from seqedit.hparams import read_mapping
 from seqedit.layouts import check_convention
+from seqedit.methods import get_method
 from seqedit.settings import method_config
 
 
@@ -200,6 +202,12 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         evals["attribute_snippets"] = local(str(evals["attribute_snippets"]))
     out = folder / str(data["out"])
     ledger = data.get("ledger")
+    gates = parse_gates(data.get("gates"))
+    chosen = EvalSettings.from_dict(evals)
+    check_measured(
+        gates, counterfact=chosen.counterfact, generation=chosen.generation, drift=chosen.drift,
+        text=chosen.perplexity_text is not None, moments=get_method(str(data["method"])).needs_second_moments,
+    )  # fmt: skip
     return RunConfig(
         model=str(local(str(data["model"]))),
         facts=str(local(str(data["facts"]))),
@@ -210,7 +218,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         batch_size=integers.batch_size,
         steps=integers.steps,
         second_moments=SecondMomentSettings.from_dict(moments),
-        evals=EvalSettings.from_dict(evals),
+        evals=chosen,
         tasks=_tasks(data.get("tasks") or {}, local),
         context_templates=data.get("context_templates"),
         ledger=str(out / "ledger" if ledger is None else ledger if "://" in str(ledger) else folder / str(ledger)),
@@ -221,7 +229,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
-        gates=parse_gates(data.get("gates")),
+        gates=gates,
         on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )

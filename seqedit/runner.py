@@ -18,6 +18,7 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
+from seqedit.gate_check import check_facts, check_tasks
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
@@ -86,6 +87,7 @@ def _run(
 ) -> dict[str, Any]:
     facts = list(records if records is not None else load_facts(config))
     batches = batches_of(facts, config)
+    check_facts(config.gates, _scored_batches(batches, config), config.evals.generation_records)
     if config.context_templates is not None:
         check_context_templates(config.context_templates)
     if edited is None:
@@ -99,6 +101,7 @@ def _run(
         except InputError as error:
             raise InputError(f"{config.facts}, record {number}: {error}") from error
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
+    check_tasks(config.gates, list(tasks.tasks))
     texts = [] if config.evals.perplexity_text is None else [t for t in TextSource(config.evals.perplexity_text) if t]
     moments = moments_provider(
         edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
@@ -127,6 +130,7 @@ def _run(
         # Of this run's facts, though a later run of the ledger may be about others.
         averages = FactBaseline(ledger, evaluator, every).averages() if config.evals.counterfact else {}
         baseline = build_summary(ledger, session.tip, title=config.title)["baseline"]
+        check_tasks(config.gates, list(tasks.tasks), baseline)
         for callback in watchers:
             callback.on_baseline(baseline)
 
@@ -166,6 +170,17 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
         except InputError as error:
             raise InputError(f"{config.facts}, batch {number}: {error}") from error
     return batches
+
+
+def _scored_batches(batches: Sequence[Sequence[Record]], config: RunConfig) -> dict[str, Sequence[Record]]:
+    """Every batch that the run may score, those of retries included, by what messages call it."""
+    found = {f"batch {number}": batch for number, batch in enumerate(batches, 1)}
+    size = config.on_gate.batch_size if config.on_gate.action == "retry" else None
+    if size is not None:
+        for number, batch in enumerate(batches, 1):
+            parts = [batch[i : i + size] for i in range(0, len(batch), size)]
+            found |= {f"retry {part} of batch {number}": records for part, records in enumerate(parts, 1)}
+    return found
 
 
 def _methods(config: RunConfig) -> list[tuple[str, EditConfig]]:

@@ -11,6 +11,7 @@ from typing import Any
 from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
+from seqedit.gate_evidence import KIND_FAILURE
 from seqedit.session import (
     KIND_ANSWERS,
     KIND_BASELINE,
@@ -128,6 +129,8 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},
         "generation": new.get("generation"),
         "intervals": new.get("intervals"),
+        "generated": new.get("generated"),
+        "failure": scores.get(KIND_FAILURE, {}).get("reason"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
         "drift": scores.get(KIND_DRIFT, {}),
@@ -173,7 +176,7 @@ def write_summary(path: Path, summary: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", "utf-8")
         os.replace(temporary, path)
     finally:

@@ -35,7 +35,7 @@ def open_ledger(place: str | None) -> Any:
 
 def print_json(value: Any) -> None:
     """JSON on stdout."""
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
 
 

@@ -41,8 +41,10 @@ def evaluate(
     Example: seqedit eval --task cola --gate "cola.mcc: max_drop 0.05 at 95 %" --gate "earlier.ES: min 90"
     """
     from evals.gates import parse_gates
+    from seqedit.gate_check import check_measured
 
     gates = parse_gates(gate or [])  # before anything is loaded
+    check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
 
     from evals.tasks import load_tasks
     from seqedit.demo_files import resolve_demo_file
@@ -75,7 +77,12 @@ def evaluate(
         print_json({
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
             "gates": [result.to_dict() for result in found.gates],
+            **({} if found.failure is None else {"failure": found.failure}),
         })  # fmt: skip
+    elif found.failure is not None:
+        typer.echo(f"the state of {found.entry[:12]} cannot be scored: {found.failure}", err=True)
+        for result in found.gates:
+            typer.echo(str(result))
     else:
         for name in ("ES", "PS", "NS", "S"):
             earlier = (found.step["earlier"] or {}).get(name)
