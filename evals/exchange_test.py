@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.paired_outcomes import PairedOutcomes, matched
-from evals.resampling import Floats, blocks
+from evals.resampling import DEFINED, Floats, blocks
 from evals.task_outcomes import Outcome
+from seqedit.errors import InputError
 
 MOST_STATES = 20_000
 """Exchanges are enumerated up to this many distinguishable outcomes, and drawn above."""
 
 _TIE = 1e-9
-"""Changes of metrics between -1 and 1 that differ by less are the same change, but for rounding."""
+"""Changes that differ by less are the same change, but for rounding; relative where they are larger than 1."""
 
 
 def exchange_p_value(pairs: PairedOutcomes, *, seed: int = 0, draws: int = 10_000, mid_p: bool = True) -> float:
@@ -38,6 +39,9 @@ def exchange_p_value(pairs: PairedOutcomes, *, seed: int = 0, draws: int = 10_00
 
     Returns:
         The p-value; 1.0 where no exchange changes the metric.
+
+    Raises:
+        InputError: the metric has no value for many of the exchanges.
     """
     observed = abs(float(pairs.change(pairs.counts[None, :].astype(np.float64))[0]))
     # Each kind with the kind it becomes by an exchange, once.
@@ -46,7 +50,8 @@ def exchange_p_value(pairs: PairedOutcomes, *, seed: int = 0, draws: int = 10_00
     ups, sizes = ups[sizes > 0], sizes[sizes > 0]
     if not len(ups):
         return 1.0
-    enumerable = float(np.prod(sizes + 1.0)) <= MOST_STATES
+    # A task's own aggregation may take milliseconds for each.
+    enumerable = float(np.prod(sizes + 1.0)) <= (MOST_STATES if pairs.quick else draws)
     if enumerable:
         taken, weights = _every_exchange(sizes)
         changes = np.abs(_changes(pairs, ups, sizes, taken))
@@ -60,10 +65,16 @@ def exchange_p_value(pairs: PairedOutcomes, *, seed: int = 0, draws: int = 10_00
                 ]
             )
         )
-    if changes.max() <= _TIE:
+    defined = ~np.isnan(changes)
+    known = float(weights[defined].sum())
+    if known < DEFINED:
+        raise InputError("the metric has no value for many of the ways to exchange the two models' answers")
+    changes, weights = changes[defined], weights[defined] / known
+    tie = _TIE * max(1.0, observed)
+    if changes.max() <= tie:
         return 1.0
-    larger = float(weights[changes > observed + _TIE].sum())
-    equal = float(weights[np.abs(changes - observed) <= _TIE].sum())
+    larger = float(weights[changes > observed + tie].sum())
+    equal = float(weights[np.abs(changes - observed) <= tie].sum())
     if not enumerable:
         # The observed state is one of the possible ones; without it p could be 0.
         larger, equal = larger * draws / (draws + 1), (equal * draws + 1) / (draws + 1)

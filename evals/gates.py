@@ -311,6 +311,9 @@ def _mean_interval(gate: Gate, data: Mapping[str, Any] | None, level: float) -> 
 def _task(gate: Gate, place: str, task: Mapping[str, Any], name: str, interval: Interval | None) -> _Found:
     prefix = "" if task.get("metric") == name else f"{name}_"
     change, low, high = (task.get(f"{prefix}{part}") for part in ("change", "ci_low", "ci_high"))
+    unpaired = task.get(f"{prefix}unpaired")
+    if unpaired is not None and (gate.kind in CHANGES or gate.level is not None):
+        raise InputError(f"gate '{gate.name}': '{gate.metric}' has no change that is paired by document: {unpaired}")
     value = task[name]
     if value is None:
         raise InputError(f"gate '{gate.name}': no '{gate.metric}' is measured at this step")
@@ -334,4 +337,7 @@ def _task(gate: Gate, place: str, task: Mapping[str, Any], name: str, interval: 
         # The interval is that of the change; put around the baseline's value it is the value's, paired.
         return before + found[0], before + found[1]
 
+    if gate.kind == "max_drop" and task.get(f"{prefix}lower_is_better"):
+        # A drop is what damage does, and it raises this metric.
+        return _Found(-value, -before, lambda level: (-ends(level)[1], -ends(level)[0]))
     return _Found(value, before, ends)

@@ -12,7 +12,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from seqedit.errors import InputError
+
 Floats = NDArray[np.float64]
+
+DEFINED = 0.95
+"""A metric must have a value for at least this share of the resamples; those without one are left out."""
 
 _FEW = 64
 _NUMBERS_AT_ONCE = 2_000_000
@@ -51,6 +56,14 @@ def blocks(rows: int, columns: int) -> Iterator[int]:
 
 
 def percentile_interval(values: Floats, level: float) -> tuple[float, float]:
-    """The central interval that holds a share ``level`` of the values."""
+    """The central interval that holds a share ``level`` of the values.
+
+    Raises:
+        InputError: too few of the values are numbers (`DEFINED`).
+    """
+    known = ~np.isnan(values)
+    if known.mean() < DEFINED:
+        raise InputError(f"the metric has no value for {len(known) - int(known.sum())} of {len(known)} resamples")
+    values = values[known]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

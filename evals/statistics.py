@@ -7,17 +7,22 @@ are calibrated; intervals of scores and of samples of edits are in `evals.share_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.exchange_test import exchange_p_value
 from evals.exchange_test import mcnemar as mcnemar
-from evals.paired_outcomes import pair_outcomes
+from evals.paired_outcomes import matched, pair_outcomes
 from evals.resampling import percentile_interval, resampled
 from evals.share_intervals import score_intervals as score_intervals
 from evals.stratified_means import wilson as wilson
+from evals.task_measures import Aggregation
 from evals.task_outcomes import Outcome, TaskResult
+from seqedit.errors import InputError
+
+_OTHER_TASK = "that state was measured with another task: other documents, prompts, metrics or examples"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ def paired_change(
     baseline: Sequence[Outcome],
     outcomes: Sequence[Outcome],
     *,
+    aggregation: Aggregation | None = None,
     seed: int = 0,
     resamples: int = 10_000,
     level: float = 0.95,
@@ -53,17 +59,24 @@ def paired_change(
     """Change of a metric on the same documents, with a percentile bootstrap interval over documents.
 
     Args:
-        metric: acc, f1 or mcc from gold and prediction; any other name is the mean of the outcomes' values.
+        metric: What it noted of a document is in the outcome's values; acc, f1 and mcc may follow from gold and
+            prediction instead.
         baseline: Outcomes of the model that is compared with.
         outcomes: Outcomes of the edited model, for the same documents in any order.
+        aggregation: How the task makes the metric of what it noted; without it numbers are averaged, and acc, f1 and
+            mcc are those of two labels (mcc: of any number).
         seed: Seed of the resampling.
-        resamples: How many resamples.
+        resamples: How many resamples; fewer where the task's own aggregation has to be called for each
+            (`fewer_resamples`).
         level: Coverage of the interval; `evals.sequential.look_level` for one of several looks.
 
     Raises:
-        InputError: if the documents differ or there are none, or the metric cannot be told from the outcomes.
+        InputError: if the documents differ or there are none, or the metric cannot be told from the outcomes, or has
+            no value for many of the resamples.
     """
-    pairs = pair_outcomes(metric, baseline, outcomes)
+    pairs = pair_outcomes(metric, baseline, outcomes, aggregation)
+    if not pairs.quick:
+        resamples = fewer_resamples(len(outcomes), resamples, level)
     before, after = pairs.values()
     low, high = percentile_interval(resampled(pairs.change, pairs.counts, resamples, seed), level)
     return Change(
@@ -74,6 +87,15 @@ def paired_change(
         ci_high=high,
         p_value=exchange_p_value(pairs, seed=seed, draws=resamples),
     )
+
+
+def fewer_resamples(documents: int, resamples: int, level: float) -> int:
+    """How many resamples are drawn where each calls a task's own aggregation on all documents.
+
+    1,000 of up to 200 documents, and in proportion fewer of more, but as many as put ten into each tail.
+    """
+    few = min(1_000, 200_000 // max(1, documents))
+    return min(resamples, max(few, math.ceil(20 / (1 - level))))
 
 
 def task_changes(
@@ -88,7 +110,7 @@ def task_changes(
     """A task's entry in the summary of a step.
 
     Args:
-        result: The task at this step.
+        result: The task at this step; as `evals.tasks.evaluate_tasks` gave it, with the task's own aggregations.
         baseline: The task on the unedited model.
         previous: The task at the step before; without it the entry has no "previous_..." fields.
         seed: Seed of the resampling.
@@ -98,23 +120,57 @@ def task_changes(
     Returns:
         {main metric: value, "metric": its name, "change", "ci_low", "ci_high", "p_value", "previous_change",
         "previous_ci_low", "previous_ci_high", "previous_p_value"} and, for every further metric m, {m: value} and
-        the same fields as "m_change", ..., "m_previous_p_value".
+        the same fields as "m_change", ..., "m_previous_p_value". Where a metric cannot be paired, "unpaired"
+        ("m_unpaired", "previous_unpaired", ...) says why in place of these fields. "lower_is_better"
+        ("m_lower_is_better") is true for a metric that damage raises, and missing for others.
 
     Raises:
-        InputError: if the documents differ, or a metric cannot be told from the outcomes.
+        InputError: if the documents differ.
     """
     entry: dict[str, Any] = {}
     for metric in result.metrics:
         main = metric == result.main_metric
         prefix = "" if main else f"{metric}_"
+        entry[metric] = result.metrics[metric]
+        if main:
+            entry["metric"] = metric
+        if metric in result.lower_is_better:
+            entry[f"{prefix}lower_is_better"] = True
         for kind, other in (("", baseline), ("previous_", previous)):
             if other is None:
                 continue
-            change = asdict(
-                paired_change(metric, other.outcomes, result.outcomes, seed=seed, resamples=resamples, level=level)
-            )
-            entry[metric] = change["value"]
-            if main:
-                entry["metric"] = metric
-            entry |= {f"{prefix}{kind}{name}": change[name] for name in ("change", "ci_low", "ci_high", "p_value")}
+            if None not in (result.definition, other.definition) and result.definition != other.definition:
+                entry[f"{prefix}{kind}unpaired"] = _OTHER_TASK
+                continue
+            matched(other.outcomes, result.outcomes)
+            try:
+                change = _change(metric, result, other, seed=seed, resamples=resamples, level=level)
+            except InputError as error:
+                entry[f"{prefix}{kind}unpaired"] = str(error)
+                continue
+            entry[metric] = change.value
+            found = asdict(change)
+            entry |= {f"{prefix}{kind}{name}": found[name] for name in ("change", "ci_low", "ci_high", "p_value")}
+    entry |= {f"{m}_unpaired": why for m, why in result.unpaired.items() if m not in result.metrics}
     return entry
+
+
+def _change(metric: str, result: TaskResult, other: TaskResult, **options: Any) -> Change:
+    """A change between results, checked against the values that they have.
+
+    Raises:
+        InputError: the metric cannot be paired; says why.
+    """
+    for side in (result, other):
+        if metric in side.unpaired:
+            raise InputError(side.unpaired[metric])
+    aggregation = result.aggregations.get(metric)
+    change = paired_change(metric, other.outcomes, result.outcomes, aggregation=aggregation, **options)
+    if aggregation is not None:
+        for found, known in ((change.value, result.metrics[metric]), (change.baseline, other.metrics.get(metric))):
+            if known is not None and not math.isclose(found, known, rel_tol=1e-6, abs_tol=1e-9):
+                raise InputError(
+                    f"the documents' values give {found:.6g} for {metric}, the task gives {known:.6g}: they do not "
+                    "determine it, or it depends on their order"
+                )
+    return change

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.task_library import shipped_tasks
-from evals.task_metrics import METRICS
+from evals.task_measures import is_bypass
 from seqedit.errors import EnvironmentFailure, InputError
 
 
@@ -74,31 +74,25 @@ def check_task(name: str, task: Any) -> list[str]:
     """Refuse a task whose results could not be kept and compared document by document.
 
     Returns:
-        Metrics that are left out because they are neither means over documents nor acc, f1 or mcc of choices.
+        Metrics that are left out because lm-eval computes nothing for them.
 
     Raises:
-        InputError: the task needs images or sound, runs code that the model writes, or has no other metric.
+        InputError: the task needs images or sound, runs code that the model writes, judges whole texts, or has no other
+            metric.
     """
     if getattr(task, "MULTIMODAL", False):
         raise InputError(f"task {name!r} needs images or sound; only texts are given to the model")
     if getattr(task, "UNSAFE_CODE", False):
         raise InputError(f"task {name!r} runs code that the model writes; run it with lm_eval on the exported adapter")
-    left_out = [metric for metric in task.aggregation() if not is_paired(task, metric)]
-    if len(left_out) == len(task.aggregation()):
+    if task.OUTPUT_TYPE == "loglikelihood_rolling":
         raise InputError(
-            f"task {name!r} has no metric that is a mean over documents ({', '.join(left_out)}), so a change cannot be "
-            "told document by document; run it with lm_eval on the exported adapter, and for perplexity give a text"
+            f"task {name!r} has no metric that is a mean over documents ({', '.join(task.aggregation())} are of whole "
+            "texts); for perplexity give a text, or run it with lm_eval on the exported adapter"
         )
+    left_out = [metric for metric, aggregation in task.aggregation().items() if is_bypass(aggregation)]
+    if len(left_out) == len(task.aggregation()):
+        raise InputError(f"task {name!r} has no metric: lm-eval only logs what the model says")
     return left_out
-
-
-def is_paired(task: Any, metric: str) -> bool:
-    """Whether a metric follows from what is kept of each document."""
-    from lm_eval.api.metrics import mean
-
-    if metric in METRICS and task.OUTPUT_TYPE == "multiple_choice":
-        return True
-    return task.aggregation().get(metric) is mean
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evals.document_values import decode, encode
+from evals.task_measures import Aggregation
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -18,7 +21,8 @@ class Outcome:
         prediction: Index of the likeliest choice.
         correct: Whether they agree.
         log_likelihoods: Summed log-likelihood of every choice (or of everything else that was asked for), in nats.
-        values: What the task's metrics noted for this document, where it is a number.
+        values: What the task's metrics noted for this document: a number, or whatever the task's own aggregation takes
+            (`evals.document_values`). A metric of a further answer filter is named "metric,filter".
         text: What the model generated, where the task lets it.
     """
 
@@ -28,7 +32,7 @@ class Outcome:
     prediction: int | None = None
     correct: bool | None = None
     log_likelihoods: tuple[float, ...] = ()
-    values: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     text: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,14 +44,15 @@ class Outcome:
             "prediction": self.prediction,
             "correct": self.correct,
             "log_likelihoods": list(self.log_likelihoods),
-            "values": dict(self.values),
+            "values": {metric: encode(value) for metric, value in self.values.items()},
         }
         return data if self.text is None else {**data, "text": self.text}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
         """The inverse of `to_dict`."""
-        return cls(**{**data, "log_likelihoods": tuple(data["log_likelihoods"])})
+        values = {metric: decode(value) for metric, value in data["values"].items()}
+        return cls(**{**data, "log_likelihoods": tuple(data["log_likelihoods"]), "values": values})
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,25 @@ class TaskResult:
 
     Attributes:
         name: The task's name.
-        metrics: Value of each metric as lm-eval computed it, in the order of the task's own list; shares and
-            correlations, not percent. The first is the main one (cola: mcc, sst2, mrpc and rte: acc).
+        metrics: Value of each metric as lm-eval computes it, in the order of the task's own list; shares and
+            correlations, not percent. The first is the main one (cola: mcc, sst2, mrpc and rte: acc). A metric of a
+            further answer filter is named "metric,filter".
         outcomes: Per document, in the task's order.
+        lower_is_better: Metrics that damage raises.
+        unpaired: Metric -> why its changes cannot be told document by document; it may also lack a value.
+        definition: Digest of what the numbers depend on beside the model (`evals.task_definition`); None for results
+            of older versions.
+        aggregations: Metric -> how the task makes it of what it notes of the documents. Functions are not stored:
+            results that were read back have none.
     """
 
     name: str
     metrics: Mapping[str, float]
     outcomes: tuple[Outcome, ...]
+    lower_is_better: tuple[str, ...] = ()
+    unpaired: Mapping[str, str] = field(default_factory=dict)
+    definition: str | None = None
+    aggregations: Mapping[str, Aggregation] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def main_metric(self) -> str:
@@ -76,18 +92,32 @@ class TaskResult:
         return self.metrics[self.main_metric]
 
     def to_dict(self) -> dict[str, Any]:
-        """{metric: value, ..., "documents": count, "outcomes": [...]}."""
+        """{metric: value, ..., "documents": count, "outcomes": [...], "about": {"definition", ...}}."""
+        about = {
+            "definition": self.definition,
+            "lower_is_better": list(self.lower_is_better),
+            "unpaired": dict(self.unpaired),
+        }
         return {
             **self.metrics,
             "documents": len(self.outcomes),
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "about": {name: value for name, value in about.items() if value},
         }
 
     @classmethod
     def from_dict(cls, name: str, data: Mapping[str, Any]) -> TaskResult:
-        """The inverse of `to_dict`, which leaves the name out."""
-        metrics = {k: v for k, v in data.items() if k not in ("documents", "outcomes")}
-        return cls(name, metrics, tuple(Outcome.from_dict(outcome) for outcome in data["outcomes"]))
+        """The inverse of `to_dict`, which leaves the name and the functions out."""
+        metrics = {k: v for k, v in data.items() if k not in ("documents", "outcomes", "about")}
+        about = data.get("about") or {}
+        return cls(
+            name,
+            metrics,
+            tuple(Outcome.from_dict(outcome) for outcome in data["outcomes"]),
+            tuple(about.get("lower_is_better") or ()),
+            dict(about.get("unpaired") or {}),
+            about.get("definition"),
+        )
 
 
 TaskResults = dict[str, TaskResult]

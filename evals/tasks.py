@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from numbers import Real
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from evals.task_loading import TaskFinder, check_task, is_paired
-from evals.task_outcomes import Outcome, TaskResult, TaskResults
+from evals.task_definition import task_definition
+from evals.task_loading import TaskFinder, check_task
+from evals.task_measures import Aggregation
+from evals.task_outcomes import TaskResults
+from evals.task_results import aggregation_of, task_result
 from evals.teacher_forcing import Scorer
 from seqedit.errors import InputError
 
@@ -30,10 +36,20 @@ class LoadedTasks:
     Attributes:
         tasks: Task by name.
         limit: Only the first so many documents count; None for all.
+        definitions: Task name -> digest of all that its numbers depend on beside the model; made if not given.
     """
 
     tasks: Mapping[str, Any]
     limit: int | None = None
+    definitions: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        missing = {n: task_definition(t, self.limit) for n, t in self.tasks.items() if n not in self.definitions}
+        object.__setattr__(self, "definitions", {**self.definitions, **missing})
+
+    def aggregation(self, task: str, metric: str) -> Aggregation:
+        """How a task makes a metric of what it notes of the documents."""
+        return aggregation_of(self.tasks[task], metric)
 
 
 def load_tasks(
@@ -78,7 +94,7 @@ def load_tasks(
     for name, task in loaded.items():
         left_out = check_task(name, task)
         if left_out:
-            _LOG.warning("task %r: %s not kept, it is no mean over documents", name, ", ".join(left_out))
+            _LOG.warning("task %r: %s not kept, it is no number of the documents", name, ", ".join(left_out))
     return LoadedTasks(loaded, limit)
 
 
@@ -102,8 +118,8 @@ def evaluate_tasks(
         scorer: What finds the likelihoods there; `evals.teacher_forcing.score_continuations` by default.
 
     Returns:
-        Per task the metrics and one outcome per document. A metric that some documents do not tell is left out, with
-        a line in the log.
+        Per task the metrics and one outcome per document. A metric without a value for all documents is named, with
+        the reason, under "unpaired".
 
     Raises:
         InputError: a task generates longer texts than the model has positions for, an answer has no tokens, or no
@@ -123,7 +139,8 @@ def evaluate_tasks(
         task.set_fewshot_seed(_FEWSHOT_SEED)
         if isinstance(task, FactTask):
             task.tokenizer = tokenizer
-    with quiet(), evaluating(model), seeded(model), finite_logits(model):
+    aggregating = _aggregating_nothing(tasks.tasks.values())
+    with quiet(), evaluating(model), seeded(model), finite_logits(model), aggregating:
         lm = InMemoryModel(
             model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch, scorer=scorer
         )
@@ -131,61 +148,26 @@ def evaluate_tasks(
         results = evaluator.evaluate(
             lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True
         )
-    return {
-        name: _result(name, task, results["results"][name], results["samples"][name])
-        for name, task in tasks.tasks.items()
-    }
+    with quiet():
+        return {
+            name: task_result(name, task, results["samples"][name], tasks.definitions[name])
+            for name, task in tasks.tasks.items()
+        }
 
 
-def _result(name: str, task: Any, results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> TaskResult:
-    """A task's metrics, in the order of its own list, and outcomes, of the first of its answer filters."""
-    chosen = samples[0]["filter"]
-    outcomes = tuple(
-        _outcome(task, sample)
-        for sample in sorted((s for s in samples if s["filter"] == chosen), key=lambda s: s["doc_id"])
-    )
-    metrics = {}
-    for metric in task.aggregation():
-        if f"{metric},{chosen}" not in results or not is_paired(task, metric):
-            continue
-        silent = sum(metric not in o.values and o.gold is None for o in outcomes)
-        if silent:
-            # Averages over other documents at every step could not be compared.
-            _LOG.warning("task %r: %s not kept, %d documents do not tell it", name, metric, silent)
-        else:
-            metrics[metric] = float(results[f"{metric},{chosen}"])
-    if not metrics:
-        raise InputError(f"task {name!r} has no metric that every one of its documents tells")
-    return TaskResult(name, metrics, outcomes)
+@contextmanager
+def _aggregating_nothing(tasks: Iterable[Any]) -> Iterator[None]:
+    """lm-eval notes every document and leaves the aggregation to `task_result`.
+
+    An aggregation that has no value (a perplexity that overflows, a correlation of constants) would end the evaluation
+    of all tasks there.
+    """
+    with ExitStack() as stack:
+        for task in tasks:
+            nothing = dict.fromkeys(task.aggregation(), _nothing)
+            stack.enter_context(mock.patch.object(task, "aggregation", partial(defaultdict, lambda: _nothing, nothing)))
+        yield
 
 
-def _outcome(task: Any, sample: Mapping[str, Any]) -> Outcome:
-    gold: int | None = None
-    prediction: int | None = None
-    likelihoods: tuple[float, ...] = ()
-    text: str | None = None
-    answers = sample["filtered_resps"]
-    if task.OUTPUT_TYPE == "multiple_choice":
-        choices = task.doc_to_choice(sample["doc"])
-        # A task may also ask for the choices without their context; those answers come after.
-        likelihoods = tuple(float(answer[0]) for answer in answers[: len(choices)])
-        prediction = max(range(len(likelihoods)), key=likelihoods.__getitem__)
-        # Where the choices are contexts before one continuation, the right one is told by the text.
-        target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
-        if isinstance(target, str):
-            target = choices.index(target) if target in choices else None
-        gold = target if isinstance(target, int) else None
-    elif task.OUTPUT_TYPE == "loglikelihood":
-        likelihoods = tuple(float(answer[0]) for answer in answers)
-    elif task.OUTPUT_TYPE == "generate_until":
-        text = str(answers[0])
-    return Outcome(
-        doc_id=int(sample["doc_id"]),
-        doc_hash=sample["doc_hash"],
-        gold=gold,
-        prediction=prediction,
-        correct=None if gold is None else prediction == gold,
-        log_likelihoods=likelihoods,
-        values={m: float(sample[m]) for m in sample["metrics"] if isinstance(sample[m], Real)},
-        text=text,
-    )
+def _nothing(_: Sequence[Any]) -> float:
+    return 0.0

@@ -162,6 +162,7 @@ class _Judge:
         self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
         self.vectorizer = fit_vectorizer(reference_texts(next(iter(config.runs.values())), facts))
         self.baseline: dict[str, TaskResult] = {}
+        self.unpaired: dict[str, str] = {}
 
     def unedited(self) -> ComparisonRow:
         """The base model's row; its task outcomes are what the others are paired with."""
@@ -178,23 +179,22 @@ class _Judge:
         known = ledger.scores(state, KIND_COMPARISON).get(KIND_COMPARISON)
         measured_on = self._measured_on()
         if known is not None and known.get("measured_on") == measured_on:
-            return replace(ComparisonRow.from_dict(known["row"]), label=label, note=note)
+            row = ComparisonRow.from_dict(known["row"])
+            return replace(row, label=label, note=note or row.note)
         entries = ledger.log(state)[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
         edits = sum(len(e.requests) for e in entries)
         self.edited.write(ledger.compose(self.edited.base, state, only_changed=True))
         cells = self._cells(_in_force(self.facts))
-        row = ComparisonRow(label, cells, seconds / edits if edits else None, note)
+        whole = "; ".join([note, *self.unpaired.values()] if note else self.unpaired.values())
+        row = ComparisonRow(label, cells, seconds / edits if edits else None, whole)
         if not note:
             ledger.add_scores(state, KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
         return row
 
     def _measured_on(self) -> str:
         """SHA-256 (hex) of all that a row depends on besides its state: facts, settings, and what it is paired with."""
-        paired = {
-            name: [[o.doc_hash, o.gold, o.prediction, o.text] for o in result.outcomes]
-            for name, result in self.baseline.items()
-        }
+        paired = {name: result.to_dict() for name, result in self.baseline.items()}
         facts = [record.to_dict() for record in self.facts]
         return json_digest({"facts": facts, "evals": self.config.evals.to_dict(), "tasks": paired})
 
@@ -234,8 +234,13 @@ class _Judge:
                                  batch_size=self.config.evals.task_batch_size,
                                  scorer=self.split.scorer)  # fmt: skip
         cells = {}
+        self.unpaired.clear()
         for name, result in results.items():
             change = task_changes(result, self.baseline[name], resamples=self.config.evals.resamples)
+            if "change" not in change:
+                self.unpaired[name] = f"{name}.{result.main_metric} cannot be paired: {change['unpaired']}"
+                cells[f"{name}.{result.main_metric}"] = Cell(change[result.main_metric])
+                continue
             base = change[result.main_metric] - change["change"]
             # The interval is that of the change, which pairing makes narrow, put around the baseline's value.
             cells[f"{name}.{result.main_metric}"] = Cell(

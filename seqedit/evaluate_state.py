@@ -79,6 +79,8 @@ def evaluate_state(
     check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
     outcomes = measure_baseline(session, evaluator, every, of_run=False)
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
+    # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
+    baseline |= {n: dict(TaskResult.from_dict(n, outcomes[n]).metrics) for n in evaluator.task_names}
     if evaluator.settings.counterfact:
         # Of the very records that the state is scored on, whatever was measured of the unedited model before.
         baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
@@ -100,6 +102,7 @@ def evaluate_state(
             metric, TaskResult.from_dict(task, outcomes[task]).outcomes,
             TaskResult.from_dict(task, scores.outcomes[task]).outcomes,
             level=level, resamples=evaluator.settings.resamples, seed=evaluator.seed,
+            aggregation=evaluator.aggregation(task, metric),
         )  # fmt: skip
         return change.ci_low, change.ci_high
 

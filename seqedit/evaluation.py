@@ -18,6 +18,7 @@ from evals.sampling import Generator, generate
 from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
+from evals.task_measures import Aggregation
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
@@ -126,6 +127,10 @@ class Evaluator:
     def task_names(self) -> list[str]:
         """Names of the tasks that are evaluated."""
         return [] if self.tasks is None else list(self.tasks.tasks)
+
+    def aggregation(self, task: str, metric: str) -> Aggregation | None:
+        """How a task makes a metric of its documents' values; None where the task is not evaluated here."""
+        return self.tasks.aggregation(task, metric) if self.tasks and task in self.tasks.tasks else None
 
     def baseline(self, model: Any, records: Sequence[Record], *, tasks: bool = True, texts: bool = True) -> StepScores:
         """Scores of the unedited model.

@@ -32,6 +32,7 @@ from seqedit.sinks import Callback, Told
 from seqedit.split_scoring import SplitScoring
 from seqedit.state_metrics import PerplexityMetric
 from seqedit.summary import build_summary, write_summary
+from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
 from seqedit.texts import TextSource
 
 OnStep = Callable[[dict[str, Any]], None]
@@ -124,6 +125,7 @@ def _run(
             reference_texts=reference_texts(config, every), texts=texts, seed=seed,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
+        check_same_tasks(ledger, evaluator.tasks)
         for callback in watchers:
             callback.on_run_begin(config)
         outcomes = measure_baseline(session, evaluator, every)
@@ -237,7 +239,7 @@ def measure_baseline(
     """
     ledger = session.ledger
     root = ledger.root()
-    known = ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})
+    known = known_outcomes(ledger, evaluator.tasks)
     facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
     missing, scored = facts.missing, session.is_scored(root)
     tasks = any(name not in known for name in evaluator.task_names)
@@ -254,6 +256,7 @@ def measure_baseline(
         if texts:
             ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})
     scores.new = {}
+    keep_apart(ledger, scores)
     if of_run or not scored:
         scores.new = facts.averages() if facts.records else {}
         if evaluator.texts:
@@ -264,4 +267,4 @@ def measure_baseline(
         ledger.add_scores(root, KIND_ANSWERS, scores.answers)
         ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
         ledger.add_scores(root, KIND_TASKS, scores.tasks)
-    return ledger.scores(root, KIND_OUTCOMES).get(KIND_OUTCOMES, {})
+    return known_outcomes(ledger, evaluator.tasks)

@@ -192,7 +192,7 @@ class Driver:
         before = TaskResult.from_dict(task, self.outcomes[task])
         found = paired_change(
             metric, before.outcomes, after.outcomes, seed=self.config.seed, level=level,
-            resamples=self.config.evals.resamples,
+            resamples=self.config.evals.resamples, aggregation=self.evaluator.aggregation(task, metric),
         )  # fmt: skip
         return found.ci_low, found.ci_high
 

@@ -182,7 +182,7 @@ def _score_section(shipped: Shipped) -> list[str]:
         [cards.escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
         for task, values in sorted(new.items())
         for metric, value in values.items()
-        if metric in ("mcc", "acc", "f1")
+        if metric in ("mcc", "acc", "f1", values.get("metric")) or metric in (old.get(task) or {})
     ]
     return lines + ([*cards.table(("task", "metric", "before", "after"), tasks), ""] if tasks else [])
 

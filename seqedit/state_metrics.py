@@ -46,17 +46,24 @@ class TaskMetric:
         loaded: The task, to measure states that the ledger has no outcomes of; None where all must be there.
     """
 
-    lower_is_better = False
+    lower_is_better = False  # until a result says otherwise
 
     def __init__(self, task: str, metric: str | None, loaded: LoadedTasks | None) -> None:
         self.task, self.metric, self.loaded = task, metric, loaded
         self.name = f"{task}.{metric}" if metric else task
         self._documents: list[str] | None = None
+        self._definition = None if loaded is None else loaded.definitions.get(task)
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From the outcomes of the task that a run has left."""
         data = ledger.state_scores(entry, KIND_OUTCOMES).get(self.task)
-        return None if data is None else self._value(TaskResult.from_dict(self.task, data), entry)
+        if data is None:
+            return None
+        result = TaskResult.from_dict(self.task, data)
+        other = result.definition is not None and self._definition not in (None, result.definition)
+        if other and self.loaded is not None:
+            return None  # measured with another definition of the task: it is measured anew
+        return self._value(result, entry)
 
     def measure(self, session: Session, entry: str) -> float:
         """Evaluates the task."""
@@ -67,7 +74,9 @@ class TaskMetric:
             )
         result = evaluate_tasks(session.edited.model, session.edited.tokenizer, self.loaded)[self.task]
         value = self._value(result, entry)
-        session.ledger.add_scores(entry, KIND_OUTCOMES, {self.task: result.to_dict()})
+        if self.task not in session.ledger.scores(entry, KIND_OUTCOMES).get(KIND_OUTCOMES, {}):
+            # What a run has left belongs to its own definition of the task.
+            session.ledger.add_scores(entry, KIND_OUTCOMES, {self.task: result.to_dict()})
         return value
 
     def _value(self, result: TaskResult, entry: str) -> float:
@@ -79,6 +88,14 @@ class TaskMetric:
                 f"task '{self.task}' at entry {entry[:12]} was measured on other documents than elsewhere; values of "
                 "different documents cannot be compared"
             )
+        if result.definition is not None:
+            if self._definition not in (None, result.definition):
+                raise CheckFailed(
+                    f"task '{self.task}' at entry {entry[:12]} was measured with another definition of the task than "
+                    "elsewhere (prompt, metric or examples); give the task to measure it anew"
+                )
+            self._definition = result.definition
+        self.lower_is_better = (self.metric or result.main_metric) in result.lower_is_better
         if self.metric is None:
             return result.value
         if self.metric not in result.metrics:

@@ -86,7 +86,8 @@ def collapse_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         rows = [step["tasks"].get(task) or {} for step in steps]
         metric = next((row["metric"] for row in rows if "metric" in row), None)
         if metric is not None:
-            series[f"{task}.{metric}"] = [None if metric not in row else 100 * row[metric] for row in rows]
+            points = -100 if any(row.get("lower_is_better") for row in rows) else 100  # a collapse is a fall
+            series[f"{task}.{metric}"] = [None if metric not in row else points * row[metric] for row in rows]
     found = {name: find_collapse(values) for name, values in series.items()}
     return {name: collapse.to_dict() for name, collapse in found.items() if collapse is not None}
 

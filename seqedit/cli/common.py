@@ -44,14 +44,10 @@ def number(value: Any, digits: int = 1, width: int = 6) -> str:
     return ("-" if value is None else f"{value:.{digits}f}").rjust(width)
 
 
-TASK_METRICS = ("mcc", "acc", "f1")
-
-
 def main_metric(task: Mapping[str, Any]) -> str | None:
-    """Which metric of a task a table shows."""
-    known = next((m for m in TASK_METRICS if m in task), None)
-    # Tasks with other metrics name the main one beside its change; the baseline's row lists it first.
-    return known or task.get("metric") or next((k for k, v in task.items() if isinstance(v, (int, float))), None)
+    """Which metric of a task a table shows: the one whose change stands beside it, in the baseline's row the first."""
+    named: str | None = task.get("metric")
+    return named or next((k for k, v in task.items() if isinstance(v, (int, float))), None)
 
 
 class StepTable:

@@ -89,6 +89,9 @@ def evaluate(
             typer.echo(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
             metric = main_metric(row) or str(row.get("metric"))
+            if row.get("change") is None:
+                typer.echo(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
+                continue
             typer.echo(
                 f"{name + '.' + metric:>12} {row[metric]:8.4f}  change {row['change']:+.4f} "
                 f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"

@@ -180,13 +180,14 @@ def test_a_model_with_too_few_positions_for_a_text_is_refused(model: Any, tokeni
 
 
 def test_likelihood_tasks_keep_what_can_be_compared(
-    model: Any, tokenizer: Any, tmp_path: Path, finder: TaskFinder, caplog: pytest.LogCaptureFixture
+    model: Any, tokenizer: Any, tmp_path: Path, finder: TaskFinder
 ) -> None:
     rows = [{"text": f"{SENTENCES[i % 4]} The sport of Bado is golf"} for i in range(4)]
     task = finder.load_on("lambada_openai", write(tmp_path / "rows.jsonl", rows))
-    assert check_task("lambada_openai", task) == ["perplexity"]
+    assert check_task("lambada_openai", task) == []
     result = evaluate_tasks(model, tokenizer, LoadedTasks({"lambada_openai": task}))["lambada_openai"]
-    assert list(result.metrics) == ["acc"]  # exp of a mean is no mean
+    assert list(result.metrics) == ["perplexity", "acc"]
+    assert result.lower_is_better == ("perplexity",)
     assert all(o.log_likelihoods[0] < 0 for o in result.outcomes)
     path = tmp_path / "own.yaml"
     path.write_text(
@@ -194,8 +195,9 @@ def test_likelihood_tasks_keep_what_can_be_compared(
         + "  - {metric: brier_score, aggregation: brier_score, higher_is_better: false}\n"
     )
     (tmp_path / "rows.py").write_text(ROWS)
-    load_tasks([str(path)])
-    assert "'own': brier_score not kept" in caplog.text
+    brier = evaluate_tasks(model, tokenizer, load_tasks([str(path)]))["own"]
+    assert list(brier.metrics) == ["acc", "brier_score"]
+    assert (brier.lower_is_better, brier.unpaired) == (("brier_score",), {})
 
 
 def test_choices_before_a_common_ending_have_a_right_one(
