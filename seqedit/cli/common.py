@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from seqedit.cli.terminal import say
 
 LedgerOption = Annotated[
     str | None,
@@ -31,12 +31,6 @@ def open_ledger(place: str | None) -> Any:
     from ledger import Ledger
 
     return Ledger.open(default_place(place))
-
-
-def print_json(value: Any) -> None:
-    """JSON on stdout."""
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
 
 
 def number(value: Any, digits: int = 1, width: int = 6) -> str:
@@ -63,7 +57,8 @@ class StepTable:
 
     def title(self, text: str) -> None:
         """A line above the table."""
-        self._print(f"\n{text}")
+        self._print("")
+        self._print(text)
 
     def baseline(self, baseline: Mapping[str, Any]) -> None:
         """Heading, and the unedited model as step 0."""
@@ -95,7 +90,7 @@ class StepTable:
         return f"{task[metric]:.3f}({task.get('change') or 0:+.2f}){star}"
 
     def _print(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+        say(line, stream=self.stream)
 
 
 _COLUMNS = ("ES", "PS", "NS", "S", "GE", "old ES", "old S")
