@@ -19,6 +19,7 @@ from evals.statistics import score_intervals, task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
+from seqedit.cards import escape
 from seqedit.compare_config import CompareConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
@@ -112,7 +113,7 @@ def write_comparison(out: Path, rows: Sequence[ComparisonRow], title: str) -> di
     """``comparison.json``, ``.md``, ``.csv``, ``.tex`` and ``.png`` under ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     write_summary(out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows]})
-    texts = {"md": f"# {title}\n\n{markdown(rows)}", "csv": csv_text(rows), "tex": latex(rows)}
+    texts = {"md": f"# {escape(title)}\n\n{markdown(rows)}", "csv": csv_text(rows), "tex": latex(rows)}
     paths = {"json": out / "comparison.json"}
     for kind, text in texts.items():
         paths[kind] = out / f"comparison.{kind}"

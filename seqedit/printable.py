@@ -25,10 +25,20 @@ def one_line(text: str) -> str:
     return _UNSAFE.sub(lambda match: _NAMED.get(match[0]) or _escape(match[0]), text)
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """A value as JSON that reads back as the same value, with every such character escaped as JSON escapes."""
+def visible(text: str) -> str:
+    """As `one_line`, but for line ends and tabs, where the page that shows the text has lines of its own making."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in "\n\t" else _escape(match[0]), text)
+
+
+def json_text(value: Any, **how: Any) -> str:
+    """A value as JSON that reads back as the same value, with every such character escaped as JSON escapes.
+
+    Args:
+        value: JSON types.
+        how: Further arguments of `json.dumps`.
+    """
     # They can only stand in strings; the line ends between the parts are this function's own.
-    lines = json.dumps(value, indent=indent, ensure_ascii=False).split("\n")
+    lines = json.dumps(value, ensure_ascii=False, **how).split("\n")
     return "\n".join(_UNSAFE.sub(lambda match: _json_escape(match[0]), line) for line in lines)
 
 
