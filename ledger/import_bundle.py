@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from ledger import branches, graph, rows
 from ledger.bundle_reader import Bundle
-from ledger.database import Database, is_url, without_password
+from ledger.database import Database, is_url
 from ledger.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
@@ -21,6 +21,7 @@ from ledger.rows import EntryNode
 from ledger.schema import Entries
 from ledger.scores import load_scores, put_scores
 from ledger.signing import add_signatures
+from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import EnvironmentFailure, InputError, SeqeditError
 
 
@@ -106,8 +107,9 @@ def _has_ledger(place: str | Path) -> bool:
         return (Path(place) / DATABASE).is_file() and not _unfinished(place)
     try:
         url = make_url(str(place))
-    except ArgumentError as error:
-        raise InputError(f"database URL: {error}") from error
+    except (ArgumentError, ValueError) as error:
+        said = without_secrets(f"database URL '{without_password(place)}': {error}", place)
+        raise InputError(said) from None  # its cause may quote the URL
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
         return False
     return not _unfinished(place)

@@ -212,7 +212,9 @@ def ledger_place(ledger: str | None) -> str:
 
 
 def imported_result(imported: Imported, ledger: str | None) -> dict[str, Any]:
-    return {"ledger": ledger_place(ledger), **asdict(imported)}
+    from ledger.url_secrets import without_password
+
+    return {"ledger": without_password(ledger_place(ledger)), **asdict(imported)}
 
 
 def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:

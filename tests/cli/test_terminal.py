@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
+from ledger.bundle import plan_bundle, write_bundle
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.cli.main import main, run
 from seqedit.requests import Request
@@ -36,6 +37,14 @@ def place(tmp_path: Path) -> Path:
             entry = ledger.append(adapter, message=f"message {number}{HOSTILE}", author=HOSTILE)
             ledger.add_scores(entry.id, "tasks", {f"task{HOSTILE}": {"acc": 0.5}})
     return tmp_path / "ledger"
+
+
+def make_bundle(file: Path) -> None:
+    """A bundle of a ledger with one batch."""
+    with Ledger.create(file.parent / "source", BaseModel("model", "f" * 64)) as ledger:
+        plain = build_adapter(0)
+        ledger.append(Adapter(plain.deltas, plain.requests, plain.method, ledger.base_model))
+        write_bundle(ledger, plan_bundle(ledger), file)
 
 
 def verbs(place: Path) -> list[list[str]]:
