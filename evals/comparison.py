@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from evals.spreadsheet import cell as cell_text
+from seqedit.cards import escape
+from seqedit.printable import one_line
 
 COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
 """Scores of the published tables, in their order; the first four in percent, the last two x100."""
@@ -81,10 +86,10 @@ def markdown(rows: Sequence[ComparisonRow]) -> str:
     """A Markdown table; notes follow it."""
     names = columns(rows)
     head = ["method", *names, "s / edit"]
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    lines = [f"| {' | '.join(map(_markdown, head))} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for row in rows:
-        lines.append(f"| {' | '.join([row.label.replace('|', chr(92) + '|'), *_texts(row, names)])} |")
-    lines += [f"\n{row.label}: {row.note}" for row in rows if row.note]
+        lines.append(f"| {' | '.join([_markdown(row.label), *_texts(row, names)])} |")
+    lines += [f"\n{_markdown(row.label)}: {_markdown(row.note)}" for row in rows if row.note]
     return "\n".join(lines) + "\n"
 
 
@@ -94,12 +99,12 @@ def csv_text(rows: Sequence[ComparisonRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    writer.writerow(["method", *ends, "seconds_per_edit", "note"])
+    writer.writerow(map(cell_text, ["method", *ends, "seconds_per_edit", "note"]))
     for row in rows:
         cells = [row.cells.get(name, Cell(None)) for name in names]
         values = [value for cell in cells for value in (cell.value, cell.low, cell.high)]
-        writer.writerow([row.label, *("" if v is None else repr(float(v)) for v in [*values, row.seconds_per_edit]),
-                         row.note])  # fmt: skip
+        numbers = ["" if v is None else repr(float(v)) for v in [*values, row.seconds_per_edit]]
+        writer.writerow([cell_text(row.label), *numbers, cell_text(row.note)])
     return buffer.getvalue()
 
 
@@ -135,7 +140,12 @@ def _digits(name: str) -> int:
     return 3 if "." in name else 1
 
 
+def _markdown(text: str) -> str:
+    """As `seqedit.cards.escape`, but for what means nothing in Markdown where it stands: ``a_b``, ``a & b``."""
+    return re.sub(r"(?<=\w)\\_(?=\w)|\\&(?!#?\w+;)", lambda match: match[0][1:], escape(text))
+
+
 def _escaped(text: str) -> str:
     special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
                "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
-    return "".join(special.get(character, character) for character in text)
+    return "".join(special.get(character, character) for character in one_line(" ".join(text.split())))

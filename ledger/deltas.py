@@ -8,7 +8,6 @@ the ones that are used; they are not read a second time.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from ledger.manifest import FileInfo
 from ledger.objects import ObjectStore
 from ledger.schema import Objects
 from seqedit.adapter_files import SIDECAR, WEIGHTS, deltas_from_lora
+from seqedit.adapter_sidecar import load_json
 from seqedit.adapters import FORMAT_VERSION
 from seqedit.delta import Delta
 from seqedit.errors import EnvironmentFailure, SeqeditError
@@ -107,7 +107,7 @@ def read_deltas(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo
     """The deltas of one adapter, or None where its files are missing or are not what was recorded."""
     try:
         sidecar, weights = (_read(store, f"{store.path(digest)}/{name}", recorded[name]) for name in FILES)
-        described = json.loads(sidecar)
+        described = load_json(sidecar)
         if described["format"] != FORMAT_VERSION:
             return None
         return StoredDeltas(digest, deltas_from_lora(load(weights), described["modules"]))

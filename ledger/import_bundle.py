@@ -10,7 +10,6 @@ from sqlalchemy import Connection, select
 
 from ledger import branches, graph, rows
 from ledger.bundle_reader import Bundle
-from ledger.database import without_password
 from ledger.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
@@ -21,6 +20,7 @@ from ledger.scores import load_scores, put_scores
 from ledger.signed_bundle import check_bundle, check_not_older
 from ledger.signers import has_entry
 from ledger.signing import add_signatures
+from ledger.url_secrets import without_password
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 
 

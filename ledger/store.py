@@ -19,11 +19,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ledger.audit import intact
-from ledger.database import without_password
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
 from ledger.objects import MARKER, TEMPORARY, Kind, ObjectStore, Usage, Writer
 from ledger.remote_store import RemoteStore
+from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 
 
@@ -173,7 +173,7 @@ def open_store(url: str) -> ObjectStore:
     try:
         kind = LocalFileSystem if protocol is None else fsspec.get_filesystem_class(protocol)
     except (ValueError, ImportError) as error:
-        raise InputError(f"object store '{without_password(url)}': {error}") from error
+        raise InputError(without_secrets(f"object store '{without_password(url)}': {error}", url)) from None
     if kind is LocalFileSystem and "::" not in url:
         return LocalStore(LocalFileSystem._strip_protocol(url))
     # It connects when it is used: a log can be read without the store.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from seqedit import adapter_check as check
 from seqedit import adapter_files as files
+from seqedit.adapter_sidecar import check_config, check_sidecar, read_json
 from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.digests import json_digest, tensor_digest
 from seqedit.errors import InputError
@@ -140,13 +141,20 @@ class Adapter:
             InputError: names the file that is missing, malformed or altered.
         """
         source = Path(directory)
-        sidecar = files.read_json(source / files.SIDECAR)
-        if sidecar.get("format") != FORMAT_VERSION:
+        sidecar = read_json(source / files.SIDECAR)
+        if type(sidecar.get("format")) is not int or sidecar["format"] != FORMAT_VERSION:
             raise InputError(
                 f"{source / files.SIDECAR}: format {sidecar.get('format')!r} is unknown to this version (it knows "
                 f"{FORMAT_VERSION}); install a newer seqedit"
             )
-        config = files.read_json(source / files.CONFIG)
+        config = read_json(source / files.CONFIG)
+        for file, check_types, content in (
+            (files.SIDECAR, check_sidecar, sidecar), (files.CONFIG, check_config, config),
+        ):  # fmt: skip
+            try:
+                check_types(content)
+            except InputError as error:
+                raise InputError(f"{source / file}: {error}") from error
         weights = files.read_tensors(source / files.WEIGHTS)
         values = files.read_tensors(source / files.VALUES)
         files.check_values(values)

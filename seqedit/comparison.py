@@ -20,6 +20,7 @@ from evals.statistics import score_intervals, task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
+from seqedit.cards import escape
 from seqedit.compare_config import CompareConfig
 from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
@@ -137,7 +138,11 @@ def write_comparison(
     write_summary(
         out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows], "notes": dict(notes)}
     )
-    texts = {"md": f"# {title}\n\n{markdown(rows)}{notes_text(notes)}", "csv": csv_text(rows), "tex": latex(rows)}
+    texts = {
+        "md": f"# {escape(title)}\n\n{markdown(rows)}{notes_text(notes)}",
+        "csv": csv_text(rows),
+        "tex": latex(rows),
+    }
     paths = {"json": out / "comparison.json"}
     for kind, text in texts.items():
         paths[kind] = out / f"comparison.{kind}"

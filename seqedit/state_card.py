@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from ledger import Entry
 from ledger.reading import Reader
 from seqedit import cards
 from seqedit.adapters import BaseModel
+from seqedit.printable import json_text, one_line
 from seqedit.requests import Request
 
 MAX_FACTS = 100
@@ -135,19 +137,20 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def _loading(merged: bool, place: str, base: str) -> list[str]:
+    shown = quote(one_line(place))
     if merged:
         code = [
             "from transformers import AutoModelForCausalLM",
-            f'model = AutoModelForCausalLM.from_pretrained("{place}")',
+            f"model = AutoModelForCausalLM.from_pretrained({json_text(place)})",
         ]
-        arguments = f"pretrained={place}"
+        arguments = f"pretrained={shown}"
     else:
         code = [
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM",
-            f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{place}")',
+            f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), {json_text(place)})',
         ]  # fmt: skip
-        arguments = f"pretrained={base},peft={place}"
+        arguments = f"pretrained={base},peft={shown}"
     return [
         "## How to load",
         "```python",
@@ -194,7 +197,7 @@ def _truncation_section(truncation: Truncation | None) -> list[str]:
         f"## Truncated to rank {truncation.rank}",
         *cards.table(
             ("module", "relative error (Frobenius)"),
-            [[f"`{module}`", f"{error:.2e}"] for module, error in truncation.errors.items()],
+            [[cards.code(module), f"{error:.2e}"] for module, error in truncation.errors.items()],
         ),
         "",
     ]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
 
@@ -95,7 +96,7 @@ def edit(
     if json_:
         print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks)})
         return
-    typer.echo(
+    say(
         f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
         f"digest {adapter.digest[:12]}",
         err=True,
@@ -114,7 +115,7 @@ def _edit_ledger(
             _tell(plan, batch, method, config, model or opened.base_model.name, overlaps, json_)
             return
         for line in overlaps:  # before minutes are spent
-            typer.echo(line, err=True)
+            say(line, err=True)
         from seqedit.open_session import open_session
 
         session = open_session(
@@ -125,7 +126,7 @@ def _edit_ledger(
     if json_:
         print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps})
     else:
-        typer.echo(f"{entry.id[:12]} {entry.message}")
+        say(f"{entry.id[:12]} {entry.message}")
 
 
 def _tell(
@@ -142,7 +143,7 @@ def _tell(
         print_json(plan)
         return
     for line in plan_lines(plan):
-        typer.echo(line)
+        say(line)
 
 
 def _read_templates(path: Path) -> list[list[str]]:

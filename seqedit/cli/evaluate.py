@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -80,25 +81,25 @@ def evaluate(
             **({} if found.failure is None else {"failure": found.failure}),
         })  # fmt: skip
     elif found.failure is not None:
-        typer.echo(f"the state of {found.entry[:12]} cannot be scored: {found.failure}", err=True)
+        say(f"the state of {found.entry[:12]} cannot be scored: {found.failure}", err=True)
         for result in found.gates:
-            typer.echo(str(result))
+            say(str(result))
     else:
         for name in ("ES", "PS", "NS", "S"):
             earlier = (found.step["earlier"] or {}).get(name)
-            typer.echo(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
+            say(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
             metric = main_metric(row) or str(row.get("metric"))
             if row.get("change") is None:
-                typer.echo(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
+                say(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
                 continue
-            typer.echo(
+            say(
                 f"{name + '.' + metric:>12} {row[metric]:8.4f}  change {row['change']:+.4f} "
                 f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
             )
         if found.step["drift"]:
-            typer.echo(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
+            say(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
         for result in found.gates:
-            typer.echo(str(result))
+            say(str(result))
     if found.tripped:
         raise typer.Exit(1)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
 
@@ -182,7 +183,7 @@ def measured(
 
     name = model or opened.base_model.name
     if model is None and not Path(resolve_model(name)).is_dir():
-        typer.echo(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
+        say(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
         return exported
     chosen: list[Record] | None = None
     if records is not None:
@@ -222,7 +223,9 @@ def ledger_place(ledger: str | None) -> str:
 
 
 def imported_result(imported: Imported, ledger: str | None) -> dict[str, Any]:
-    return {"ledger": ledger_place(ledger), **asdict(imported)}
+    from ledger.url_secrets import without_password
+
+    return {"ledger": without_password(ledger_place(ledger)), **asdict(imported)}
 
 
 def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
@@ -231,27 +234,27 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
         print_json({**result, "dry_run": dry_run})
         return
     if dry_run:
-        typer.echo("dry run: nothing is written", err=True)
+        say("dry run: nothing is written", err=True)
     for name, value in result.items():
         if name == "truncation":
             _print_truncation(value)
         elif isinstance(value, dict):
-            typer.echo(f"{name}")
+            say(f"{name}")
             for key, item in value.items():
-                typer.echo(f"  {key}: {item}")
+                say(f"  {key}: {item}")
         elif value is not None:
-            typer.echo(f"{name}: {value}")
+            say(f"{name}: {value}")
 
 
 def _print_truncation(truncation: dict[str, Any] | None) -> None:
     if truncation is None:
         return
-    typer.echo(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
+    say(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
     for module, error in truncation["errors"].items():
-        typer.echo(f"  {module}: {error:.2e}")
+        say(f"  {module}: {error:.2e}")
     if truncation["before"] is None:
-        typer.echo("ES, PS and NS were not measured")
+        say("ES, PS and NS were not measured")
         return
-    typer.echo(f"on {truncation['records']} records: exact -> truncated")
+    say(f"on {truncation['records']} records: exact -> truncated")
     for metric, value in truncation["before"].items():
-        typer.echo(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")
+        say(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -51,7 +52,7 @@ def gc(
     with open_ledger(ledger) as opened:
         for place in forget_ledger or ():
             forget(opened.database, opened.store, place)
-            typer.echo(f"forgot the ledger {without_password(place)}", err=True)
+            say(f"forgot the ledger {without_password(place)}", err=True)
         found = collect(
             opened.database,
             opened.store,
@@ -74,18 +75,18 @@ def gc(
         )
         return
     for entry in found.entries:
-        typer.echo(f"entry {entry.id[:12]} {entry.operation:<6} {entry.message}".rstrip())
+        say(f"entry {entry.id[:12]} {entry.operation:<6} {entry.message}".rstrip())
     for kind, items in (("object", found.objects), ("temporary", found.temporary)):
         for files in items:
-            typer.echo(f"{kind} {files.path} {files.size:,} bytes")
-    typer.echo(
+            say(f"{kind} {files.path} {files.size:,} bytes")
+    say(
         f"{'would remove' if dry_run else 'removed'} {len(found.entries)} entries, {len(found.objects)} objects and "
         f"{len(found.temporary)} temporary files, {found.size:,} bytes"
     )
     if found.young:
-        typer.echo(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
+        say(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
     if found.unsure:
-        typer.echo(
+        say(
             f"{found.unsure} unused objects stay: the object store is older than its list of ledgers, so others may "
             "need them. Run `seqedit gc` once on each other ledger that uses it, then `seqedit gc --all-registered`",
             err=True,
@@ -113,8 +114,8 @@ def sign(
         if dry_run:
             raise InputError("--new-key has no dry run: a key that was only shown is none")
         public = signing.new_key(new_key)
-        print_json({"key": public}) if json_ else typer.echo(public)
-        typer.echo(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
+        print_json({"key": public}) if json_ else say(public)
+        say(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
         return
     assert key is not None
     private = signing.load_key(key)
@@ -128,7 +129,7 @@ def sign(
         print_json({"entry": signature.entry, "key": signature.key, "new": bool(new), "dry_run": dry_run})
         return
     done = "would sign" if dry_run else "signed" if new else "was signed already:"
-    typer.echo(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
+    say(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
 
 
 @app.command()
@@ -162,6 +163,6 @@ def signers(
         print_json({"signers": found, "dry_run": dry_run})
         return
     for key, name in sorted((found or {}).items()):
-        typer.echo(f"{key} {name}")
+        say(f"{key} {name}")
     if not found:
-        typer.echo("the ledger keeps no signers: signatures are asked for with --signers only", err=True)
+        say("the ledger keeps no signers: signatures are asked for with --signers only", err=True)
