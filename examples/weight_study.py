@@ -3,8 +3,8 @@
     python examples/weight_study.py --methods memit emmet --weights 10 30 100 300 1000 --out out/weight-study
 
 The facts are those that follow the first ``--skip`` of the shuffled file, so that settings are not chosen on the facts
-that examples/demo-compare.yaml reports. Every row is a sequence of its own; all facts are scored where all batches are in
-force, and CoLA is measured there. Rows that ``--out`` holds already are kept, so an interrupted study goes on.
+that examples/demo-compare.yaml reports. Every row is a sequence of its own; all facts are scored where all batches are
+in force, and CoLA is measured there. Rows that ``--out`` holds already are kept, so an interrupted study goes on.
 The table of docs/comparison.md was made by it.
 """
 
@@ -38,7 +38,7 @@ COLUMNS = ("S", "ES", "PS", "NS", "cola", "norm of the last delta")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo-llama")
-    parser.add_argument("--methods", nargs="+", default=["memit", "emmet"], help="closed forms with second_moment_weight")
+    parser.add_argument("--methods", nargs="+", default=["memit", "emmet"], help="closed forms")
     parser.add_argument("--weights", nargs="+", type=float, default=[10, 30, 100, 300, 1000])
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=16)
@@ -66,9 +66,8 @@ def main() -> None:
             for protected in (False, True):
                 name = f"{method} {weight:g} {'yes' if protected else 'no'}"
                 if name not in known:
-                    config = replace(
-                        method_config(method, preset=given.model), second_moment_weight=weight, protect_earlier=protected
-                    )
+                    preset = method_config(method, preset=given.model)
+                    config = replace(preset, second_moment_weight=weight, protect_earlier=protected)
                     edited.write({})
                     figures = _sequence(edited, given, method, config, batches, facts, tasks, unedited)
                     known[name] = {"row": name, **figures}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,30 @@ def resolve_model(name: str) -> str:
     return name
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Without transformers' messages and progress bars, unless TRANSFORMERS_VERBOSITY asks for them.
+
+    Both are settings of the whole process, and of the caller: afterwards they are what they were.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
+
+    if "TRANSFORMERS_VERBOSITY" in os.environ:
+        yield
+        return
+    verbosity, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
+        # transformers' switch turns that of the Hub too.
+        (disable_progress_bars if hub_bars else enable_progress_bars)()
+
+
 def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
     """A model in evaluation mode and its fast tokenizer.
 
@@ -47,7 +73,6 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     """
     # Deferred: importing transformers takes seconds that `seqedit log` should not cost.
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,22 +84,16 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
         _check_directory(path)
     elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise InputError(f"no model directory at {source}")
-    verbosity = logging.get_verbosity()
-    if verbosity > logging.ERROR or "TRANSFORMERS_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-        # Without it transformers falls back to pickled weights, be it with weights_only.
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
+        with quiet_loading():
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+            # Without it transformers falls back to pickled weights, be it with weights_only.
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if path.is_dir():
             raise InputError(f"{source} cannot be loaded as a causal language model: {first}") from error
         raise EnvironmentFailure(f"could not load '{source}' from the Hub or its cache: {first}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"the tokenizer of {source} gives no character offsets; a fast tokenizer is needed")
     if not spread:

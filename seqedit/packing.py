@@ -15,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.probes import agrees, fits_window
+from seqedit.probes import UNSUPPORTED, agrees, fits_window, lost
 from seqedit.tracing import inference_state, input_device
 
 WIDTH = 64
 """Nodes of a row, about: each node attends to all nodes of its row, masked, so more would cost more than they share."""
+
+_WAY = "sequences that begin alike as one row"
 
 
 @dataclass
@@ -162,6 +164,6 @@ def takes_trees(model: Any) -> bool:
             plain = [model(input_ids=torch.tensor([s], device=device), use_cache=False).logits[0] for s in sequences]
             arguments = forward_arguments(packed.rows, device, plain[0].dtype)
             found = model(**arguments, use_cache=False).logits[0]
-        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
-            return False
-    return agrees(torch.cat([found[list(nodes)] for nodes in packed.nodes]), torch.cat(plain))
+        except UNSUPPORTED as error:
+            return lost(_WAY, model, error)
+    return agrees(torch.cat([found[list(nodes)] for nodes in packed.nodes]), torch.cat(plain)) or lost(_WAY, model)

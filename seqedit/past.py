@@ -18,8 +18,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from seqedit.batching import pass_tokens, token_budget_batches
 from seqedit.packing import forward_arguments, pack, pack_width
-from seqedit.probes import agrees, fits_window
+from seqedit.probes import UNSUPPORTED, agrees, fits_window, lost
 from seqedit.tracing import inference_state, input_device, run_until
+
+_WAY = "fixed keys and values of the tokens that do not change"
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +163,7 @@ def continues(model: Any, last: nn.Module, *, trees: bool) -> bool:
             own = ids.gather(1, positions)
             mask = continued_mask(torch.ones_like(own), first, past.length)
             found = model(input_ids=own, attention_mask=mask, position_ids=positions, **past.arguments()).logits
-        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
-            return False
+        except UNSUPPORTED as error:
+            return lost(_WAY, model, error)
     rows = torch.arange(3, device=plain.device).unsqueeze(1)
-    return agrees(found, plain[rows, positions.to(plain.device)])
+    return agrees(found, plain[rows, positions.to(plain.device)]) or lost(_WAY, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import traceback
 from collections.abc import Mapping
@@ -41,7 +42,10 @@ class Message:
 
 def error_message(error: Exception) -> Message:
     """An error as an answer."""
-    return Message({"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()})
+    fields: dict[str, Any] = {"error": type(error).__name__, "text": str(error), "trace": traceback.format_exc()}
+    if isinstance(error, SeqeditError):
+        fields |= {"module": type(error).__module__, "state": {k: v for k, v in vars(error).items() if _is_json(v)}}
+    return Message(fields)
 
 
 def raise_error(answer: Message, rank: int) -> None:
@@ -55,15 +59,33 @@ def raise_error(answer: Message, rank: int) -> None:
     if name is None:
         return
     text = answer.fields["text"]
-    if name in _OURS:
-        raise _OURS[name](text)
+    kind = _ours(answer.fields.get("module", errors.__name__), name)
+    if kind is not None:
+        # Not called: kinds have constructors of their own, which make the text from other arguments.
+        error = kind.__new__(kind)
+        error.args = (text,)
+        vars(error).update(answer.fields.get("state", {}))
+        raise error
     if name in _SYSTEM:
         raise EnvironmentFailure(f"rank {rank}: {text}")
     raise RuntimeError(f"rank {rank} failed:\n{answer.fields['trace']}")
 
 
-_OURS = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, SeqeditError)}
-"""Errors of ours by name."""
+def _ours(module: str, name: str) -> type[SeqeditError] | None:
+    """A kind of error of this distribution, whichever of its modules defines it."""
+    if module.split(".")[0] not in ("seqedit", "ledger", "evals"):
+        return None
+    kind = getattr(importlib.import_module(module), name, None)
+    return kind if isinstance(kind, type) and issubclass(kind, SeqeditError) else None
 
-_SYSTEM = {"OSError", *(kind.__name__ for kind in OSError.__subclasses__())} - set(_OURS)
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_SYSTEM = {"OSError", *(kind.__name__ for kind in OSError.__subclasses__())}
 """Names of the system's own errors."""
