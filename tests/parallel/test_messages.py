@@ -31,12 +31,11 @@ def test_errors_whose_constructors_take_several_arguments_arrive_whole() -> None
         assert vars(raised.value) == vars(error)
 
 
-@pytest.mark.parametrize(
-    "kind", [k for k in _kinds(SeqeditError) if "__init__" not in vars(k)], ids=lambda k: k.__name__
-)
+PLAIN = [kind for kind in _kinds(SeqeditError) if kind.__init__ is Exception.__init__]
+
+
+@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
 def test_every_kind_of_error_arrives_as_itself(kind: type[SeqeditError]) -> None:
-    if "__init__" in vars(kind.__mro__[1]):
-        pytest.skip("made by a constructor of its own")
     with pytest.raises(kind) as raised:
         raise_error(_sent(kind("what happened")), rank=1)
     assert type(raised.value) is kind
@@ -44,7 +43,7 @@ def test_every_kind_of_error_arrives_as_itself(kind: type[SeqeditError]) -> None
 
 
 def test_an_error_of_the_system_is_the_environments_and_any_other_keeps_its_traceback() -> None:
-    with pytest.raises(EnvironmentFailure, match="rank 2: .*no such"):
+    with pytest.raises(EnvironmentFailure, match=r"rank 2: .*no such"):
         raise_error(_sent(FileNotFoundError(2, "no such file", "x")), rank=2)
     with pytest.raises(RuntimeError, match="rank 2 failed"):
         raise_error(_sent(KeyError("x")), rank=2)
