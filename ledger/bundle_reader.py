@@ -207,15 +207,15 @@ class Bundle:
             if len(nodes) != 1 or nodes[self.manifest.tip].adapter is None:
                 raise CheckFailed("a bundle of one entry must hold one entry with an adapter")
             return
-        tips, seen = [self.manifest.tip], set()
-        while tips:  # the state's own history, and that of every branch merged into it
-            history = graph.first_parent_history(nodes, tips.pop())
-            for identifier, why in graph.check_history(history):
-                raise CheckFailed(f"entry {identifier[:12]} of the bundle: {why}")
-            for node in history:
-                if node.id not in seen:
-                    seen.add(node.id)
-                    tips += [parent for parent in node.parents[1:] if parent not in seen]
+        # The state's own history, and that of every branch merged into it.
+        for identifier, why in graph.check_histories(nodes):
+            raise CheckFailed(f"entry {identifier[:12]} of the bundle: {why}")
+        waiting, seen = [self.manifest.tip], set()
+        while waiting:
+            node = nodes[waiting.pop()]
+            if node.id not in seen:
+                seen.add(node.id)
+                waiting += node.parents
         if seen != set(nodes):
             extra = sorted(set(nodes) - seen)[0]
             raise CheckFailed(f"entry {extra[:12]} of the bundle is no part of the history of its tip")

@@ -148,7 +148,8 @@ def _take(
         )
     with ledger.database.read() as connection:
         name, old, new = _movement(connection, nodes, bundle.manifest.tip, branch)
-        missing = [i for i in nodes if i not in _known(connection, nodes)]
+        known = _known(connection, nodes)
+        missing = [i for i in nodes if i not in known]
         recorded = rows.load_manifests(connection)
     digests = sorted(d for d in bundle.manifest.objects() if d not in recorded or ledger.store.manifest(d) is None)
     result = Imported(name, old, new, len(missing), len(digests), created)
