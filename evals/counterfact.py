@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.model_access import position_limit
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
+from seqedit.prompt_lengths import too_long
 from seqedit.requests import Record
+from seqedit.text_checks import short
 from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -130,6 +133,7 @@ def score_tokenized(
     scorer: Scorer = score_continuations,
 ) -> Scores:
     """Scores of records that are already token ids; arguments as for `score_records`."""
+    _check_lengths(records, position_limit(model))
     # The same (prompt, target) is scored once, however many records share it.
     index: dict[_Pair, int] = {}
     for record in records:
@@ -172,6 +176,21 @@ def score_tokenized(
     )
 
 
+def _check_lengths(records: Sequence[TokenizedRecord], limit: int | None) -> None:
+    """Name the record and the prompt that the model has too few positions for."""
+    if limit is None:
+        return
+    for index, record in enumerate(records):
+        for group in ("rewrite", "paraphrase", "neighborhood"):
+            for number, prompt in enumerate(getattr(record, group), 1):
+                for pair in (prompt.new, prompt.true):
+                    tokens = 0 if pair is None else len(pair[0]) + len(pair[1]) - 1
+                    if tokens > limit:
+                        name = f"at position {index}" if record.case_id is None else short(record.case_id)
+                        what = "the prompt" if group == "rewrite" else f"{group} prompt {number}"
+                        raise RequestError(f"record {name}: {too_long(what, prompt.prompt, tokens, limit)}")
+
+
 def score_records(
     model: Any,
     tokenizer: Any,
@@ -195,8 +214,9 @@ def score_records(
         Per-prompt values and, from them, `evals.scores.METRICS` in percent.
 
     Raises:
-        RequestError: names the record whose prompt or target has no tokens.
-        InputError: if a prompt is longer than the model's positions.
+        RequestError: names the record whose prompt or target has no tokens, or that is longer than the model's
+            positions.
+        NumericsError: the model's outputs are not finite.
     """
     return score_tokenized(
         model,

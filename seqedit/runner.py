@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from evals.model_access import position_limit
 from evals.perplexity import perplexity_of
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
@@ -19,9 +20,10 @@ from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
 from seqedit.gate_check import check_facts, check_tasks
-from seqedit.lookup import check_context_templates, tokenize_request
+from seqedit.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
+from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.ranks import Ranks
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
@@ -96,9 +98,13 @@ def _run(
         edited = EditedModel(*loaded, name=config.model)
     for _, settings in _methods(config):
         edited.parts.check_layers(settings.layers)
+    limit = position_limit(edited.model)
     for number, record in enumerate((r for batch in batches for r in batch), 1):
         try:
             tokenize_request(edited.tokenizer, record.request, with_target=True)
+            check_requests(edited.tokenizer, [record.request], limit, config.context_templates or ((BARE,),))
+            if config.evals.counterfact or config.evals.generation:
+                check_records(edited.tokenizer, [record], limit, generation=config.evals.generation)
         except InputError as error:
             raise InputError(f"{config.facts}, record {number}: {error}") from error
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
@@ -120,6 +126,9 @@ def _run(
         )
         split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
+        near = [r.request for r in every if not surely_fits(r.request, limit)]
+        if near:  # the sampled templates, which stand before the prompts, are known only now
+            check_requests(edited.tokenizer, near, limit, session.context_templates)
         evaluator = Evaluator(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
             reference_texts=reference_texts(config, every), texts=texts, seed=seed,

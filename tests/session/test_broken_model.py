@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from evals.counterfact import score_records
 from evals.gates import parse_gates
@@ -19,6 +20,8 @@ from evals.sampling import generate
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.cli.main import run as command
+from seqedit.compare_config import read_compare_config
+from seqedit.comparison import compare
 from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
@@ -31,6 +34,8 @@ from seqedit.run_config import EvalSettings, read_run_config
 from seqedit.runner import run
 from seqedit.session import Session
 from tests.conftest import REFERENCE
+from tests.session.test_compare import METHODS
+from tests.session.test_compare import write as write_comparison_config
 from tests.session.test_run import change, folder  # noqa: F401
 
 MODEL = str(REFERENCE / "model")
@@ -182,3 +187,26 @@ def test_a_model_whose_weights_are_broken_is_said_to_be_by_score_and_run(
     assert command(["run", str(change(folder, model=str(spoiled)))]) == 1
     assert "not finite" in capsys.readouterr().err
     assert entries(folder) == []
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_method_that_breaks_the_model_is_a_row_that_says_so(
+    edited: EditedModel, tmp_path: Path, independent: bool
+) -> None:
+    path = write_comparison_config(
+        tmp_path, methods={"memit": METHODS["memit"]}, independent=independent, evals={"generation": False}
+    )
+    given = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({name: value for name, value in given.items() if name != "tasks"}))
+    with broken_later(edited):
+        rows = compare(read_compare_config(path), edited=edited)
+    assert [row.label for row in rows] == ["unedited", "memit"]
+    text = (tmp_path / "out" / "comparison.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    if independent:  # every batch failed, and is scored on the unedited model
+        assert rows[1].note == "2 of 2 batches could not be computed"
+        assert rows[1].cells["ES"].value == rows[0].cells["ES"].value
+    else:
+        assert "broke off: step 1" in rows[1].note
+        assert "not finite" in rows[1].note
+        assert all(cell.value is None for cell in rows[1].cells.values())
