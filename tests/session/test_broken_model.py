@@ -207,6 +207,6 @@ def test_a_method_that_breaks_the_model_is_a_row_that_says_so(
         assert rows[1].note == "2 of 2 batches could not be computed"
         assert rows[1].cells["ES"].value == rows[0].cells["ES"].value
     else:
-        assert "broke off: step 1" in rows[1].note
+        assert rows[1].note.startswith("broke off: ")
         assert "not finite" in rows[1].note
         assert all(cell.value is None for cell in rows[1].cells.values())
