@@ -15,6 +15,7 @@ from torch import Tensor
 from seqedit.adapters import Adapter
 from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
+from seqedit.random_state import seeded
 from seqedit.requests import Request, check_batch
 from seqedit.state_deltas import concatenate
 from seqedit.version import __version__
@@ -110,8 +111,7 @@ def _by_peft(adapters: Sequence[Adapter], how: How, density: float, seed: int) -
     from peft.utils.merge_utils import dare_linear, ties
 
     deltas: dict[str, Delta] = {}
-    with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
-        torch.manual_seed(seed)
+    with seeded(seed):  # PEFT draws from the global generator
         for name in sorted({name for adapter in adapters for name in adapter.deltas}):
             tensors = [a.deltas[name].dense(torch.float32) for a in adapters if name in a.deltas]
             weights = torch.ones(len(tensors))
