@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-import torch
 from lm_eval.models.huggingface import HFLM
 
 from evals.model_access import input_device
 from evals.teacher_forcing import Scorer, score_continuations
+from seqedit import random_state
 from seqedit.errors import InputError
 
 
@@ -69,9 +69,7 @@ class InMemoryModel(HFLM):
 @contextmanager
 def seeded(model: Any, seed: int = 1234) -> Iterator[None]:
     """The same draws at every call, for tasks that sample their texts; the caller's random state comes back."""
-    device = input_device(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with random_state.seeded(seed, [input_device(model)]):
         yield
 
 

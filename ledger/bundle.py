@@ -113,10 +113,9 @@ def write_bundle(ledger: Reader, plan: BundlePlan, path: str | Path) -> BundleMa
         raise InputError(f"{path} exists; choose another --out")
     with failures(str(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Made by `open`, so that the process's umask decides who may read it: asking for it would change it.
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            with temporary.open("xb") as stream:
+            with temporary.open("xb") as stream:  # with the rights that the umask leaves, as any new file
                 manifest = _write(ledger, plan, stream)
                 stream.flush()
                 os.fsync(stream.fileno())

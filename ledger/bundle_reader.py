@@ -33,6 +33,7 @@ from ledger.scores import check_scores
 from ledger.signing import Signature
 from seqedit.adapters import Adapter
 from seqedit.errors import CheckFailed, InputError
+from seqedit.memory import is_out_of_memory
 
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
@@ -152,6 +153,8 @@ class Bundle:
                 # What follows from the content is written anew from it, whatever the bundle's files say.
                 adapter = Adapter.from_pretrained(directory, check_derived=False)
             except (ValueError, AttributeError, IndexError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise  # which says nothing about the bundle
                 raise CheckFailed(f"object {digest[:12]} of the bundle is no adapter: {error}") from error
             if adapter.digest != digest:
                 raise CheckFailed(f"object {digest[:12]} of the bundle holds adapter {adapter.digest[:12]} instead")

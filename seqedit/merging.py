@@ -17,6 +17,7 @@ from seqedit.config import EditConfig, TargetPlace
 from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
 from seqedit.methods import get_method, method_names
+from seqedit.random_state import seeded
 from seqedit.requests import Request, check_batch
 from seqedit.state_deltas import concatenate
 from seqedit.version import __version__
@@ -112,8 +113,7 @@ def _by_peft(adapters: Sequence[Adapter], how: How, density: float, seed: int) -
     from peft.utils.merge_utils import dare_linear, ties
 
     deltas: dict[str, Delta] = {}
-    with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
-        torch.manual_seed(seed)
+    with seeded(seed):  # PEFT draws from the global generator
         for name in sorted({name for adapter in adapters for name in adapter.deltas}):
             tensors = [a.deltas[name].dense(torch.float32) for a in adapters if name in a.deltas]
             weights = torch.ones(len(tensors))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
+from seqedit.memory import is_out_of_memory
 
 DEMO_PREFIX = "demo-"
 DEVICE_MAPS = ("auto", "balanced", "sequential")
@@ -31,30 +32,6 @@ def resolve_model(name: str) -> str:
         if style in STYLES:
             return str(model_path(style))
     return name
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Without transformers' messages and progress bars, unless TRANSFORMERS_VERBOSITY asks for them.
-
-    Both are settings of the whole process, and of the caller: afterwards they are what they were.
-    """
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from transformers.utils import logging
-
-    if "TRANSFORMERS_VERBOSITY" in os.environ:
-        yield
-        return
-    verbosity, bars, hub_bars = logging.get_verbosity(), logging.is_progress_bar_enabled(), are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
-        # transformers' switch turns that of the Hub too.
-        (disable_progress_bars if hub_bars else enable_progress_bars)()
 
 
 def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
@@ -85,7 +62,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise InputError(f"no model directory at {source}")
     try:
-        with quiet_loading():
+        with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
             # Without it transformers falls back to pickled weights, be it with weights_only.
             model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
@@ -102,12 +79,44 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     return model, tokenizer
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Errors only and no progress bars from transformers, unless ``TRANSFORMERS_VERBOSITY`` is set.
+
+    Its settings are those of the process, so each is put back as the caller had it: the library's level and bars, and
+    the Hub client's bars, which transformers switches together with its own.
+    """
+    import huggingface_hub.utils
+    from transformers.utils import logging
+
+    hub: Any = huggingface_hub.utils
+    if "TRANSFORMERS_VERBOSITY" in os.environ:
+        yield
+        return
+    logger = logging.get_logger("transformers")  # asked for by name, it is the library's own
+    level, bars, hub_hidden = logger.level, logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            logging.enable_progress_bar()
+            if hub_hidden:
+                hub.disable_progress_bars()
+        elif not hub_hidden:
+            hub.enable_progress_bars()
+
+
 def _check_device(device: str) -> None:
     if device in DEVICE_MAPS:
         return
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise EnvironmentFailure(f"device '{device}' has no memory left") from error
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"device '{device}' cannot be used here ({first}); give cpu, cuda, cuda:1, mps, ..., or one of "

@@ -86,6 +86,8 @@ def _run(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
         # Usage errors; which click they come from (typer brings its own) differs between typer's versions.
         show = getattr(error, "show", None)
         if show is None:
+            if "torch" in sys.modules and _out_of_memory(error):
+                return _fail(f"memory ran out: {str(error).strip() or type(error).__name__}", 3)
             raise
         said = io.StringIO()
         show(said)
@@ -93,6 +95,12 @@ def _run(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
             say(line, err=True)
         return 2
     return result if isinstance(result, int) else 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    from seqedit.memory import is_out_of_memory  # imports torch, which `seqedit log` does not need
+
+    return is_out_of_memory(error)
 
 
 def _fail(message: str, code: int) -> int:
