@@ -201,8 +201,10 @@ PROMISES = (
         "No byte that decides what a model computes changes under a valid signature",
         "Every file, field and row.",
         "Every file of an object, every field of its configuration and every row of the database is flipped or forged "
-        "under a signed state, snapshots and padding included: `verify --signers` finds it, or what is composed and "
-        "what stock PEFT loads is as before.",
+        "under a signed state, snapshots and padding included, without a key: `verify --signers` finds each, and "
+        "composing a signed ledger gives the signed weights or refuses. Refs are not signed; `--at-least` names the "
+        "newest entry that is known. The model card is not compared.",
+        ("tests/ledger/test_forgery.py",),
     ),
     Promise(
         20,
@@ -238,7 +240,8 @@ PROMISES = (
         "Adapters, bundles and side files cost what their size says, and end in a typed error",
         "Memory and disk within a bound.",
         "Files that would unpack to far more than their size, and side files whose fields have other types than they "
-        "should.",
+        "should: seeded mutations of every field.",
+        ("tests/ship/test_malformed_adapters.py",),
     ),
     Promise(
         24,
@@ -254,18 +257,21 @@ PROMISES = (
         "0 characters.",
         "Control, bidirectional and line characters in every text, through every command that prints and every page "
         "and table that is written.",
+        ("tests/cli/test_terminal.py", "tests/ship/test_hostile_texts.py"),
     ),
     Promise(
         26,
         "Import takes time in proportion to what it imports",
         "Linear in the entries.",
         "Statements and reads are counted for bundles of two sizes.",
+        ("tests/ship/test_import_growth.py",),
     ),
     Promise(
         27,
         "Signers are checked before anything is imported",
         "Nothing written.",
         "Unsigned, foreign and older signed states are refused by import and pull before the ledger changes.",
+        ("tests/ship/test_signed_import.py", "tests/ship/test_hub.py"),
     ),
     Promise(
         28,
