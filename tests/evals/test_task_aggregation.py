@@ -1,6 +1,6 @@
-"""A task's metrics are its own aggregation of its own per-document values, paired by document, for every kind."""
+"""A task's metrics are its own aggregation of its own per-document values, paired by document, of every kind."""
 
-# ruff: noqa: E501 - definitions of tasks stand one a line
+# ruff: noqa: E501
 from __future__ import annotations
 
 import copy
