@@ -11,13 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.model_access import position_limit
+from evals.model_access import position_limit, too_long
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
-from seqedit.prompt_lengths import too_long
 from seqedit.requests import Record
-from seqedit.text_checks import short
 from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -186,7 +184,7 @@ def _check_lengths(records: Sequence[TokenizedRecord], limit: int | None) -> Non
                 for pair in (prompt.new, prompt.true):
                     tokens = 0 if pair is None else len(pair[0]) + len(pair[1]) - 1
                     if tokens > limit:
-                        name = f"at position {index}" if record.case_id is None else short(record.case_id)
+                        name = f"at position {index}" if record.case_id is None else repr(record.case_id)[:80]
                         what = "the prompt" if group == "rewrite" else f"{group} prompt {number}"
                         raise RequestError(f"record {name}: {too_long(what, prompt.prompt, tokens, limit)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from evals.model_access import too_long
 from seqedit.errors import RequestError
 from seqedit.lookup import BARE, tokenize_request
 from seqedit.requests import Record, Request
@@ -15,18 +16,6 @@ _SPECIAL = 8
 """Special tokens that a tokenizer may add, at most. Every other token stands for a byte or more."""
 _SAMPLED = 24
 """Tokens of a sampled context template, at most: an opening word, ten more, and what joins them to the prompt."""
-
-
-def too_long(what: str, text: str, tokens: int, limit: int) -> str:
-    """What is said of a prompt that does not fit.
-
-    Args:
-        what: The prompt's name in its record, e.g. "paraphrase prompt 2".
-        text: The prompt.
-        tokens: How many tokens the model would have to read.
-        limit: How many it can.
-    """
-    return f"{what} has {tokens} tokens with its target, but the model has {limit} positions: {short(text)}"
 
 
 def check_requests(
