@@ -16,8 +16,8 @@ from lm_eval.models.huggingface import HFLM
 
 from evals.model_access import input_device
 from evals.teacher_forcing import Scorer, score_continuations
-from seqedit import random_state
 from seqedit.errors import InputError
+from seqedit.random_state import seeded as seeded_devices
 
 
 class InMemoryModel(HFLM):
@@ -69,7 +69,7 @@ class InMemoryModel(HFLM):
 @contextmanager
 def seeded(model: Any, seed: int = 1234) -> Iterator[None]:
     """The same draws at every call, for tasks that sample their texts; the caller's random state comes back."""
-    with random_state.seeded(seed, [input_device(model)]):
+    with seeded_devices(seed, [input_device(model)]):
         yield
 
 

@@ -7,11 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqedit.printable import one_line
+from seqedit.printable import escape, one_line
 from seqedit.requests import Request
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$!&])")
-_BLOCK = re.compile(r"^(\d*)([-+=.)])")
 """What begins a list, or underlines a heading, at the start of a line."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
@@ -31,12 +29,6 @@ def header(fields: Mapping[str, Any]) -> list[str]:
 def _yaml(value: Any) -> str:
     # A YAML reader takes JSON as it stands, but for the surrogate pairs of ASCII-only JSON and unprintable characters.
     return one_line(json.dumps(value, ensure_ascii=False))
-
-
-def escape(text: str) -> str:
-    """Text that reads in Markdown, also in a table or as a line of its own, as it was written."""
-    escaped = _SPECIAL.sub(r"\\\1", one_line(" ".join(text.split())))
-    return _BLOCK.sub(r"\1\\\2", escaped)
 
 
 def code(text: str) -> str:

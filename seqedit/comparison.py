@@ -20,13 +20,13 @@ from evals.statistics import score_intervals, task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
-from seqedit.cards import escape
 from seqedit.compare_config import CompareConfig
 from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.independent import score_independent
 from seqedit.models import load_model
+from seqedit.printable import escape
 from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig

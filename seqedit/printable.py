@@ -18,6 +18,8 @@ _OTHER = "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 """Byte order marks, annotations, halves of surrogate pairs (which no stream can encode), invisible tags."""
 _UNSAFE = re.compile(f"[{_CONTROL}{_LINES}{_DIRECTION}{_OTHER}]")
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$!&])")
+_BLOCK = re.compile(r"^(\d*)([-+=.)])")
 
 
 def one_line(text: str) -> str:
@@ -28,6 +30,12 @@ def one_line(text: str) -> str:
 def visible(text: str) -> str:
     """As `one_line`, but for line ends and tabs, where the page that shows the text has lines of its own making."""
     return _UNSAFE.sub(lambda match: match[0] if match[0] in "\n\t" else _escape(match[0]), text)
+
+
+def escape(text: str) -> str:
+    """Text that reads in Markdown, also in a table or as a line of its own, as it was written."""
+    escaped = _SPECIAL.sub(r"\\\1", one_line(" ".join(text.split())))
+    return _BLOCK.sub(r"\1\\\2", escaped)
 
 
 def json_text(value: Any, **how: Any) -> str:
