@@ -16,6 +16,7 @@ from seqedit import cards
 from seqedit.adapter_sidecar import check_modules
 from seqedit.delta import Delta, Dense, LowRank, is_identity
 from seqedit.errors import InputError
+from seqedit.printable import escape
 from seqedit.requests import Request
 
 CONFIG = "adapter_config.json"
@@ -158,7 +159,7 @@ def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Re
     return "\n".join(
         [
             *cards.header({"base_model": base_model, "library_name": "peft", "tags": tags}),
-            f"# {len(requests)} edits by {cards.escape(str(method.get('name', 'unknown')))}",
+            f"# {len(requests)} edits by {escape(str(method.get('name', 'unknown')))}",
             "",
             "A batch of knowledge edits as a LoRA adapter over the feed-forward output projections.",
             "",

@@ -11,7 +11,7 @@ from ledger import Entry
 from ledger.reading import Reader
 from seqedit import cards
 from seqedit.adapters import BaseModel
-from seqedit.printable import json_text, one_line
+from seqedit.printable import escape, json_text, one_line
 from seqedit.requests import Request
 
 MAX_FACTS = 100
@@ -109,11 +109,11 @@ def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/dir
     return "\n".join(
         [
             *cards.header({"base_model": name, "library_name": library, "tags": tags}),
-            f"# {_count(len(shipped.requests), 'edited fact')} on {cards.escape(shown)}",
+            f"# {_count(len(shipped.requests), 'edited fact')} on {escape(shown)}",
             "",
             f"{'One batch' if shipped.single else 'A sequence'} of knowledge edits, {what}.",
             "",
-            f"- Base model: {cards.escape(shown)}; SHA-256 of its weights `{shipped.base_model.fingerprint}`",
+            f"- Base model: {escape(shown)}; SHA-256 of its weights `{shipped.base_model.fingerprint}`",
             f"- {'Entry' if shipped.single else 'State'}: `{shipped.rev}`, "
             f"{_count(len(shipped.entries), 'batch', 'batches')} of edits",
             "",
@@ -182,7 +182,7 @@ def _score_section(shipped: Shipped) -> list[str]:
         lines += [*cards.table(("", "before", "after: newest batch", "after: earlier batches"), rows), ""]
     old, new = shipped.before.get(_TASKS, {}), shipped.after.get(_TASKS, {})
     tasks = [
-        [cards.escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
+        [escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
         for task, values in sorted(new.items())
         for metric, value in values.items()
         if metric in ("mcc", "acc", "f1", values.get("metric")) or metric in (old.get(task) or {})
@@ -221,8 +221,8 @@ def _entry_section(entries: Sequence[Entry]) -> list[str]:
         names.setdefault(_settings(entry), chr(ord("A") + len(names)) if len(names) < 26 else f"S{len(names) + 1}")
     rows = [
         [
-            f"`{e.id[:12]}`", e.time, cards.escape(str(e.method.get("name", e.operation))), names[_settings(e)],
-            f"{len(e.requests):,}", cards.escape(e.message),
+            f"`{e.id[:12]}`", e.time, escape(str(e.method.get("name", e.operation))), names[_settings(e)],
+            f"{len(e.requests):,}", escape(e.message),
         ]
         for e in entries[:MAX_ENTRIES]
     ]  # fmt: skip
@@ -234,7 +234,7 @@ def _entry_section(entries: Sequence[Entry]) -> list[str]:
         *(["", f"... and {left:,} more."] if left else []),
         "",
         "Settings:",
-        *[f"- {name}: {cards.escape(text)}" for text, name in names.items() if name in shown],
+        *[f"- {name}: {escape(text)}" for text, name in names.items() if name in shown],
         "",
     ]
 
