@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from evals.spreadsheet import cell as cell_text
+from seqedit.printable import escape, one_line
+
 COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
 """Scores of the published tables, in their order; the first four in percent, the last two x100."""
+
+
+ZSRE_COLUMNS = ("ET", "PT", "NT")
+"""What zsRE tables report: efficacy, paraphrase and specificity accuracy per token, in percent."""
 
 
 @dataclass(frozen=True)
@@ -61,17 +69,26 @@ def columns(rows: Sequence[ComparisonRow]) -> list[str]:
     """Score names that some row has, the published ones first."""
     found = dict.fromkeys(name for row in rows for name in row.cells)
     known = [name for name in COLUMNS if any(row.cells.get(name, Cell(None)).value is not None for row in rows)]
-    return [*known, *(name for name in found if name not in COLUMNS)]
+    own = [name for name in ZSRE_COLUMNS if name in found]
+    return [*known, *own, *(name for name in found if name not in (*COLUMNS, *ZSRE_COLUMNS))]
+
+
+def notes_text(notes: Mapping[str, str]) -> str:
+    """Notes about a table's columns, to stand under it; the same note once."""
+    by_text: dict[str, list[str]] = {}
+    for name, text in notes.items():
+        by_text.setdefault(text, []).append(name)
+    return "".join(f"\n{', '.join(names)}: {text}\n" for text, names in by_text.items())
 
 
 def markdown(rows: Sequence[ComparisonRow]) -> str:
     """A Markdown table; notes follow it."""
     names = columns(rows)
     head = ["method", *names, "s / edit"]
-    lines = [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    lines = [f"| {' | '.join(map(_markdown, head))} |", f"|---|{'---:|' * (len(head) - 1)}"]
     for row in rows:
-        lines.append(f"| {' | '.join([row.label.replace('|', chr(92) + '|'), *_texts(row, names)])} |")
-    lines += [f"\n{row.label}: {row.note}" for row in rows if row.note]
+        lines.append(f"| {' | '.join([_markdown(row.label), *_texts(row, names)])} |")
+    lines += [f"\n{_markdown(row.label)}: {_markdown(row.note)}" for row in rows if row.note]
     return "\n".join(lines) + "\n"
 
 
@@ -81,12 +98,12 @@ def csv_text(rows: Sequence[ComparisonRow]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
-    writer.writerow(["method", *ends, "seconds_per_edit", "note"])
+    writer.writerow(map(cell_text, ["method", *ends, "seconds_per_edit", "note"]))
     for row in rows:
         cells = [row.cells.get(name, Cell(None)) for name in names]
         values = [value for cell in cells for value in (cell.value, cell.low, cell.high)]
-        writer.writerow([row.label, *("" if v is None else repr(float(v)) for v in [*values, row.seconds_per_edit]),
-                         row.note])  # fmt: skip
+        numbers = ["" if v is None else repr(float(v)) for v in [*values, row.seconds_per_edit]]
+        writer.writerow([cell_text(row.label), *numbers, cell_text(row.note)])
     return buffer.getvalue()
 
 
@@ -122,7 +139,12 @@ def _digits(name: str) -> int:
     return 3 if "." in name else 1
 
 
+def _markdown(text: str) -> str:
+    """As `seqedit.cards.escape`, but for what means nothing in Markdown where it stands: ``a_b``, ``a & b``."""
+    return re.sub(r"(?<=\w)\\_(?=\w)|\\&(?!#?\w+;)", lambda match: match[0][1:], escape(text))
+
+
 def _escaped(text: str) -> str:
     special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
                "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}  # fmt: skip
-    return "".join(special.get(character, character) for character in text)
+    return "".join(special.get(character, character) for character in one_line(" ".join(text.split())))

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from evals.comparison import Cell, ComparisonRow, columns
 from evals.figures import COLORS, INK, blank_figure, quiet_axes
+from seqedit.printable import one_line
 
 
 def plot_comparison(rows: Sequence[ComparisonRow]) -> Figure:
@@ -30,6 +31,6 @@ def plot_comparison(rows: Sequence[ComparisonRow]) -> Figure:
         if name in ("S", "ES", "PS", "NS"):
             axes.set_xlim(-3, 103)
         axes.tick_params(axis="y", length=0)
-    panels[0].set_yticks(range(len(rows)), [row.label for row in rows])
+    panels[0].set_yticks(range(len(rows)), [one_line(row.label) for row in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     return figure

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.model_access import position_limit, too_long
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
@@ -43,6 +44,20 @@ class TokenizedRecord:
     rewrite: tuple[TokenizedPrompt, ...]
     paraphrase: tuple[TokenizedPrompt, ...]
     neighborhood: tuple[TokenizedPrompt, ...]
+
+
+ScoredContent = tuple[Any, ...]
+"""All of a record that its tokens and scores depend on, hashable."""
+
+
+def scored_content(record: Record) -> ScoredContent:
+    """What a record's tokens are made of: its request, paraphrases and neighbours.
+
+    Equal content gives equal tokens (with one tokenizer), whichever object holds it; an object's ``id`` would be given
+    to another record as soon as it is gone.
+    """
+    neighbors = tuple((n.prompt, n.target_true) for n in record.neighborhood_prompts)
+    return record.request, tuple(record.paraphrase_prompts), neighbors
 
 
 def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[TokenizedRecord]:
@@ -116,6 +131,7 @@ def score_tokenized(
     scorer: Scorer = score_continuations,
 ) -> Scores:
     """Scores of records that are already token ids; arguments as for `score_records`."""
+    _check_lengths(records, position_limit(model))
     # The same (prompt, target) is scored once, however many records share it.
     index: dict[_Pair, int] = {}
     for record in records:
@@ -158,6 +174,21 @@ def score_tokenized(
     )
 
 
+def _check_lengths(records: Sequence[TokenizedRecord], limit: int | None) -> None:
+    """Name the record and the prompt that the model has too few positions for."""
+    if limit is None:
+        return
+    for index, record in enumerate(records):
+        for group in ("rewrite", "paraphrase", "neighborhood"):
+            for number, prompt in enumerate(getattr(record, group), 1):
+                for pair in (prompt.new, prompt.true):
+                    tokens = 0 if pair is None else len(pair[0]) + len(pair[1]) - 1
+                    if tokens > limit:
+                        name = f"at position {index}" if record.case_id is None else repr(record.case_id)[:80]
+                        what = "the prompt" if group == "rewrite" else f"{group} prompt {number}"
+                        raise RequestError(f"record {name}: {too_long(what, prompt.prompt, tokens, limit)}")
+
+
 def score_records(
     model: Any,
     tokenizer: Any,
@@ -181,8 +212,9 @@ def score_records(
         Per-prompt values and, from them, `evals.scores.METRICS` in percent.
 
     Raises:
-        RequestError: names the record whose prompt or target has no tokens.
-        InputError: if a prompt is longer than the model's positions.
+        RequestError: names the record whose prompt or target has no tokens, or that is longer than the model's
+            positions.
+        NumericsError: the model's outputs are not finite.
     """
     return score_tokenized(
         model,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.report_charts import SCORES, main_metric
+from evals.spreadsheet import cell
 
 Summary = Mapping[str, Any]
 Row = dict[str, Any]
@@ -67,9 +68,9 @@ def write_tables(tables: Mapping[str, Table], folder: Path) -> dict[str, list[st
 def _write_csv(rows: Table, path: Path) -> None:
     # UTF-8 whatever the machine's locale; numbers with all their digits.
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(map(cell, rows[0]))
+        writer.writerows(map(cell, row.values()) for row in rows)
 
 
 def _write_parquet(rows: Table, path: Path) -> None:

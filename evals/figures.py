@@ -10,6 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from seqedit.printable import visible
 
 INK = "#24292f"
 """Colour of text and axes; in SVG it becomes the page's own text colour."""
@@ -77,6 +80,7 @@ def step_ticks(axes: Axes, steps: list[int], vertical: bool = False, most: int =
 
 def write_png(figure: Figure, path: Path) -> Path:
     """The figure on white, 150 dots per inch; bytes depend on the figure alone."""
+    _show_texts(figure)
     figure.savefig(path, format="png", dpi=150, facecolor="white", metadata={"Software": None})
     return path
 
@@ -88,11 +92,19 @@ def svg_text(figure: Figure, name: str) -> str:
         figure: The figure.
         name: Unique on the page; letters, digits, hyphens and underscores.
     """
+    _show_texts(figure)
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         metadata = {"Date": None, "Creator": None}
         figure.savefig(buffer, format="svg", dpi=150, transparent=True, metadata=metadata)
     return buffer.getvalue().decode("utf-8")
+
+
+def _show_texts(figure: Figure) -> None:
+    """Names of runs and tasks as they are: a dollar begins no formula, and no character turns writing around."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(visible(text.get_text()))
 
 
 def write_svg(svg: str, path: Path) -> Path:

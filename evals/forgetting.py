@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from evals.collapse import Collapse as Collapse
+from evals.collapse import find_collapse as find_collapse
 from evals.scores import Scores
 from seqedit.errors import InputError
 
@@ -107,8 +107,20 @@ def forgetting_matrix(rows: Sequence[Sequence[float | None] | Mapping[int, float
     return matrix
 
 
-def forgetting_curve(matrix: Sequence[Sequence[float | None]], level: float = 0.95) -> list[AgePoint]:
-    """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out."""
+def forgetting_curve(
+    matrix: Sequence[Sequence[float | None]], level: float = 0.95, *, steps: Sequence[int] | None = None
+) -> list[AgePoint]:
+    """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out.
+
+    Args:
+        matrix: As `forgetting_matrix` gives it.
+        level: Coverage of the intervals.
+        steps: Steps (from 0) whose batches are still in force. They alone are batches and they alone count as age: a
+            revert is no edit, and a batch that was taken back neither has a score nor makes the others older. None
+            for all.
+    """
+    if steps is not None:
+        matrix = [[matrix[t][i] for i in steps] for t in steps]
     curve = []
     for age in range(len(matrix)):
         values = [value for step in range(age, len(matrix)) if (value := matrix[step][step - age]) is not None]
@@ -162,109 +174,3 @@ def half_life(curve: Sequence[AgePoint]) -> float | None:
             share = (before.mean - half) / (before.mean - after.mean)
             return before.age + share * (after.age - before.age)
     return None
-
-
-@dataclass(frozen=True)
-class Collapse:
-    """Where gradual forgetting turns into catastrophic forgetting (Gupta et al. 2024, arXiv 2401.07453).
-
-    Attributes:
-        step: First step of the steep part, counted as the series is.
-        low, high: Steps that the data cannot tell from it (95 %, likelihood ratio in the window).
-        slope_before: Change per step before it.
-        slope_after: Change per step from it on, within the window.
-        drop: By how much the score falls within the window.
-    """
-
-    step: int
-    low: int
-    high: int
-    slope_before: float
-    slope_after: float
-    drop: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON types."""
-        return asdict(self)
-
-
-STEEPER = 3.0
-"""After the bend a collapsing score falls at least so many times faster than before it."""
-_WINDOW = 8
-_ALPHA = 0.01
-
-
-def find_collapse(
-    series: Sequence[float | None], *, first: int = 1, min_drop: float = 10.0, window: int = _WINDOW
-) -> Collapse | None:
-    """The step at which a score's gradual decline turns into collapse.
-
-    At every step a line that may bend there is fitted to the ``window`` measured steps before and after it. It is a
-    bend of a collapse where the change of slope is significant (t-test, 1 % over all steps, Bonferroni), the score
-    falls at least `STEEPER` times faster after it, and by at least ``min_drop`` within the window. The first such
-    place counts; the sharpest bend there is the step.
-
-    Args:
-        series: The score by step, e.g. S or ES of all earlier edits in percent, or a task's metric x 100; None where
-            it was not measured.
-        first: What the first step is counted as.
-        min_drop: Falls that are smaller, or slower than this per window, are gradual.
-        window: Steps on either side.
-
-    Returns:
-        None where the decline is gradual, or there are fewer than eight measured steps.
-    """
-    points = [(i, float(v)) for i, v in enumerate(series) if v is not None]
-    if len(points) < 8:
-        return None
-    x = np.array([p[0] for p in points], dtype=np.float64)
-    y = np.array([p[1] for p in points], dtype=np.float64)
-    bends = range(2, len(x) - 2)
-    level = _ALPHA / len(bends)
-    found: list[tuple[int, _Bend]] = []
-    for index in bends:
-        bend = _bend_at(x, y, index, window)
-        sharp = bend.after < 0 and bend.after <= STEEPER * min(bend.before, 0.0)
-        if sharp and bend.drop >= min_drop and bend.p_value < level:
-            found.append((index, bend))
-        elif found:
-            break  # the first place counts
-    if not found:
-        return None
-    index, best = max(found, key=lambda item: -item[1].p_value)
-    errors = {i: _bend_at(x, y, i, window, around=index).error for i in bends if abs(i - index) < window - 1}
-    noise = 1e-9 + 1e-6 * float(np.var(y))
-    likely = [i for i, error in errors.items() if error + noise <= (best.error + noise) * np.exp(3.84 / best.count)]
-    step, low, high = (int(x[i]) + 1 + first for i in (index, min(likely, default=index), max(likely, default=index)))
-    return Collapse(step, min(low, step), max(high, step), best.before, best.after, best.drop)
-
-
-@dataclass(frozen=True)
-class _Bend:
-    """A line with a bend, fitted to a window."""
-
-    before: float
-    after: float
-    drop: float
-    error: float
-    count: int
-    p_value: float
-
-
-def _bend_at(x: Any, y: Any, index: int, window: int, around: int | None = None) -> _Bend:
-    """Least-squares fit of a line that bends at a step, in the window around it (or around another)."""
-    from scipy.stats import t
-
-    centre = index if around is None else around
-    part = slice(max(0, centre - window), min(len(x), centre + window + 1))
-    xs, ys = x[part] - x[index], y[part]
-    design = np.stack([np.ones_like(xs), xs, np.maximum(xs, 0.0)], axis=1)
-    solution, *_ = np.linalg.lstsq(design, ys, rcond=None)
-    error = float(((ys - design @ solution) ** 2).sum())
-    freedom = max(len(xs) - 3, 1)
-    spread = np.linalg.pinv(design.T @ design)[2, 2]
-    # A line that fits to the last digit is no reason for certainty without bound.
-    deviation = float(np.sqrt((error / freedom + 1e-6) * spread))
-    before, after = float(solution[1]), float(solution[1] + solution[2])
-    p_value = float(t.sf(-solution[2] / deviation, freedom))
-    return _Bend(before, after, -after * float(xs[-1]), error, len(xs), p_value)

@@ -1,8 +1,9 @@
 """Fluency (GE) and consistency (RS) of what a model writes freely about the edited subjects.
 
-Definitions of Meng et al. (ROME, section 3.4; MEMIT, section 5.2.2) with three differences, all stated in the
-functions: the prompt is not counted as generated, words are split by a rule that needs no download, and the
-inverse document frequencies come from the reference texts at hand instead of from Wikipedia.
+Definitions of Meng et al. (ROME, section 3.4; MEMIT, section 5.2.2) with two differences, both stated in the
+functions (docs/scores.md defines both scores): words are split by a rule that needs no download, and the
+inverse document frequencies come from the reference texts at hand. Published scores are of whole texts of 100 tokens,
+prompt included (`Writing`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,27 @@ from typing import Any
 
 from evals.sampling import Generator, generate
 from seqedit.requests import Record
+from seqedit.tokenization import encode
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Which texts GE and RS are of.
+
+    Attributes:
+        published: Whether the prompt is part of the text, as in the public evaluation of ROME and MEMIT.
+        tokens: Length: of the whole text where it is published, else of what follows the prompt.
+    """
+
+    published: bool = False
+    tokens: int = 100
+
+    def __str__(self) -> str:
+        if not self.published:
+            return f"{self.tokens} new tokens, without the prompt (published: 100 tokens with the prompt)"
+        return f"{self.tokens} tokens with the prompt ({'as' if self.tokens == 100 else 'not 100 as'} published)"
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class GenerationRecord:
 
     Attributes:
         case_id: Identifier of the record.
-        texts: Generated text per generation prompt, without the prompt.
+        texts: Text per generation prompt, with the prompt where that is the convention.
         entropy: GE of the texts, x100; None without generation prompts.
         reference: RS of the texts, x100; None without generation prompts or reference texts.
     """
@@ -67,6 +87,7 @@ def score_generation(
     batch_size: int = 16,
     vectorizer: Any = None,
     generator: Generator = generate,
+    writing: Writing | None = None,
 ) -> GenerationScores:
     """Let a model continue the records' generation prompts and score the texts.
 
@@ -78,19 +99,16 @@ def score_generation(
         vectorizer: What `fit_vectorizer` gave for the reference texts of a whole run. Without it the weights
             come from these records alone, and scores of different sets of records are not comparable.
         generator: What writes the texts.
+        writing: Which texts are scored; without it ``max_new_tokens`` new tokens, without the prompt.
     """
     prompts = [prompt for record in records for prompt in record.generation_prompts]
-    texts = iter(
-        generator(
-            model,
-            tokenizer,
-            prompts,
-            max_new_tokens=max_new_tokens,
-            seed=seed,
-            top_k=top_k,
-            batch_size=batch_size,
-        )
-    )
+    if writing is None:
+        writing = Writing(tokens=max_new_tokens)
+    options = {"seed": seed, "top_k": top_k, "batch_size": batch_size}
+    if writing.published:
+        texts = iter(_whole_texts(model, tokenizer, prompts, writing.tokens, generator, options))
+    else:
+        texts = iter(generator(model, tokenizer, prompts, max_new_tokens=writing.tokens, **options))
     if vectorizer is None:
         vectorizer = fit_vectorizer(text for record in records for text in record.reference_texts)
     scored = []
@@ -109,6 +127,42 @@ def score_generation(
             )
         )
     return GenerationScores(_mean(r.entropy for r in scored), _mean(r.reference for r in scored), tuple(scored))
+
+
+def _whole_texts(
+    model: Any, tokenizer: Any, prompts: Sequence[str], tokens: int, generator: Generator, options: dict[str, int]
+) -> list[str]:
+    """Prompts and what follows them, ``tokens`` long in all; a prompt that is as long already stands alone."""
+    by_room: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        by_room.setdefault(tokens - len(encode(tokenizer, prompt)[0]), []).append(place)
+    # Some tokenizers (SentencePiece's) leave out the space before a text's first word.
+    space = "" if tokenizer.decode(encode(tokenizer, "a a")[0][-1:]).startswith(" ") else " "
+    texts = list(prompts)
+    for room, places in sorted(by_room.items()):
+        if room < 1:
+            continue
+        part = generator(
+            model, tokenizer, [prompts[p] for p in places], max_new_tokens=room,
+            **{**options, "seed": options["seed"] + room},  # or prompts of different lengths would share their draws
+        )  # fmt: skip
+        for place, text in zip(places, part, strict=True):
+            texts[place] = prompts[place] + (space if text and text[0].isalnum() else "") + text
+    return texts
+
+
+def missing_scores(records: Sequence[Record]) -> dict[str, str]:
+    """Score -> why none of these records can tell it; only those that are null."""
+    writing = [record for record in records if record.generation_prompts]
+    if not writing:
+        reason = "the records have no generation_prompts"
+        return {"GE": reason, "RS": reason}
+    if not any(record.reference_texts for record in writing):
+        return {
+            "RS": "the records have no reference_texts; give CounterFact's attribute_snippets.json as "
+            "evals: {attribute_snippets: FILE}"
+        }
+    return {}
 
 
 def n_gram_entropy(texts: Sequence[str]) -> float:

@@ -44,6 +44,18 @@ def position_limit(model: Any) -> int | None:
     return limit if isinstance(limit, int) and limit > 0 else None
 
 
+def too_long(what: str, text: str, tokens: int, limit: int) -> str:
+    """What is said of a prompt that does not fit.
+
+    Args:
+        what: The prompt's name in its record, e.g. "paraphrase prompt 2".
+        text: The prompt.
+        tokens: How many tokens the model would have to read.
+        limit: How many it can.
+    """
+    return f"{what} has {tokens} tokens with its target, but the model has {limit} positions: {text[:80]!r}"
+
+
 def accepts(model: Any, argument: str) -> bool:
     """Whether the model's forward takes an argument by name (PEFT and other wrappers are looked through)."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model

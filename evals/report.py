@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from evals.comparison import ComparisonRow
 from evals.export_table import tables_of, write_tables
 from evals.report_view import Figures, view_of
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.printable import json_text, visible
 
 Summary = Mapping[str, Any]
 
@@ -110,8 +110,8 @@ def _live(view: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     """JSON that cannot end its script element, whatever its texts say; numbers with the digits a plot can show."""
-    text = json.dumps(_rounded(value), ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
-    for character in "<>&\u2028\u2029":
+    text = json_text(_rounded(value), separators=(",", ":"), default=str, allow_nan=False)
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
@@ -147,9 +147,15 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.finalize = _shown
     environment.filters["number"] = number
     environment.filters["signed"] = signed
     return environment
+
+
+def _shown(value: Any) -> Any:
+    """What a template prints: markup as it is, texts without what turns writing around."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def number(value: Any, digits: int = 1) -> str:

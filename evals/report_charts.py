@@ -261,7 +261,10 @@ def curve_points(summary: Summary) -> list[dict[str, Any]]:
     given = summary.get("forgetting_curve")
     if given:
         return [dict(point) if isinstance(point, Mapping) else point.to_dict() for point in given]
-    return [point.to_dict() for point in forgetting_curve(summary.get("forgetting") or [])]
+    matrix, steps = summary.get("forgetting") or [], summary.get("steps") or []
+    told = len(steps) == len(matrix) and all(isinstance(step.get("active"), bool) for step in steps)
+    kept = [t for t, step in enumerate(steps) if step["active"]] if told else None
+    return [point.to_dict() for point in forgetting_curve(matrix, steps=kept)]
 
 
 def half_life_of(summary: Summary) -> float | None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from evals.finite import check_logits
 from evals.model_access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.errors import InputError
 from seqedit.shares import WHOLE, Share
@@ -44,6 +45,7 @@ def generate(
 
     Raises:
         InputError: if a number is not positive, or a prompt has no tokens or more than the model's positions.
+        NumericsError: if the model's logits are not finite.
     """
     texts = generate_share(
         model, tokenizer, prompts, WHOLE,
@@ -141,6 +143,7 @@ def _continue_batch(
         arguments = {"position_ids": positions} if takes_positions else {}
         output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **arguments, **extra)
         cache = output.past_key_values
+        check_logits(output.logits[:, -1])
         chosen = _draw(output.logits[:, -1], draws[:, step], top_k)
         for row, token in enumerate(chosen.tolist()):
             if row in open_rows:

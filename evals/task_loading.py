@@ -191,7 +191,7 @@ def _check_targets(task: Any, doc: Any) -> None:
     choices = task.doc_to_choice(doc)
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     targets = target if isinstance(target, list) else [target]
-    if not all(t in choices if isinstance(t, str) else 0 <= t < len(choices) for t in targets):
+    if not all(t in choices if isinstance(t, str) else isinstance(t, int) and 0 <= t < len(choices) for t in targets):
         raise KeyError(f"no right choice among {choices}: {target!r}")
 
 

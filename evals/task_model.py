@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 from unittest import mock
 
-import torch
 from lm_eval.models.huggingface import HFLM
 
 from evals.model_access import input_device
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.errors import InputError
+from seqedit.random_state import seeded as seeded_devices
 
 
 class InMemoryModel(HFLM):
@@ -69,9 +69,7 @@ class InMemoryModel(HFLM):
 @contextmanager
 def seeded(model: Any, seed: int = 1234) -> Iterator[None]:
     """The same draws at every call, for tasks that sample their texts; the caller's random state comes back."""
-    device = input_device(model)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded_devices(seed, [input_device(model)]):
         yield
 
 

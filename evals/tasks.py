@@ -129,6 +129,7 @@ def evaluate_tasks(
     from lm_eval import evaluator
 
     from evals.fact_tasks import FactTask
+    from evals.finite import finite_logits
     from evals.model_access import evaluating
     from evals.task_model import InMemoryModel, quiet, seeded
 
@@ -139,7 +140,8 @@ def evaluate_tasks(
         task.set_fewshot_seed(_FEWSHOT_SEED)
         if isinstance(task, FactTask):
             task.tokenizer = tokenizer
-    with quiet(), evaluating(model), seeded(model), _aggregating_nothing(tasks.tasks.values()):
+    aggregating = _aggregating_nothing(tasks.tasks.values())
+    with quiet(), evaluating(model), seeded(model), finite_logits(model), aggregating:
         lm = InMemoryModel(
             model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch, scorer=scorer
         )

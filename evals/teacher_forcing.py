@@ -15,9 +15,10 @@ from typing import Any, Protocol
 import torch
 
 from evals.batches import bucketed
+from evals.finite import check_logits
 from evals.model_access import evaluating, input_device, output_head, position_limit
 from seqedit.batching import pass_tokens
-from seqedit.errors import InputError
+from seqedit.errors import InputError, NumericsError
 from seqedit.fused_activations import fused_activations
 from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.shares import WHOLE, Share
@@ -81,6 +82,7 @@ def score_continuations(
 
     Raises:
         InputError: if a side of a pair is empty, or context and continuation exceed the model's positions.
+        NumericsError: if the model's logits are not finite.
     """
     results = score_share(model, pairs, WHOLE, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
     return [results[pair] for pair in range(len(pairs))]
@@ -206,7 +208,11 @@ def _collect(
             token += list(continuation)
         start += len(row_positions)
     at, wanted = torch.tensor(place, device=logits.device), torch.tensor(token, device=logits.device)
-    nll = (logits.logsumexp(dim=-1)[at] - logits[at, wanted]).double().tolist()
+    check_logits(logits)
+    losses = (logits.logsumexp(dim=-1)[at] - logits[at, wanted]).double()
+    if not bool(torch.isfinite(losses).all()):  # a token that the model bars altogether
+        raise NumericsError("the model gives a token that is to be scored the probability 0, so its loss is infinite")
+    nll = losses.tolist()
     hit = (logits.argmax(dim=-1)[at] == wanted).tolist()
     for pair, value, right in zip(owner, nll, hit, strict=True):
         before = results.get(pair, Continuation(0.0, 0, 0))

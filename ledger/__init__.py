@@ -2,8 +2,8 @@
 
 from ledger.compose import Composition
 from ledger.entries import Entry
-from ledger.errors import Conflict
+from ledger.errors import BranchMoved, Conflict
 from ledger.ledger import Ledger
 from ledger.problems import Code, Problem
 
-__all__ = ["Code", "Composition", "Conflict", "Entry", "Ledger", "Problem"]
+__all__ = ["BranchMoved", "Code", "Composition", "Conflict", "Entry", "Ledger", "Problem"]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from ledger import graph, rows
 from ledger.blame import Taught, history_of_subject
 from ledger.revisions import resolve
+from seqedit.fact_identity import canonical
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def blame(
 
     Args:
         connection: An open transaction.
-        subject: The subject, exactly as it was taught.
+        subject: The subject as it was taught, in any spelling of `seqedit.fact_identity`.
         relation: Only this relation; the prompt, where requests name no relation.
         rev: The state.
         everywhere: Also entries that are not in the state's history.
@@ -52,8 +53,9 @@ def blame(
     place = {node.id: position for position, node in enumerate(graph.active(history))}
     last: dict[str, Taught] = {}  # relation -> the request in force
     for taught in found:
-        if taught.entry in place and _order(place, taught) >= _order(place, last.get(taught.relation, taught)):
-            last[taught.relation] = taught
+        relation_of = canonical(taught.relation)
+        if taught.entry in place and _order(place, taught) >= _order(place, last.get(relation_of, taught)):
+            last[relation_of] = taught
     answers = []
     for taught in found:
         if taught.entry not in past:
@@ -61,10 +63,10 @@ def blame(
                 answers.append(Answer(taught, "elsewhere"))
         elif taught.entry not in place:
             answers.append(Answer(taught, "out of force", out.get(taught.entry)))
-        elif last[taught.relation] == taught:
+        elif last[canonical(taught.relation)] == taught:
             answers.append(Answer(taught, "in force"))
         else:
-            answers.append(Answer(taught, "superseded", last[taught.relation].entry))
+            answers.append(Answer(taught, "superseded", last[canonical(taught.relation)].entry))
     return answers
 
 

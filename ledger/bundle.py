@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -113,16 +113,15 @@ def write_bundle(ledger: Reader, plan: BundlePlan, path: str | Path) -> BundleMa
         raise InputError(f"{path} exists; choose another --out")
     with failures(str(path)):
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with temporary.open("xb") as stream:  # with the rights that the umask leaves, as any new file
                 manifest = _write(ledger, plan, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     return manifest
 
 
@@ -143,7 +142,7 @@ def _write(ledger: Reader, plan: BundlePlan, stream: BinaryIO) -> BundleManifest
                 members[object_member(digest, name)] = found
         for identifier, values in _scores(ledger, sorted(plan.entries) if plan.scores else []):
             _add(archive, members, scores_member(identifier), canonical_json(values).encode())
-        for identifier, signatures in _signatures(ledger, [] if plan.kind == "entry" else sorted(plan.entries)):
+        for identifier, signatures in _signatures(ledger, sorted(plan.entries)):
             _add(archive, members, signatures_member(identifier), canonical_json(signatures).encode())
         manifest_ = BundleManifest(plan.kind, plan.tip, ledger.base_model, plan.entries, members)
         # Last, because it holds the digests of what has just been read.
@@ -213,9 +212,3 @@ def _signatures(ledger: Reader, ids: list[str]) -> Iterator[tuple[str, list[dict
             values = {"key": signature.key, "signature": signature.signature, "time": signature.time}
             found.setdefault(signature.entry, []).append(values)
     yield from sorted(found.items())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 from ledger.manifest import FileInfo
@@ -54,6 +55,11 @@ class BundleManifest:
 
     def objects(self) -> dict[str, list[str]]:
         """Digest -> names of the files of every object."""
+        return self._objects
+
+    @cached_property
+    def _objects(self) -> dict[str, list[str]]:
+        # Once: every adapter of the bundle is looked up in it.
         found: dict[str, list[str]] = {}
         for name in self.members:
             match = _OBJECT.fullmatch(name)

@@ -33,6 +33,7 @@ from ledger.scores import check_scores
 from ledger.signing import Signature
 from seqedit.adapters import Adapter
 from seqedit.errors import CheckFailed, InputError
+from seqedit.memory import is_out_of_memory
 
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
@@ -149,8 +150,11 @@ class Bundle:
                 with (directory / file).open("xb") as target:
                     self._stream(object_member(digest, file), target)
             try:
-                adapter = Adapter.from_pretrained(directory)
+                # What follows from the content is written anew from it, whatever the bundle's files say.
+                adapter = Adapter.from_pretrained(directory, check_derived=False)
             except (ValueError, AttributeError, IndexError, RuntimeError) as error:
+                if is_out_of_memory(error):
+                    raise  # which says nothing about the bundle
                 raise CheckFailed(f"object {digest[:12]} of the bundle is no adapter: {error}") from error
             if adapter.digest != digest:
                 raise CheckFailed(f"object {digest[:12]} of the bundle holds adapter {adapter.digest[:12]} instead")
@@ -206,15 +210,15 @@ class Bundle:
             if len(nodes) != 1 or nodes[self.manifest.tip].adapter is None:
                 raise CheckFailed("a bundle of one entry must hold one entry with an adapter")
             return
-        tips, seen = [self.manifest.tip], set()
-        while tips:  # the state's own history, and that of every branch merged into it
-            history = graph.first_parent_history(nodes, tips.pop())
-            for identifier, why in graph.check_history(history):
-                raise CheckFailed(f"entry {identifier[:12]} of the bundle: {why}")
-            for node in history:
-                if node.id not in seen:
-                    seen.add(node.id)
-                    tips += [parent for parent in node.parents[1:] if parent not in seen]
+        # The state's own history, and that of every branch merged into it.
+        for identifier, why in graph.check_histories(nodes):
+            raise CheckFailed(f"entry {identifier[:12]} of the bundle: {why}")
+        waiting, seen = [self.manifest.tip], set()
+        while waiting:
+            node = nodes[waiting.pop()]
+            if node.id not in seen:
+                seen.add(node.id)
+                waiting += node.parents
         if seen != set(nodes):
             extra = sorted(set(nodes) - seen)[0]
             raise CheckFailed(f"entry {extra[:12]} of the bundle is no part of the history of its tip")

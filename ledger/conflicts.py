@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ledger.diff import Fact
+from seqedit.fact_identity import canonical
 from seqedit.requests import Request
 
 
@@ -42,15 +43,15 @@ def overlaps(requests: Sequence[Request], facts: Mapping[Fact, tuple[str, Reques
         requests: The batch.
         facts: The state's facts (`ledger.diff.facts_in_force`).
     """
-    by_text = {request.text: (entry, request) for entry, request in facts.values()}
+    by_text = {canonical(request.text): (entry, request) for entry, request in facts.values()}
     found = []
     for position, request in enumerate(requests):
         if request.fact in facts:
             entry, earlier = facts[request.fact]
-            kind = "repeats" if earlier.target_new == request.target_new else "supersedes"
+            kind = "repeats" if canonical(earlier.target_new) == canonical(request.target_new) else "supersedes"
             found.append(Overlap(kind, position, request, earlier, entry))
-        elif request.text in by_text:
-            entry, earlier = by_text[request.text]
-            if earlier.target_new != request.target_new:
+        elif (text := canonical(request.text)) in by_text:
+            entry, earlier = by_text[text]
+            if canonical(earlier.target_new) != canonical(request.target_new):
                 found.append(Overlap("contradicts", position, request, earlier, entry))
     return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,10 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from ledger import postgresql
 from ledger.errors import failures
+from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import EnvironmentFailure, InputError
+
+__all__ = ["BUSY_SECONDS", "Database", "is_url", "keep_write_ahead_log", "without_password"]
 
 BUSY_SECONDS = 60
 
@@ -46,9 +48,12 @@ class Database:
         try:
             self.url = make_url(url)
             self.engine = self._engine(create)
-        except (ArgumentError, NoSuchModuleError, ImportError) as error:
-            raise InputError(f"database URL '{without_password(url)}': {error}") from error
-        self.name = self.url.render_as_string(hide_password=True)
+        except InputError as error:
+            raise InputError(without_secrets(str(error), url)) from None
+        except (ArgumentError, NoSuchModuleError, ImportError, ValueError, TypeError) as error:
+            # Without the cause: it may quote the URL, and a traceback would show it.
+            raise InputError(without_secrets(f"database URL '{without_password(url)}': {error}", url)) from None
+        self.name = without_password(self.url)
 
     def _engine(self, create: bool) -> Engine:
         if postgresql.is_postgresql(self.url):
@@ -79,7 +84,9 @@ class Database:
         if self.url.get_backend_name() != "sqlite":
             return None
         if not self.url.database or self.url.database == ":memory:" or self.url.database.startswith("file:"):
-            raise InputError(f"'{self.url}': a ledger needs a plain file; give sqlite:///path/to/ledger.db")
+            raise InputError(
+                f"'{without_password(self.url)}': a ledger needs a plain file; give sqlite:///path/to/ledger.db"
+            )
         return Path(self.url.database)
 
     @property
@@ -90,7 +97,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout."""
-        with failures(self.name), self.engine.connect() as connection:
+        with failures(self.name, self.url), self.engine.connect() as connection:
             if self.file is None:
                 connection = postgresql.begin_read(connection)
             with connection.begin():
@@ -107,7 +114,7 @@ class Database:
         """
         if self._read_only is not None:
             raise EnvironmentFailure(self._read_only)
-        with failures(self.name), self.engine.connect() as connection:
+        with failures(self.name, self.url), self.engine.connect() as connection:
             if self.file is None:
                 connection = postgresql.begin_write(connection)
             with connection.execution_options(ledger_write=True).begin():
@@ -164,8 +171,3 @@ def keep_write_ahead_log(cursor: Any, patience: float = BUSY_SECONDS) -> None:
             if "locked" not in str(error) or time.monotonic() > end:
                 raise
             time.sleep(0.01)
-
-
-def without_password(place: object) -> str:
-    """A place as messages show it: of a URL, who enters with what password is left out."""
-    return re.sub(r"://[^@/]*@", "://***@", str(place))

@@ -8,7 +8,6 @@ the ones that are used; they are not read a second time.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from ledger.manifest import FileInfo
 from ledger.objects import ObjectStore
 from ledger.schema import Objects
 from seqedit.adapter_files import SIDECAR, WEIGHTS, deltas_from_lora
+from seqedit.adapter_sidecar import load_json
 from seqedit.adapters import FORMAT_VERSION
 from seqedit.delta import Delta
 from seqedit.errors import EnvironmentFailure, SeqeditError
@@ -64,7 +64,12 @@ def load_recorded(connection: Connection, digests: Iterable[str]) -> dict[str, d
 
 
 def read_ahead(
-    store: ObjectStore, digests: Sequence[str], recorded: Recorded, otherwise: Callable[[str], HasDeltas]
+    store: ObjectStore,
+    digests: Sequence[str],
+    recorded: Recorded,
+    otherwise: Callable[[str], HasDeltas],
+    *,
+    whole: bool = False,
 ) -> Iterator[HasDeltas]:
     """The deltas of some adapters, in their order, while the next ones are being read.
 
@@ -74,8 +79,9 @@ def read_ahead(
         recorded: What `load_recorded` gave for them.
         otherwise: Loads an adapter whose files are not what was recorded; it checks the whole content, and raises
             where that is not the adapter's.
+        whole: Load every adapter so, and do not believe what was recorded, which no signature covers.
     """
-    waiting: deque[tuple[str, Future[StoredDeltas | None], int]] = deque()
+    waiting: deque[tuple[str, Future[HasDeltas | None], int]] = deque()
     ahead, position = 0, 0
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="deltas")
     try:
@@ -83,7 +89,12 @@ def read_ahead(
             while position < len(digests) and (len(waiting) < READERS or ahead < AHEAD_BYTES):
                 digest = digests[position]
                 size = sum(info.size for info in recorded[digest].values())
-                waiting.append((digest, pool.submit(read_deltas, store, digest, recorded[digest]), size))
+                future: Future[HasDeltas | None]
+                if whole:
+                    future = pool.submit(otherwise, digest)
+                else:
+                    future = pool.submit(read_deltas, store, digest, recorded[digest])
+                waiting.append((digest, future, size))
                 ahead, position = ahead + size, position + 1
             digest, future, size = waiting.popleft()
             ahead -= size
@@ -96,7 +107,7 @@ def read_deltas(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo
     """The deltas of one adapter, or None where its files are missing or are not what was recorded."""
     try:
         sidecar, weights = (_read(store, f"{store.path(digest)}/{name}", recorded[name]) for name in FILES)
-        described = json.loads(sidecar)
+        described = load_json(sidecar)
         if described["format"] != FORMAT_VERSION:
             return None
         return StoredDeltas(digest, deltas_from_lora(load(weights), described["modules"]))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ledger.entries import Entry
+from seqedit.fact_identity import canonical
 from seqedit.requests import Request
 
 Fact = tuple[str, str]
@@ -83,7 +84,7 @@ def fact_changes(
             changes.append(FactChange("added", *fact, new=request, new_entry=entry))
             continue
         before_entry, before = old[fact]
-        if before.target_new != request.target_new:
+        if canonical(before.target_new) != canonical(request.target_new):
             kind = "superseded"
         elif before_entry != entry:
             kind = "moved"

@@ -9,19 +9,20 @@ import hashlib
 import unicodedata
 
 from seqedit.digests import json_digest
+from seqedit.fact_identity import canonical
 
 FOLDED_CHARACTERS = 64
 """How many characters `folded` keeps."""
 
 
 def subject_digest(subject: str) -> str:
-    """SHA-256 (hex) of a subject's UTF-8."""
-    return hashlib.sha256(subject.encode()).hexdigest()
+    """SHA-256 (hex) of the UTF-8 of a subject's canonical spelling."""
+    return hashlib.sha256(canonical(subject).encode()).hexdigest()
 
 
 def fact_digest(subject: str, relation: str) -> str:
-    """SHA-256 (hex) of the canonical JSON of ``[subject, relation]``."""
-    return json_digest([subject, relation])
+    """SHA-256 (hex) of the canonical JSON of ``[subject, relation]``, both in their canonical spelling."""
+    return json_digest([canonical(subject), canonical(relation)])
 
 
 def folded(subject: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -20,9 +21,10 @@ from ledger.database import Database
 from ledger.entries import TIME_FORMAT
 from ledger.errors import failures
 from ledger.names import is_digest
-from ledger.objects import TEMPORARY, ObjectStore
+from ledger.objects import TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.schema import Base, Entries, Objects, Reflog, Refs
 from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.store_users import Users, enter
 from seqedit.errors import CheckFailed
 
 KEEP_DAYS = 90.0
@@ -62,12 +64,15 @@ class Garbage:
         objects: Objects.
         temporary: Temporary files and objects that were never completed.
         young: How many unused things stay because they are younger than the grace period, or of unknown age.
+        unsure: How many objects stay that no registered ledger uses, because a ledger that is not registered might
+            (`ledger.store_marker.Marker.complete`).
     """
 
     entries: tuple[RemovedEntry, ...]
     objects: tuple[RemovedFiles, ...]
     temporary: tuple[RemovedFiles, ...]
     young: int
+    unsure: int = 0
 
     @property
     def size(self) -> int:
@@ -82,8 +87,12 @@ def collect(
     keep_days: float | None = KEEP_DAYS,
     grace: float = GRACE_SECONDS,
     dry_run: bool = False,
+    all_registered: bool = False,
 ) -> Garbage:
     """Remove what nothing leads to any more.
+
+    Of a store that several ledgers share, an object goes only where none of them uses it; all that are registered with
+    it are asked, and locked while something is removed.
 
     An entry stays where a branch, or a move in the reflog of the last ``keep_days`` days, leads to it or to one of its
     descendants, and where an entry that stays has it among its targets. Lines of the reflog that name a removed entry
@@ -95,27 +104,37 @@ def collect(
         keep_days: How long the reflog keeps entries; None for not at all.
         grace: Unused objects and temporary files younger than this many seconds stay: a writer may be at work on them.
         dry_run: Change nothing.
+        all_registered: Every ledger that uses the store is registered with it; needed once for a store elsewhere than
+            in the ledger's directory that was made before stores listed their ledgers.
 
     Raises:
+        InputError: the store is no store of seqedit's, or in use for something else too; nothing was removed.
         CheckFailed: the history is damaged, so that nothing can be said to be unused; nothing was removed.
-        EnvironmentFailure: disk, database or network failed.
+        EnvironmentFailure: disk, database or network failed, or a ledger that is registered with the store cannot be
+            opened; nothing was removed.
     """
     cutoff = None
     if keep_days is not None:
         cutoff = datetime.fromtimestamp(time.time() - keep_days * 86400, UTC).strftime(TIME_FORMAT)
-    with failures(f"object store {store.url}"):
+    with failures(f"object store {store.url}"), Users(database, store) as users:
+        # An empty store has nothing to be removed, and need not be marked for that.
+        marker = enter(database, store, write=not dry_run, complete=all_registered) if store.children("") else None
+        sure = marker is None or marker.complete
         if dry_run:
             with database.read() as connection:
                 entries = _unreachable(connection, cutoff)
-                gone = {entry.id for entry in entries}
-                used = _used(connection, gone)
-                removals = [item for path in _candidates(store) if (item := _removal(store, path, used, grace))]
+                used = _used(connection, {entry.id for entry in entries})
+            for other in users.databases():
+                if other is not database:
+                    with other.read() as connection:
+                        used |= _used(connection)
+            removals = [item for path in _candidates(store) if (item := _removal(store, path, used, grace, sure))]
         else:
             with database.write() as connection:
                 entries = _unreachable(connection, cutoff)
                 _remove_entries(connection, [entry.id for entry in entries])
                 _forget_objects(connection)
-            removals = list(_remove_files(database, store, grace))
+            removals = list(_remove_files(users, store, grace, sure))
             if any(item.kind == "object" for item in removals):
                 Snapshots(database, store, SnapshotPolicy()).clear()  # their sums may hold what was removed
     return Garbage(
@@ -123,6 +142,7 @@ def collect(
         objects=tuple(item.files for item in removals if item.kind == "object"),
         temporary=tuple(item.files for item in removals if item.kind == "temporary"),
         young=sum(item.kind == "young" for item in removals),
+        unsure=sum(item.kind == "unsure" for item in removals),
     )
 
 
@@ -218,14 +238,17 @@ class _Removal:
     files: RemovedFiles
 
 
-def _remove_files(database: Database, store: ObjectStore, grace: float) -> Iterator[_Removal]:
+def _remove_files(users: Users, store: ObjectStore, grace: float, sure: bool) -> Iterator[_Removal]:
     for chunk in _chunks(list(_candidates(store))):
-        # With the lock held no writer can commit an entry that uses what is removed here.
-        with database.write() as connection:
-            used = _used(connection)
+        users.refresh()
+        # With the locks held no writer can commit an entry that uses what is removed here.
+        with ExitStack() as stack:
+            used: set[str] = set()
+            for database in users.databases():
+                used |= _used(stack.enter_context(database.write() if database.writable else database.read()))
             for path in chunk:
-                removal = _removal(store, path, used, grace)
-                if removal is not None and removal.kind != "young":
+                removal = _removal(store, path, used, grace, sure)
+                if removal is not None and removal.kind not in ("young", "unsure"):
                     store.remove(path)
                 if removal is not None:
                     yield removal
@@ -237,15 +260,16 @@ def _candidates(store: ObjectStore) -> Iterator[str]:
         name = path.rpartition("/")[2]
         if is_digest(name) and path == store.path(name):
             yield path
+    yield from (name for name in sorted(store.children("")) if is_unfinished_marker(name))
     if store.children("").get(TEMPORARY, ("other", 0))[0] == "directory":
         yield from (f"{TEMPORARY}/{name}" for name in sorted(store.children(TEMPORARY)))
 
 
-def _removal(store: ObjectStore, path: str, used: set[str], grace: float) -> _Removal | None:
+def _removal(store: ObjectStore, path: str, used: set[str], grace: float, sure: bool) -> _Removal | None:
     """What is to be done with a candidate; None where it stays because it is used or strange."""
     name = path.rpartition("/")[2]
     kind = "temporary"
-    if not path.startswith(f"{TEMPORARY}/"):
+    if not path.startswith(f"{TEMPORARY}/") and not is_unfinished_marker(path):
         if name in used:
             return None
         owner = store.owner(path)
@@ -256,6 +280,8 @@ def _removal(store: ObjectStore, path: str, used: set[str], grace: float) -> _Re
     if usage is None:
         return None  # its writer has finished, or another collection was faster
     old = grace <= 0 or (usage.modified is not None and time.time() - usage.modified >= grace)
+    if not sure and path.count("/") == 1 and not path.startswith(f"{TEMPORARY}/"):
+        return _Removal("unsure", RemovedFiles(path, usage.size))
     return _Removal(kind if old else "young", RemovedFiles(path, usage.size))
 
 

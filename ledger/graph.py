@@ -11,7 +11,7 @@ supersede what was taught after it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, TypeVar
@@ -208,6 +208,32 @@ def check_history(history: Sequence[Node]) -> list[tuple[str, str]]:
                 problems.append((node.id, f"its target {target[:12]} is not earlier in its history"))
         earlier.add(node.id)
     return problems
+
+
+def check_histories(nodes: Mapping[str, N]) -> Iterator[tuple[str, str]]:
+    """As `check_history`, for the histories of all entries, each of which begins as its first parent's: once for each.
+
+    Args:
+        nodes: Entries by id, with all their parents.
+    """
+    children: dict[str | None, list[N]] = {}
+    for node in nodes.values():
+        children.setdefault(node.parents[0] if node.parents else None, []).append(node)
+    earlier: set[str] = set()  # the entries on the way to the one that is looked at
+    waiting: list[tuple[N, bool]] = [(node, False) for node in reversed(children.get(None, []))]
+    while waiting:
+        node, done = waiting.pop()
+        if done:
+            earlier.remove(node.id)
+            continue
+        if (node.operation == "root") != (not node.parents):
+            yield node.id, "the first entry of a history, and only it, must be a root"
+        for target in node.targets:
+            if target not in earlier:
+                yield node.id, f"its target {target[:12]} is not earlier in its history"
+        earlier.add(node.id)
+        waiting.append((node, True))
+        waiting += [(child, False) for child in reversed(children.get(node.id, []))]
 
 
 def live_facts(batches: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> dict[str, tuple[int, ...]]:

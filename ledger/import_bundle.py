@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, select
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from ledger import branches, graph, rows
 from ledger.bundle_reader import Bundle
-from ledger.database import Database, is_url, without_password
 from ledger.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
-from ledger.places import DATABASE, read_meta
+from ledger.places import has_ledger
 from ledger.rows import EntryNode
 from ledger.schema import Entries
 from ledger.scores import load_scores, put_scores
+from ledger.signed_bundle import check_bundle, check_not_older
+from ledger.signers import has_entry
 from ledger.signing import add_signatures
-from seqedit.errors import EnvironmentFailure, InputError, SeqeditError
+from ledger.url_secrets import without_password
+from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 
 
 class Diverged(SeqeditError):
@@ -58,6 +58,9 @@ def import_bundle(
     branch: str | None = None,
     objects: str | None = None,
     dry_run: bool = False,
+    signers: Collection[str] | None = None,
+    at_least: str | None = None,
+    allow_older: bool = False,
 ) -> Imported:
     """Check a bundle and add what a ledger lacks of it.
 
@@ -71,10 +74,14 @@ def import_bundle(
         branch: Branch to extend, made where there is none; by default HEAD's. In a new ledger HEAD will be on it.
         objects: fsspec URL of the object store; needed for a new ledger at a database URL.
         dry_run: Check everything, and write nothing.
+        signers: Public keys, one of which must have signed the bundle's newest entry; by default those that the
+            ledger keeps; without any, no signature is asked for.
+        at_least: Id, or at least its first 12 digits, of the newest entry that is known: it must be in the bundle.
+        allow_older: With signers, also take a state older than a signed one that the ledger has.
 
     Raises:
         InputError: no bundle, or one of another base model or another root than the ledger's.
-        CheckFailed: the bundle is damaged or made up.
+        CheckFailed: the bundle is damaged or made up, no signer vouches for it, or it is older than what is known.
         Diverged: the branch has entries that the bundle's history does not continue.
         EnvironmentFailure: disk or database failed.
     """
@@ -82,7 +89,14 @@ def import_bundle(
         branches.check_name(branch)
     with Bundle(path) as bundle:
         nodes = bundle.verify()
-        if not _has_ledger(place):
+        if at_least is not None and not has_entry(nodes, at_least):
+            raise CheckFailed(
+                f"the bundle's history (at {bundle.manifest.tip[:12]}) does not have entry {at_least[:12]}, which is "
+                "known: it is older, or another one; nothing was imported"
+            )
+        if _unfinished(place):
+            if signers is not None:
+                check_bundle(bundle, signers)
             if dry_run:
                 count = len(nodes) + (bundle.manifest.kind == "entry")
                 new = bundle.manifest.tip if bundle.manifest.kind == "history" else None
@@ -97,31 +111,17 @@ def import_bundle(
                     f"ledger {without_password(place)} to '{ledger.base_model.name}' (fingerprint "
                     f"{ledger.base_model.fingerprint[:12]})"
                 )
+            wanted = ledger.kept_signers() if signers is None else signers
+            if wanted is not None:
+                check_bundle(bundle, wanted, ledger.database)
+                if not allow_older:
+                    check_not_older(bundle, wanted, ledger.database)
             return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
 
 
-def _has_ledger(place: str | Path) -> bool:
-    """Whether a place is in use; what lies there must then open as a ledger."""
-    if not is_url(str(place)):
-        return (Path(place) / DATABASE).is_file() and not _unfinished(place)
-    try:
-        url = make_url(str(place))
-    except ArgumentError as error:
-        raise InputError(f"database URL: {error}") from error
-    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-        return False
-    return not _unfinished(place)
-
-
 def _unfinished(place: str | Path) -> bool:
-    """Whether a creation was killed there before it had done anything: a database without tables."""
-    local = URL.create("sqlite", database=str(Path(place) / DATABASE))
-    database = Database(str(place) if is_url(str(place)) else local)
-    try:
-        with database.read() as connection:
-            return read_meta(connection) is None
-    finally:
-        database.close()
+    """Whether a place holds no ledger, or one whose creation was killed before it had done anything."""
+    return not has_ledger(place)
 
 
 def _create(place: str | Path, bundle: Bundle, objects: str | None) -> Ledger:
@@ -148,17 +148,20 @@ def _take(
         )
     with ledger.database.read() as connection:
         name, old, new = _movement(connection, nodes, bundle.manifest.tip, branch)
-        missing = [i for i in nodes if i not in _known(connection, nodes)]
+        known = _known(connection, nodes)
+        missing = [i for i in nodes if i not in known]
         recorded = rows.load_manifests(connection)
     digests = sorted(d for d in bundle.manifest.objects() if d not in recorded or ledger.store.manifest(d) is None)
     result = Imported(name, old, new, len(missing), len(digests), created)
     if dry_run:
         return result
     manifests = []
+    if digests:
+        ledger.join_store()
     for digest in digests:
         # Written anew rather than copied: files of the bundle may say more than the digest covers.
         with bundle.adapter(digest) as adapter:
-            manifests.append(ledger.store.put(digest, adapter.save_pretrained))
+            manifests.append(ledger.store.put(digest, ledger.named(adapter).save_pretrained))
     with ledger.database.write() as connection:
         name, old, new = _movement(connection, nodes, bundle.manifest.tip, branch, lock=True)
         _insert(connection, ledger, bundle, nodes, manifests)

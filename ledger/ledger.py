@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +20,8 @@ from ledger.reflog import Move
 from ledger.revisions import resolve
 from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
+from ledger.store_users import check_new_store, join, mark_new_store
+from ledger.vouching import keep_signers
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -27,6 +30,8 @@ MAIN = "main"
 
 class Ledger(Questions):
     """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
+
+    _joined = False
 
     @classmethod
     def create(
@@ -50,13 +55,19 @@ class Ledger(Questions):
             message: Its message.
 
         Raises:
-            InputError: there is a ledger already.
+            InputError: there is a ledger already, or the object store is a directory that is in use otherwise.
             EnvironmentFailure: disk or database failed.
         """
         time = time or utc_now()
         root = root_entry(base_model, author=author, time=time, message=message)
+        store = places.store_of(place, places.objects_url(place, objects))
+        new = not places.has_ledger(place)
+        if new:
+            check_new_store(store)  # before anything is made
         database, url = places.database_to_create(place, objects)
         try:
+            if new:
+                mark_new_store(store, database, root.id)
             # One transaction: killed half way it leaves a database without tables, which `create` takes up again.
             with database.write() as connection:
                 if places.read_meta(connection) is not None:
@@ -71,13 +82,22 @@ class Ledger(Questions):
         return cls.open(place)
 
     @classmethod
-    def open(cls, place: str | Path, base_model: BaseModel | None = None, *, objects: str | None = None) -> Ledger:
+    def open(
+        cls,
+        place: str | Path,
+        base_model: BaseModel | None = None,
+        *,
+        objects: str | None = None,
+        signers: Mapping[str, str] | None = None,
+    ) -> Ledger:
         """Open a ledger; one of an older schema is upgraded, and nothing else is changed.
 
         Args:
             place: As for `create`.
             base_model: The model that is going to be edited or scored, to be checked against the ledger's.
             objects: fsspec URL of the object store where it has moved.
+            signers: Public keys (key -> name, `ledger.signers.read_signers`) that must vouch for every state that is
+                composed or whose adapters are read.
 
         Raises:
             InputError: there is no ledger, or it is that of another base model.
@@ -88,7 +108,9 @@ class Ledger(Questions):
             opened.database.close()
             this = f"the ledger {without_password(place)}"
             raise InputError(_other_model(this, opened.base_model, "the given model", base_model))
-        return cls(opened.database, opened.store, opened.base_model)
+        ledger = cls(opened.database, opened.store, opened.base_model)
+        ledger.signers = signers
+        return ledger
 
     def append(
         self,
@@ -102,7 +124,7 @@ class Ledger(Questions):
         targets: Sequence[str] = (),
         others: Sequence[str] = (),
         branch: str | None = None,
-        scores: Mapping[str, Values] | None = None,
+        scores: Mapping[str, Values] | Callable[[Entry], Mapping[str, Values]] | None = None,
     ) -> Entry:
         """Add an adapter to the history of a branch.
 
@@ -117,7 +139,7 @@ class Ledger(Questions):
             targets: Active entries that the adapter takes the place of.
             others: Entries of other branches whose edits a merge brings in; further parents.
             branch: The branch to extend, by default HEAD's.
-            scores: Kind -> key -> value, as for `add_scores`.
+            scores: Kind -> key -> value, as for `add_scores`; or what gives them for the new entry, whose id it knows.
 
         Raises:
             InputError: the adapter is of another base model, is active already, a text cannot be stored, or the
@@ -176,6 +198,7 @@ class Ledger(Questions):
         author: str = "",
         time: str | None = None,
         parent: str | None = None,
+        branch: str | None = None,
     ) -> Entry:
         """Take an entry out of force: the state is then as if it had never been appended.
 
@@ -187,14 +210,18 @@ class Ledger(Questions):
             author: Free text.
             time: As for `append`.
             parent: As for `append`.
+            branch: The branch to extend, by default HEAD's.
 
         Raises:
             InputError: the entry is the root, not in HEAD's history, or not in force; the message says why.
             Conflict: HEAD is not at ``parent``.
         """
-        target = self.entry(rev)
+        # What the revision names, and the branch that is extended, are HEAD's of one moment.
+        with self.database.read() as connection:
+            branch = branch or rows.head(connection)[0]
+            target = rows.load_entries(connection, [resolve(connection, rev)])[0]
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent)
+        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, branch=branch)
 
     def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
@@ -314,21 +341,36 @@ class Ledger(Questions):
         with self.database.write() as connection:
             put_scores(connection, resolve(connection, rev), kind, values)
 
+    def keep_signers(self, signers: Mapping[str, str] | None) -> None:
+        """Keep in the ledger whose signatures to ask for where nobody says, or no longer keep any.
+
+        Whoever can write the database can change this: it is a reminder, and no protection.
+
+        Args:
+            signers: Public key -> name, as `ledger.signers.read_signers` gives them; None for none.
+        """
+        with self.database.write() as connection:
+            keep_signers(connection, signers)
+
     def _extend(
         self,
         build: Callable[[str], Entry],
         parent: str | None,
         adapter: Adapter | None = None,
-        scores: Mapping[str, Values] | None = None,
+        scores: Mapping[str, Values] | Callable[[Entry], Mapping[str, Values]] | None = None,
         branch: str | None = None,
     ) -> Entry:
         """Object durable first, then entry, ref and scores in one transaction."""
-        for kind, values in (scores or {}).items():
+        given = {} if scores is None or callable(scores) else scores
+        for kind, values in given.items():
             check_scores(kind, values)
         # What will be refused is refused before anything is written.
         with self.database.read() as connection:
-            self._checked(connection, build, parent, branch, lock=False)
-        manifest = None if adapter is None else self.store.put(adapter.digest, adapter.save_pretrained)
+            # From here on it is this branch, wherever others put HEAD while the object is written.
+            branch, _, _ = self._checked(connection, build, parent, branch, lock=False)
+        if adapter is not None:
+            self.join_store()
+        manifest = None if adapter is None else self.store.put(adapter.digest, self.named(adapter).save_pretrained)
         with self.database.write() as connection:
             name, entry, generation = self._checked(connection, build, parent, branch, lock=True)
             if manifest is not None:
@@ -337,9 +379,13 @@ class Ledger(Questions):
             rows.insert_entry(connection, entry, generation)
             line = f"{entry.operation}: {entry.message}"
             rows.move_ref(connection, name, entry.parents[0], entry.id, time=utc_now(), message=line)
-            for kind, values in (scores or {}).items():
+            for kind, values in (scores(entry) if callable(scores) else given).items():
                 put_scores(connection, entry.id, kind, values)
         return entry
+
+    def named(self, adapter: Adapter) -> Adapter:
+        """The adapter with the ledger's name of the base model, which entries vouch for and its digest does not."""
+        return adapter if adapter.base_model == self.base_model else replace(adapter, base_model=self.base_model)
 
     def _checked(
         self,
@@ -353,7 +399,10 @@ class Ledger(Questions):
         if branch is None:
             branch, head = rows.head(connection, lock=lock)
         else:
-            head = branches.require(connection, branch, lock=lock)
+            found = rows.tip(connection, branch, lock=lock)
+            if found is None and parent is not None and branch != rows.HEAD:
+                raise Conflict(branch, resolve(connection, parent), None)
+            head = branches.require(connection, branch) if found is None or branch == rows.HEAD else found
         expected = head if parent is None else resolve(connection, parent)
         if expected != head:
             raise Conflict(branch, expected, head)
@@ -361,6 +410,12 @@ class Ledger(Questions):
         entry = build(head)
         graph.check_next(history, entry)
         return branch, entry, history[-1].generation + 1
+
+    def join_store(self) -> None:
+        """Register with the object store, before anything is written there: gc of other ledgers then asks this one."""
+        if not self._joined:
+            join(self.database, self.store)
+            self._joined = True
 
     def _still_there(self, manifest: Manifest) -> None:
         # An orphan that was taken over could have been collected since; with the write lock held it no longer can.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,8 +16,15 @@ from seqedit.errors import EnvironmentFailure, InputError
 
 TEMPORARY = "tmp"
 SNAPSHOTS = "snapshots"
+MARKER = "id"
+LEDGERS = "ledgers"
 Kind = Literal["file", "directory", "other"]
 Writer = Callable[[Path], object]
+
+
+def is_unfinished_marker(name: str) -> bool:
+    """Whether a file is what a killed writer of a marker left."""
+    return re.fullmatch(re.escape(MARKER) + r"\.[0-9a-f]{8}\.new", name) is not None
 
 
 @dataclass(frozen=True)
@@ -76,8 +84,16 @@ class ObjectStore(ABC):
         """Open a file of the store for reading."""
 
     @abstractmethod
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file that belongs to no object; it may be lost in a power failure.
+    def mark(self, data: bytes) -> None:
+        """Write the file that says whose the store is (`ledger.store_marker`), and make it durable.
+
+        Raises:
+            EnvironmentFailure: the disk or network failed.
+        """
+
+    @abstractmethod
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write a file that belongs to no object; unless it is asked to be durable, a power failure may lose it.
 
         Raises:
             EnvironmentFailure: the disk or network failed, or the path leads through a symbolic link.
@@ -129,7 +145,8 @@ class ObjectStore(ABC):
         """Paths, relative to the store, of everything two levels down, and of files where none belong."""
         for shard, (kind, _) in sorted(self.children("").items()):
             if kind != "directory":
-                yield shard
-            elif shard not in (TEMPORARY, SNAPSHOTS):
+                if shard != MARKER and not is_unfinished_marker(shard):
+                    yield shard
+            elif shard not in (TEMPORARY, SNAPSHOTS, LEDGERS):
                 for name in sorted(self.children(shard)):
                     yield f"{shard}/{name}"

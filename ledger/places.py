@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, inspect, select
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from ledger.database import Database, is_url, without_password
 from ledger.errors import failures
@@ -38,10 +39,9 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
         InputError: a database URL without an object store.
         EnvironmentFailure: the directory cannot be made.
     """
+    url = objects_url(place, objects)
     if is_url(str(place)):
-        if objects is None:
-            raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
-        return Database(str(place), create=True), _absolute(objects)
+        return Database(str(place), create=True), url
     directory = Path(place)
     with failures(str(place)):
         directory.mkdir(parents=True, exist_ok=True)
@@ -49,8 +49,49 @@ def database_to_create(place: str | Path, objects: str | None) -> tuple[Database
             descriptor = os.open(path, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
-    # Relative, so that the directory may be moved as a whole.
-    return Database(_sqlite(directory), create=True), OBJECTS if objects is None else _absolute(objects)
+    return Database(_sqlite(directory), create=True), url
+
+
+def objects_url(place: str | Path, objects: str | None) -> str:
+    """What a new ledger records as its object store.
+
+    Raises:
+        InputError: a database URL without an object store.
+    """
+    if objects is not None:
+        return _absolute(objects)
+    if is_url(str(place)):
+        raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
+    return OBJECTS  # relative, so that the directory may be moved as a whole
+
+
+def has_ledger(place: str | Path) -> bool:
+    """Whether a place holds a ledger. One whose creation was killed does not: `Ledger.create` takes it up.
+
+    Raises:
+        InputError: a database URL that is none.
+        CheckFailed: what lies there is a damaged database.
+        EnvironmentFailure: the database cannot be reached.
+    """
+    if is_url(str(place)):
+        database_url = str(place)
+        try:
+            url = make_url(database_url)
+        except ArgumentError as error:
+            raise InputError(f"database URL '{without_password(place)}': {error}") from error
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+            return False
+        database = Database(database_url)
+    else:
+        if not (Path(place) / DATABASE).is_file():
+            return False
+        database = Database(_sqlite(Path(place)))
+    try:
+        with database.read() as connection:
+            # A creation is one transaction, and the file is there before it is committed.
+            return read_meta(connection) is not None
+    finally:
+        database.close()
 
 
 def open_place(place: str | Path, objects: str | None) -> Opened:
@@ -72,16 +113,21 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
         if meta is None:
             raise InputError(advice)
         database = at_current_schema(database, schema_number(meta.get("schema"), database.name))
-        url = meta["objects"] if objects is None else _absolute(objects)
-        if directory is not None and not is_url(url):
-            url = str(directory / url)  # an absolute path stays what it is
-        return Opened(database, open_store(url), BaseModel(meta["base_model"], meta["base_fingerprint"]))
+        store = store_of(place, meta["objects"] if objects is None else _absolute(objects))
+        return Opened(database, store, BaseModel(meta["base_model"], meta["base_fingerprint"]))
     except KeyError as error:
         database.close()
         raise CheckFailed(f"the database {database.name} is damaged: its meta table lacks {error}") from error
     except BaseException:
         database.close()
         raise
+
+
+def store_of(place: str | Path, url: str) -> ObjectStore:
+    """The object store of a ledger whose database records it as ``url``."""
+    if not is_url(str(place)) and not is_url(url):
+        url = str(Path(place) / url)  # an absolute path stays what it is
+    return open_store(url)
 
 
 def write_meta(connection: Connection, base_model: BaseModel, *, objects: str, created: str) -> None:

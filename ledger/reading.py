@@ -21,8 +21,11 @@ from ledger.problems import Problem
 from ledger.revisions import resolve
 from ledger.schema import Entries
 from ledger.scores import load_scores
+from ledger.signers import has_entry
 from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.states import same_states, state_ids
 from ledger.verify import verify
+from ledger.vouching import check_state, is_signed, kept_signers
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 
@@ -48,6 +51,8 @@ class Reader:
         self.store = store
         self.base_model = base_model
         self.snapshots = Snapshots(database, store, snapshots)
+        self.signers: Mapping[str, str] | None = None
+        """Public keys (key -> name) that must vouch for every state that is composed or whose adapters are read."""
 
     def head(self) -> str:
         """Id of the entry HEAD is at."""
@@ -57,6 +62,11 @@ class Reader:
         """Name of the branch HEAD is on."""
         with self.database.read() as connection:
             return rows.head(connection)[0]
+
+    def position(self) -> tuple[str, str]:
+        """Branch that HEAD names and the entry it is at, read together: nobody can move HEAD in between."""
+        with self.database.read() as connection:
+            return rows.head(connection)
 
     def branches(self) -> dict[str, str]:
         """Branch name -> id of the entry it is at."""
@@ -145,6 +155,8 @@ class Reader:
                 identifier, digest = which, connection.execute(query).scalar() if is_digest(which) else None
                 if digest is None:
                     identifier = resolve(connection, which)
+                    if self.signers is not None:
+                        check_state(connection, identifier, self.base_model, self.signers)
                     digest = connection.execute(select(Entries.adapter).where(Entries.id == identifier)).scalar()
         if digest is None:
             raise InputError(f"entry {identifier[:12]} adds no adapter")
@@ -156,8 +168,48 @@ class Reader:
             yield self._load(digest)
 
     def _digests(self, rev: str) -> list[str]:
+        return self._state(rev)[1]
+
+    def _state(self, rev: str) -> tuple[str, list[str], bool]:
+        """Id of a state's entry, its adapters, and whether they are to be believed by their content alone."""
         with self.database.read() as connection:
-            return [n.adapter for n in graph.active(_history(connection, rev)) if n.adapter is not None]
+            identifier = resolve(connection, rev)
+            careful = self.signers is not None or is_signed(connection)
+            if careful:
+                check_state(connection, identifier, self.base_model, self.signers)
+            nodes = graph.active(load_history(connection, identifier))
+        return identifier, [node.adapter for node in nodes if node.adapter is not None], careful
+
+    def kept_signers(self) -> dict[str, str] | None:
+        """The public keys that the ledger itself keeps as those to ask for (key -> name), or None.
+
+        Raises:
+            CheckFailed: they are malformed.
+        """
+        with self.database.read() as connection:
+            return kept_signers(connection)
+
+    def check_signed(self, rev: str = rows.HEAD, signers: Collection[str] | None = None) -> str:
+        """Refuse a state that no signer vouches for.
+
+        Args:
+            rev: The state.
+            signers: Public keys; by default those that the ledger was opened with, or else keeps; without any, no
+                signature is asked for.
+
+        Returns:
+            Id of its entry.
+
+        Raises:
+            CheckFailed: nobody vouches for it, or the database does not say what its entries say.
+        """
+        with self.database.read() as connection:
+            identifier = resolve(connection, rev)
+            wanted = signers if signers is not None else self.signers
+            wanted = kept_signers(connection) if wanted is None else wanted
+            if wanted is not None:
+                check_state(connection, identifier, self.base_model, wanted)
+        return identifier
 
     def _load(self, digest: str) -> Adapter:
         with failures(f"object store {self.store.url}"), self.store.directory(digest) as directory:
@@ -174,6 +226,9 @@ class Reader:
     ) -> dict[str, Tensor]:
         """Weights of a state, composed from its adapters or, with the same result to the bit, from a snapshot on.
 
+        In a ledger with signatures nothing is believed that they do not cover: neither snapshots of other processes
+        nor recorded digests of files, and the database must say what the entries say.
+
         Args:
             base: Module name -> (d_out, d_in) weight of the unedited model.
             rev: The state.
@@ -184,23 +239,23 @@ class Reader:
 
         Raises:
             InputError: no such revision, or an adapter does not fit the base.
-            CheckFailed: an adapter is missing or damaged.
+            CheckFailed: an adapter is missing or damaged, or no signer vouches for the state where `signers` are set.
             NumericsError: a weight overflows the base's dtype.
         """
-        digests = self._digests(rev)
+        identifier, digests, careful = self._state(rev)
         with failures(f"object store {self.store.url}"):
-            composition, keep = self.snapshots.resume(base, digests)
+            composition, keep = self.snapshots.resume(base, digests, own_only=careful)
             left = digests[composition.count :]
             with self.database.read() as connection:
                 recorded = load_recorded(connection, left)
             sums = None
-            for deltas in read_ahead(self.store, left, recorded, self._load):
+            for deltas in read_ahead(self.store, left, recorded, self._load, whole=careful):
                 composition.add(deltas)
                 if composition.count == keep:
                     sums = composition.snapshot()
             weights = composition.changed() if only_changed else composition.weights()
             if sums is not None:
-                self.snapshots.write(digests[:keep], sums)
+                self.snapshots.write(digests[:keep], sums, identifier)
         return weights
 
     def scores(self, rev: str = rows.HEAD, kind: str | None = None) -> dict[str, dict[str, Any]]:
@@ -209,19 +264,68 @@ class Reader:
             identifier = resolve(connection, rev)
             return load_scores(connection, [identifier], kind)[identifier]
 
-    def verify(self, deep: bool = True, signers: Collection[str] | None = None) -> list[Problem]:
+    def state_ids(self) -> dict[str, str]:
+        """Entry id -> id of the state it leads to (`ledger.states`), of all entries of the ledger."""
+        with self.database.read() as connection:
+            return state_ids(self.base_model.fingerprint, rows.load_nodes(connection))
+
+    def adapter_digests(self) -> dict[str, str | None]:
+        """Entry id -> digest of the adapter it adds, or None; of all entries of the ledger."""
+        with self.database.read() as connection:
+            return {row.id: row.adapter for row in connection.execute(select(Entries.id, Entries.adapter))}
+
+    def state_scores(self, rev: str, kind: str) -> dict[str, Any]:
+        """`states_scores` of the state of one revision."""
+        identifier = self.resolve(rev)
+        return self.states_scores([identifier], kind)[identifier]
+
+    def states_scores(self, entries: Collection[str], kind: str) -> dict[str, dict[str, Any]]:
+        """Scores of one kind of the states of some entries, whichever entries that lead there they were recorded at.
+
+        Only for kinds whose values are functions of the state and the key; where several entries have a key, the
+        entry's own value counts, then the newest.
+
+        Args:
+            entries: Full ids of entries.
+            kind: Kind of scores.
+
+        Returns:
+            Entry id -> key -> value.
+        """
+        with self.database.read() as connection:
+            alike = same_states(self.base_model.fingerprint, rows.load_nodes(connection), entries)
+            found = load_scores(connection, {other for group in alike.values() for other in group}, kind)
+        merged: dict[str, dict[str, Any]] = {}
+        for entry, group in alike.items():
+            values = merged.setdefault(entry, {})
+            for other in group:
+                for key, value in found[other].get(kind, {}).items():
+                    values.setdefault(key, value)
+        return merged
+
+    def verify(
+        self, deep: bool = True, signers: Collection[str] | None = None, at_least: str | None = None
+    ) -> list[Problem]:
         """Check everything the ledger promises about what it stores.
 
         Args:
             deep: Also read all data and recompute every digest; else presence and sizes only.
-            signers: Public keys that must vouch for all that branches lead to; see `ledger.signers`.
+            signers: Public keys that must vouch for all that branches lead to; see `ledger.signers`. By default those
+                that the ledger was opened with, or else keeps.
+            at_least: Id, or its first digits, of the newest entry that is known: HEAD must have it in its history.
 
         Returns:
             What was found. The ledger is sound where no problem has ``damage``; the others are notices of what an
             interrupted writer left behind.
         """
         with failures(f"object store {self.store.url}"):
-            return verify(self.database, self.store, self.base_model, deep=deep, signers=signers)
+            if at_least is not None:
+                has_entry((), at_least)  # refuses what is no id
+            wanted = signers if signers is not None else self.signers
+            return verify(
+                self.database, self.store, self.base_model, deep=deep, at_least=at_least,
+                signers=self.kept_signers() if wanted is None else wanted,
+            )  # fmt: skip
 
 
 def _history(connection: Connection, rev: str) -> list[HistoryNode]:

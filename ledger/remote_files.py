@@ -7,7 +7,7 @@ from typing import Any
 
 import fsspec
 
-from ledger.database import without_password
+from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import EnvironmentFailure
 
 # These say something about a path; every other error is one of the connection, the server or its disk.
@@ -56,7 +56,7 @@ class RemoteFiles:
             raise
         except Exception as error:
             self._connected = None
-            said = " ".join(str(error).split())
+            said = without_secrets(" ".join(str(error).split()), self.url)
             raise EnvironmentFailure(
                 f"object store {without_password(self.url)}: {type(error).__name__}: {said}"
             ) from error

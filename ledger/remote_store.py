@@ -13,7 +13,7 @@ from ledger.audit import intact
 from ledger.database import without_password
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import Kind, ObjectStore, Usage, Writer
+from ledger.objects import MARKER, Kind, ObjectStore, Usage, Writer
 from ledger.remote_files import RemoteFiles
 from seqedit.errors import CheckFailed
 
@@ -91,7 +91,10 @@ class RemoteStore(ObjectStore):
             self.fs.get_file(f"{self.root}/{path}", f"{scratch}/file")
             return Path(scratch, "file").open("rb")
 
-    def write(self, path: str, data: bytes) -> None:
+    def mark(self, data: bytes) -> None:
+        self.write(MARKER, data)
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
         with failures(f"object store {self.url}"):
             target = f"{self.root}/{path}"
             self.fs.makedirs(target.rpartition("/")[0], exist_ok=True)

@@ -100,14 +100,14 @@ def rows_of(entry: Entry, generation: int) -> dict[type[Base], list[dict[str, An
             {
                 "entry": entry.id,
                 "position": position,
-                "subject": request.fact[0],
-                "relation": request.fact[1],
+                "subject": request.subject,
+                "relation": request.named_relation,
                 "prompt": request.prompt,
                 "target_new": request.target_new,
                 "target_true": request.target_true,
                 "case_id": None if request.case_id is None else str(request.case_id),
                 "subject_digest": subject_digest(request.subject),
-                "fact_digest": fact_digest(*request.fact),
+                "fact_digest": fact_digest(request.subject, request.named_relation),
                 "subject_folded": folded(request.subject),
             }
             for position, request in enumerate(entry.requests)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ledger.fact_keys import FOLDED_CHARACTERS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _Digest = String(64)
 _Name = String(255)
@@ -76,8 +76,8 @@ class EntryTargets(Base):
 class Requests(Base):
     """The facts of an entry, one row each.
 
-    ``subject`` and ``relation`` are `Request.fact`, so where a request names no relation its prompt stands there.
-    They are looked up by the last three columns, which are made by `ledger.fact_keys`.
+    ``subject`` and ``relation`` are as the request has them; where it names no relation its prompt stands
+    there. They are looked up by the last three columns, which are made by `ledger.fact_keys`.
     """
 
     __tablename__ = "requests"

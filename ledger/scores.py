@@ -30,7 +30,11 @@ def check_scores(kind: str, values: Values) -> dict[str, Any]:
     for key, value in values.items():
         try:
             checked[key] = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
+            raise InputError(
+                f"scores: '{kind}', key '{key}' is not JSON: it holds a number that is not finite ({error})"
+            ) from error
+        except TypeError as error:
             raise InputError(f"scores: '{kind}', key '{key}' is not JSON ({error})") from error
     return checked
 

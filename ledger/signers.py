@@ -73,9 +73,9 @@ def check_signers(
         else:
             where = f"entries/{signature.entry}"
             yield Problem(Code.INVALID_SIGNATURE, where, f"the signature of key {signature.key[:12]} does not hold")
-    vouched = _ancestors(nodes, signed)
+    vouched = ancestors(nodes, signed)
     tips = [str(tip) for tip in connection.execute(select(Refs.entry).where(Refs.entry.is_not(None))).scalars()]
-    for identifier in sorted(_ancestors(nodes, tips) - vouched):
+    for identifier in sorted(ancestors(nodes, tips) - vouched):
         if identifier in strangers:
             detail = f"signed by key {strangers[identifier][:12]} only, which is not among the signers"
             yield Problem(Code.UNKNOWN_SIGNER, f"entries/{identifier}", detail)
@@ -95,7 +95,22 @@ def check_signatures(connection: Connection, nodes: Mapping[str, rows.EntryNode]
             yield Problem(Code.INVALID_SIGNATURE, f"entries/{signature.entry}", "a signature of a missing entry")
 
 
-def _ancestors(nodes: Mapping[str, rows.EntryNode], tips: Iterable[str]) -> set[str]:
+def has_entry(ids: Collection[str], known: str) -> bool:
+    """Whether a known entry is among some.
+
+    Args:
+        ids: Full ids.
+        known: A full id, or at least its first 12 digits: shorter ones can be made to fit.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not re.fullmatch(r"[0-9a-f]{12,64}", known):
+        raise InputError(f"'{known[:70]}' is no id of an entry; give at least its first 12 digits")
+    return any(identifier.startswith(known) for identifier in ids)
+
+
+def ancestors(nodes: Mapping[str, rows.EntryNode], tips: Iterable[str]) -> set[str]:
     """Entries that some lead to through any parent, themselves included; missing ones are left out."""
     found: set[str] = set()
     waiting = list(tips)

@@ -2,8 +2,10 @@
 
 A snapshot holds the double-precision sums after a multiple of `GROUP` active adapters. Its name is a digest of all
 that these sums are a function of: the arithmetic and the ordered adapters. What lies in the store under that name is
-used only where the database has recorded its SHA-256, so a file that is damaged, cut off, out of date or made up is
-as good as none: the state is then composed from the adapters, with the same result to the bit.
+used only where the database has recorded its SHA-256, so a file that is damaged, cut off or out of date is as good as
+none: the state is then composed from the adapters, with the same result to the bit. Whoever can write the database can
+record a forged one, and no signature covers it: states of a signed ledger start from nothing but the snapshots that
+this process has written itself, and `ledger.snapshot_proof` computes all of them again.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ from ledger.names import is_digest
 from ledger.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Meta
+from ledger.store_users import count_users
 from seqedit.digests import canonical_json
 from seqedit.errors import EnvironmentFailure, InputError
 
 FORMAT = 1
 _ROW = "snapshot:"  # rows of the meta table: there is no table to migrate for what may be deleted at any time
-_SUFFIX = ".safetensors"
+SUFFIX = ".safetensors"
 _CHUNK = 500
 
 
@@ -57,16 +60,19 @@ class SnapshotPolicy:
 
 
 @dataclass(frozen=True)
-class _Record:
+class Record:
     """What the database says about a snapshot."""
 
     sha256: str
     size: int
     devices: Mapping[str, str]  # module name -> what computed its sum
     written: float
+    entry: str | None = None  # of the state it was made for, by which verification finds its adapters
+    count: int | None = None
+    adapters: str | None = None  # `adapters_digest` of them
 
     @classmethod
-    def read(cls, text: str) -> _Record | None:
+    def read(cls, text: str) -> Record | None:
         try:
             record = cls(**json.loads(text))
             return record if is_digest(record.sha256) and record.size >= 0 and record.written >= 0 else None
@@ -85,27 +91,35 @@ class Snapshots:
 
     def __init__(self, database: Database, store: ObjectStore, policy: SnapshotPolicy) -> None:
         self.database, self.store, self.policy = database, store, policy
+        self._own: dict[str, str] = {}  # name -> SHA-256 of what this process wrote
 
-    def resume(self, base: Mapping[str, Tensor], digests: Sequence[str]) -> tuple[Composition, int | None]:
+    def resume(
+        self, base: Mapping[str, Tensor], digests: Sequence[str], *, own_only: bool = False
+    ) -> tuple[Composition, int | None]:
         """A composition that already holds as many of a state's first adapters as a sound snapshot has.
 
         Args:
             base: Module name -> weight of the unedited model.
             digests: All active adapters of the state, in composing order.
+            own_only: Trust only what this process wrote.
 
         Returns:
             The composition, and after how many adapters its sums should be handed to `write`; None for never.
         """
         names = keys(digests)
         with self.database.read() as connection:
-            records = _records(connection, names)
+            records = records_of(connection, names)
         there = self.store.children(SNAPSHOTS) if records else {}
         composition, unsound = Composition(base), False
         for position in reversed(range(len(names))):
             record = records.get(names[position])
             if record is None:
                 continue
-            known = there.get(names[position] + _SUFFIX) == ("file", record.size)
+            if own_only and self._own.get(names[position]) != record.sha256:
+                continue
+            known = there.get(names[position] + SUFFIX) == ("file", record.size)
+            if record.adapters is not None:
+                known = known and record.adapters == adapters_digest(digests[: (position + 1) * GROUP])
             sums = self._read(names[position], record, base) if known else None
             if sums is not None:
                 composition = Composition(base, (position + 1) * GROUP, sums)
@@ -116,21 +130,14 @@ class Snapshots:
         wanted = (far or unsound) and last > composition.count and self.policy.keep > 0 and self.database.writable
         return composition, last if wanted else None
 
-    def _read(self, name: str, record: _Record, base: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        try:
-            with self.store.open(f"{SNAPSHOTS}/{name}{_SUFFIX}") as stream:
-                data = stream.read(record.size + 1)
-            if hashlib.sha256(data).hexdigest() != record.sha256:
-                return None
-            sums = load(data)
-            if any(name not in base for name in sums):
-                return None  # the adapters themselves will be refused, by name
-            devices = {name: _device(base[name]) for name in sums}
-            return sums if devices == record.devices else None
-        except (OSError, EnvironmentFailure, SafetensorError, ValueError):
-            return None
+    def _read(self, name: str, record: Record, base: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        sums = load_sums(self.store, name, record)
+        if sums is None or any(name not in base for name in sums):
+            return None  # the adapters themselves will be refused, by name
+        devices = {name: _device(base[name]) for name in sums}
+        return sums if devices == record.devices else None
 
-    def write(self, digests: Sequence[str], sums: Mapping[str, Tensor]) -> None:
+    def write(self, digests: Sequence[str], sums: Mapping[str, Tensor], entry: str | None = None) -> None:
         """Keep the sums of some adapters, and drop the oldest snapshots beyond the limits.
 
         Where nothing can be written, nothing is: the state that was asked for is there, and a ledger that can only be
@@ -139,6 +146,7 @@ class Snapshots:
         Args:
             digests: Exactly the adapters that were summed; a multiple of `GROUP`.
             sums: `Composition.snapshot`.
+            entry: Id of the entry whose state begins with these adapters.
         """
         size = sum(total.numel() * total.element_size() for total in sums.values())
         if size > self.policy.max_bytes:
@@ -146,19 +154,27 @@ class Snapshots:
         name = keys(digests)[-1]
         data = save({module: total.cpu().contiguous() for module, total in sums.items()})
         devices = {module: _device(total) for module, total in sums.items()}
-        record = _Record(hashlib.sha256(data).hexdigest(), len(data), devices, time.time())
+        record = Record(
+            hashlib.sha256(data).hexdigest(), len(data), devices, time.time(),
+            entry=entry, count=len(digests), adapters=adapters_digest(digests),
+        )  # fmt: skip
         try:
-            self.store.write(f"{SNAPSHOTS}/{name}{_SUFFIX}", data)
+            self.store.write(f"{SNAPSHOTS}/{name}{SUFFIX}", data)
             with self.database.write() as connection:
+                before = set(records_of(connection))
                 kept = self._record(connection, name, record)
-            self._remove_but(kept)
+            self._own[name] = record.sha256
+            # A writer that was killed between file and row has left a file that no row names. In a store of several
+            # ledgers it may be another's, and stays for gc.
+            there = {file.removesuffix(SUFFIX) for file in self.store.children(SNAPSHOTS) if is_snapshot(file)}
+            self._remove((before if count_users(self.store) > 1 else there) - kept)
         except EnvironmentFailure:
             return
 
-    def _record(self, connection: Connection, name: str, record: _Record) -> set[str]:
+    def _record(self, connection: Connection, name: str, record: Record) -> set[str]:
         """Record a snapshot and forget those beyond the limits; returns which are kept."""
-        records = {**_records(connection), name: record}
-        kept: dict[str, _Record] = {}
+        records = {**records_of(connection), name: record}
+        kept: dict[str, Record] = {}
         size = 0
         for candidate in sorted(records, key=lambda one: (one != name, -records[one].written, one)):
             size += records[candidate].size
@@ -172,10 +188,10 @@ class Snapshots:
             connection.execute(insert(Meta), values)
         return set(kept)
 
-    def _remove_but(self, kept: set[str]) -> None:
-        # Another writer's file whose row is not there yet may go too; its row then leads nowhere, which is no harm.
+    def _remove(self, names: set[str]) -> None:
+        # Another ledger of the same store may have recorded the file too; its row then leads nowhere, which is no harm.
         for file in self.store.children(SNAPSHOTS):
-            if file.removesuffix(_SUFFIX) not in kept:
+            if file.removesuffix(SUFFIX) in names:
                 self.store.remove(f"{SNAPSHOTS}/{file}")
 
     def clear(self) -> None:
@@ -186,7 +202,13 @@ class Snapshots:
         """
         with self.database.write() as connection:
             connection.execute(delete(Meta).where(Meta.key.startswith(_ROW, autoescape=True)))
-        self._remove_but(set())
+        # Those of other ledgers of the same store, and of killed writers, too: they may hold the same adapters.
+        self._remove({file.removesuffix(SUFFIX) for file in self.store.children(SNAPSHOTS) if is_snapshot(file)})
+
+
+def is_snapshot(file: str) -> bool:
+    """Whether a file has a name that a snapshot can have."""
+    return file.endswith(SUFFIX) and is_digest(file.removesuffix(SUFFIX))
 
 
 def keys(digests: Sequence[str]) -> list[str]:
@@ -213,6 +235,21 @@ def keys(digests: Sequence[str]) -> list[str]:
     return names
 
 
+def adapters_digest(digests: Sequence[str]) -> str:
+    """SHA-256 over adapters in their order, whatever computes their sum."""
+    return hashlib.sha256(b"".join(bytes.fromhex(digest) for digest in digests)).hexdigest()
+
+
+def load_sums(store: ObjectStore, name: str, record: Record) -> dict[str, Tensor] | None:
+    """The sums in a snapshot's file, or None where it is not what was recorded."""
+    try:
+        with store.open(f"{SNAPSHOTS}/{name}{SUFFIX}") as stream:
+            data = stream.read(record.size + 1)
+        return load(data) if hashlib.sha256(data).hexdigest() == record.sha256 else None
+    except (OSError, EnvironmentFailure, SafetensorError, ValueError):
+        return None
+
+
 def check_snapshots(connection: Connection, store: ObjectStore, *, deep: bool) -> Iterator[Problem]:
     """What is amiss with snapshots; none of it is damage, because a snapshot that is not sound is not used.
 
@@ -221,19 +258,19 @@ def check_snapshots(connection: Connection, store: ObjectStore, *, deep: bool) -
         store: The objects.
         deep: Read and hash them.
     """
-    records = _records(connection)
+    records = records_of(connection)
     for file, (kind, size) in sorted(store.children(SNAPSHOTS).items()):
         where = f"objects/{SNAPSHOTS}/{file}"
-        record = records.get(file.removesuffix(_SUFFIX)) if file.endswith(_SUFFIX) else None
+        record = records.get(file.removesuffix(SUFFIX)) if file.endswith(SUFFIX) else None
         if record is None:
-            named = file.endswith(_SUFFIX) and is_digest(file.removesuffix(_SUFFIX)) and kind == "file"
+            named = file.endswith(SUFFIX) and is_digest(file.removesuffix(SUFFIX)) and kind == "file"
             detail = "left behind by an interrupted writer" if named else "no snapshot has this name"
             yield Problem(Code.TEMPORARY_FILE if named else Code.EXTRA_FILE, where, detail)
         elif (kind, size) != ("file", record.size) or (deep and not _sound(store, file, record)):
             yield Problem(Code.DAMAGED_SNAPSHOT, where, "not what was recorded; it is not used, and may be deleted")
 
 
-def _sound(store: ObjectStore, file: str, record: _Record) -> bool:
+def _sound(store: ObjectStore, file: str, record: Record) -> bool:
     try:
         with store.open(f"{SNAPSHOTS}/{file}") as stream:
             return hash_stream(stream).sha256 == record.sha256
@@ -243,17 +280,17 @@ def _sound(store: ObjectStore, file: str, record: _Record) -> bool:
         return False
 
 
-def _records(connection: Connection, names: Sequence[str] | None = None) -> dict[str, _Record]:
+def records_of(connection: Connection, names: Sequence[str] | None = None) -> dict[str, Record]:
     """Recorded snapshots by name: some, or all."""
     if names is None:
         conditions = [Meta.key.startswith(_ROW, autoescape=True)]
     else:
         rows = [_ROW + name for name in names]
         conditions = [Meta.key.in_(rows[start : start + _CHUNK]) for start in range(0, len(rows), _CHUNK)]
-    records: dict[str, _Record | None] = {}
+    records: dict[str, Record | None] = {}
     for condition in conditions:
         for key, value in connection.execute(select(Meta.key, Meta.value).where(condition)).all():
-            records[key.removeprefix(_ROW)] = _Record.read(value)
+            records[key.removeprefix(_ROW)] = Record.read(value)
     return {name: record for name, record in records.items() if record is not None}
 
 

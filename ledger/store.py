@@ -7,6 +7,7 @@ complete: locally its directory is renamed into place, elsewhere the manifest is
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -18,11 +19,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from ledger.audit import intact
-from ledger.database import without_password
 from ledger.errors import failures
 from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import TEMPORARY, Kind, ObjectStore, Usage, Writer
+from ledger.objects import MARKER, TEMPORARY, Kind, ObjectStore, Usage, Writer
 from ledger.remote_store import RemoteStore
+from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 
 
@@ -90,7 +91,7 @@ class LocalStore(ObjectStore):
             _sync(directory)
 
     def _check_inside(self, path: Path) -> None:
-        if path.is_symlink():
+        if path != self.root and path.is_symlink():
             raise EnvironmentFailure(f"{path} is a symbolic link; the store does not write through it")
 
     def directory(self, digest: str) -> AbstractContextManager[Path]:
@@ -109,15 +110,33 @@ class LocalStore(ObjectStore):
     def open(self, path: str) -> BinaryIO:
         return (self.root / path).open("rb")
 
-    def write(self, path: str, data: bytes) -> None:
+    def mark(self, data: bytes) -> None:
+        # Not in the directory for temporary files: until there is a marker, the store holds nothing but it.
+        new = self.root / f"{MARKER}.{secrets.token_hex(4)}.new"
+        with failures(f"object store {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                new.write_bytes(data)
+                _sync(new)
+                os.replace(new, self.root / MARKER)
+            finally:
+                new.unlink(missing_ok=True)
+            for directory in (self.root, self.root.absolute().parent):
+                _sync(directory)
+
+    def write(self, path: str, data: bytes, *, durable: bool = False) -> None:
         target = self.root / path
         with failures(f"object store {self.root}"):
             self._check_inside(target.parent)
             scratch = self._scratch("written")
             try:
                 (scratch / target.name).write_bytes(data)
+                if durable:
+                    _sync(scratch / target.name)
                 target.parent.mkdir(exist_ok=True)
                 os.replace(scratch / target.name, target)
+                if durable:
+                    self._sync_path(target)
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -154,7 +173,7 @@ def open_store(url: str) -> ObjectStore:
     try:
         kind = LocalFileSystem if protocol is None else fsspec.get_filesystem_class(protocol)
     except (ValueError, ImportError) as error:
-        raise InputError(f"object store '{without_password(url)}': {error}") from error
+        raise InputError(without_secrets(f"object store '{without_password(url)}': {error}", url)) from None
     if kind is LocalFileSystem and "::" not in url:
         return LocalStore(LocalFileSystem._strip_protocol(url))
     # It connects when it is used: a log can be read without the store.

@@ -19,10 +19,11 @@ from ledger.manifest import FileInfo, Manifest
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Meta, Objects, Reflog, Refs, Requests, Scores
-from ledger.signers import check_signatures, check_signers
+from ledger.signers import ancestors, check_signatures, check_signers, has_entry
+from ledger.snapshot_proof import prove_snapshots
 from ledger.snapshots import check_snapshots
 from ledger.verify_objects import verify_objects
-from seqedit.adapters import BaseModel
+from seqedit.adapters import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 
 _CHUNK = 200
@@ -35,6 +36,7 @@ def verify(
     *,
     deep: bool = True,
     signers: Collection[str] | None = None,
+    at_least: str | None = None,
 ) -> list[Problem]:
     """Check database and objects; see `ledger.reading.Reader.verify`."""
     problems: list[Problem] = []
@@ -46,22 +48,41 @@ def verify(
             if deep:
                 _read_all(connection)
             nodes = rows.load_nodes(connection)
-            problems += _entries(connection, nodes, base_model, database.name)
+            problems += check_entries(connection, nodes, base_model, database.name)
             problems += _histories(nodes)
             problems += _refs(connection, nodes)
             problems += check_signatures(connection, nodes)
             problems += [] if signers is None else check_signers(connection, nodes, signers)
+            problems += [] if at_least is None else _rolled_back(connection, nodes, at_least)
             for node in nodes.values():
                 if node.adapter is not None:
                     users[node.adapter].append(node.id)
             problems += check_snapshots(connection, store, deep=deep)
             manifests, found = _manifests(connection)
             problems += found
-        found = verify_objects(store, manifests, users, deep=deep, entry_of=_entry_loader(database))
+        found = verify_objects(
+            store, manifests, users, deep=deep, entry_of=_entry_loader(database), signed=signers is not None
+        )
         problems += _still_recorded(database, store, manifests, found) if found else []
+        if deep:
+            with database.read() as connection:
+                problems += prove_snapshots(connection, store, nodes, manifests, loader(store))
     except (CheckFailed, ValueError) as error:  # a JSON column that no longer is JSON is a ValueError
         problems.append(Problem(Code.DAMAGED_DATABASE, database.name, str(error)))
     return sorted(set(problems))
+
+
+def loader(store: ObjectStore) -> Callable[[str], Adapter]:
+    """Loads an adapter by digest, and believes nothing but its content."""
+
+    def load(digest: str) -> Adapter:
+        with store.directory(digest) as directory:
+            adapter = Adapter.from_pretrained(directory)
+        if adapter.digest != digest:
+            raise CheckFailed(f"object {digest[:12]} holds adapter {adapter.digest[:12]} instead")
+        return adapter
+
+    return load
 
 
 def _still_recorded(
@@ -91,7 +112,7 @@ def _read_all(connection: Connection) -> None:
             pass
 
 
-def _entries(
+def check_entries(
     connection: Connection, nodes: Mapping[str, rows.EntryNode], base_model: BaseModel, database: str
 ) -> Iterator[Problem]:
     """The id of every entry, and that its rows say what its content says."""
@@ -120,6 +141,9 @@ def _entries(
                     yield Problem(Code.ENTRY_ROW, where, detail)
             if entry.base_model.fingerprint != base_model.fingerprint:
                 yield Problem(Code.INVALID_HISTORY, where, "the entry is of another base model than the ledger")
+            if entry.operation == "root" and entry.base_model.name != base_model.name:
+                detail = f"the ledger says its base model is '{base_model.name[:100]}', its root says another name"
+                yield Problem(Code.INVALID_HISTORY, where, detail)
 
 
 def _stored_rows(connection: Connection, ids: list[str]) -> dict[str, dict[type[Base], list[dict[str, Any]]]]:
@@ -178,6 +202,17 @@ def _refs(connection: Connection, nodes: Mapping[str, rows.EntryNode]) -> Iterat
         elif logged.get(name) != ref.entry:
             detail = f"it is at {ref.entry[:12]}, its log says {str(logged.get(name))[:12]}"
             yield Problem(Code.UNLOGGED_REF, where, detail)
+
+
+def _rolled_back(connection: Connection, nodes: Mapping[str, rows.EntryNode], known: str) -> Iterator[Problem]:
+    """That HEAD has the newest known entry in its history; refs are not signed, so nothing else tells."""
+    try:
+        branch, tip = rows.head(connection)
+    except CheckFailed:
+        return  # `_refs` names it
+    if not has_entry(ancestors(nodes, [tip]), known):
+        detail = f"branch '{branch}' is at {tip[:12]}, whose history does not have {known[:12]}"
+        yield Problem(Code.ROLLED_BACK, f"refs/{branch}", detail)
 
 
 def _manifests(connection: Connection) -> tuple[dict[str, Manifest], list[Problem]]:

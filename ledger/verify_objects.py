@@ -9,10 +9,13 @@ from ledger.audit import audit_object
 from ledger.entries import Entry
 from ledger.manifest import Manifest
 from ledger.names import is_digest
-from ledger.objects import TEMPORARY, ObjectStore
+from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.problems import Code, Problem
+from ledger.store_marker import read_marker
+from ledger.store_users import registrations
+from seqedit.adapter_files import ALL
 from seqedit.adapters import Adapter
-from seqedit.errors import InputError, SeqeditError
+from seqedit.errors import CheckFailed, InputError, SeqeditError
 
 EntryLoader = Callable[[Iterable[str]], list[Entry]]
 
@@ -24,6 +27,7 @@ def verify_objects(
     *,
     deep: bool,
     entry_of: EntryLoader,
+    signed: bool = False,
 ) -> list[Problem]:
     """Check every object that is recorded or lies in the store.
 
@@ -33,6 +37,8 @@ def verify_objects(
         users: Adapter digest -> ids of the entries that add it.
         deep: Read all data, and load every adapter to recompute its digest.
         entry_of: Loads entries.
+        signed: Signers were asked for: the base model's name in an object, which no digest covers, must then be one
+            that an entry vouches for.
     """
     problems: list[Problem] = []
     for digest in sorted(set(users) - set(manifests)):
@@ -42,8 +48,12 @@ def verify_objects(
 
     def check(digest: str) -> list[Problem]:
         found = audit_object(store, manifests[digest], deep=deep)
+        for name in sorted(set(manifests[digest].files) - set(ALL)):
+            # PEFT might read it; nothing of an adapter is in it.
+            where = f"objects/{store.path(digest)}/{name}"
+            found.append(Problem(Code.EXTRA_FILE, where, "an adapter has no such file, whatever is recorded"))
         if deep and not found:
-            found += _content(store, digest, users.get(digest, ()), entry_of)
+            found += _content(store, digest, users.get(digest, ()), entry_of, signed)
         return found
 
     with ThreadPoolExecutor(store.threads if deep else 1) as pool:
@@ -53,7 +63,9 @@ def verify_objects(
     return problems
 
 
-def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: EntryLoader) -> Iterator[Problem]:
+def _content(
+    store: ObjectStore, digest: str, users: Sequence[str], entry_of: EntryLoader, signed: bool
+) -> Iterator[Problem]:
     """That an object with the right bytes is also the right adapter."""
     where = f"objects/{store.path(digest)}"
     try:
@@ -65,11 +77,13 @@ def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: En
     if adapter.digest != digest:
         yield Problem(Code.ADAPTER_DIGEST, where, f"its content is that of adapter {adapter.digest[:12]}")
         return
+    names: set[str] = set()
     for user in users:
         try:
             entry = entry_of([user])[0]
         except SeqeditError:
             continue  # an entry that cannot be read is reported as such
+        names.add(entry.base_model.name)
         same = (
             entry.requests == tuple(adapter.requests)
             and entry.method == dict(adapter.method)
@@ -78,6 +92,12 @@ def _content(store: ObjectStore, digest: str, users: Sequence[str], entry_of: En
         if not same:
             detail = "the entry names other requests, method or base model than its adapter"
             yield Problem(Code.ADAPTER_ENTRY, f"entries/{user}", detail)
+    if signed and names and adapter.base_model.name not in names:
+        detail = (
+            f"it names base model '{adapter.base_model.name[:100]}', which no entry that uses it does; exported as a "
+            "bundle and imported into a new ledger it gets the entry's name"
+        )
+        yield Problem(Code.ADAPTER_ENTRY, where, detail)
 
 
 def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
@@ -99,5 +119,15 @@ def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
             yield Problem(Code.TEMPORARY_FILE, shown, "an object that was never completed")
         else:
             yield Problem(Code.ORPHAN_OBJECT, shown, "no entry uses this object; its writer was interrupted")
+    for name in sorted(store.children("")):
+        if is_unfinished_marker(name):
+            yield Problem(Code.TEMPORARY_FILE, f"objects/{name}", "left behind by an interrupted writer")
+    try:
+        read_marker(store)
+    except CheckFailed as error:
+        yield Problem(Code.DAMAGED_STORE, f"objects/{MARKER}", str(error))
+    for name, record in registrations(store).items():
+        if record is None:
+            yield Problem(Code.DAMAGED_STORE, f"objects/{LEDGERS}/{name}", "no registration of a ledger; see gc")
     for name in sorted(store.children(TEMPORARY)):
         yield Problem(Code.TEMPORARY_FILE, f"objects/{TEMPORARY}/{name}", "left behind by an interrupted writer")

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from seqedit import cards
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.adapter_sidecar import check_modules
+from seqedit.delta import Delta, Dense, LowRank, is_identity
 from seqedit.errors import InputError
+from seqedit.printable import escape
 from seqedit.requests import Request
 
 CONFIG = "adapter_config.json"
@@ -28,6 +30,12 @@ _PREFIX = "base_model.model."
 # Some 16,000 tensors with names as long as real ones. The format allows 100 MB, and a header of a million empty
 # tensors takes a gigabyte and many seconds.
 MAX_HEADER = 2 << 20
+_FACTORS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def lora_name(module: str, part: str) -> str:
+    """PEFT's name of one factor, ``lora_A`` or ``lora_B``, of a module."""
+    return f"{_PREFIX}{module}.{part}.weight"
 
 
 def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]:
@@ -46,8 +54,8 @@ def lora_tensors(deltas: Mapping[str, Delta], *, pad: bool) -> dict[str, Tensor]
             extra = rank - delta.rank
             b = torch.nn.functional.pad(b, (0, extra))
             a = torch.nn.functional.pad(a, (0, 0, 0, extra))
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b.contiguous()
+        tensors[lora_name(name, "lora_A")] = a.contiguous()
+        tensors[lora_name(name, "lora_B")] = b.contiguous()
     return tensors
 
 
@@ -58,29 +66,47 @@ def deltas_from_lora(tensors: Mapping[str, Tensor], modules: Mapping[str, Mappin
         tensors: Content of the weights file.
         modules: Module name -> {"kind": "low_rank" | "dense", "rank": n}, from the sidecar.
 
+    Every module's factors are filled up to one rank, the largest, as `lora_tensors` writes them. So what is read, and
+    what it is written as again, takes no more memory than the file.
+
     Raises:
-        InputError: a tensor is missing, left over, or has another shape.
+        InputError: ``modules`` is malformed; a tensor is missing, left over, or of another shape or type.
     """
+    check_modules(modules)
+    padded = max(info["rank"] for info in modules.values())
     left = dict(tensors)
     deltas: dict[str, Delta] = {}
     for name, info in modules.items():
         pair = []
         for part in ("lora_A", "lora_B"):
-            key = f"{_PREFIX}{name}.{part}.weight"
+            key = lora_name(name, part)
             if key not in left:
                 raise InputError(f"{WEIGHTS}: tensor '{key}' is missing")
             pair.append(left.pop(key))
         a, b = pair
-        rank = int(info["rank"])
-        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] < rank:
-            raise InputError(f"{WEIGHTS}: the factors of '{name}' have shapes {tuple(b.shape)} and {tuple(a.shape)}")
-        if info["kind"] == "dense":
+        rank = info["rank"]
+        _check_factors(name, b, a, padded, rank if info["kind"] == "dense" else None)
+        if info["kind"] == "dense" or is_identity(b[:, :rank]):  # as `Adapter` has it
             deltas[name] = Dense(a[:rank].contiguous())
         else:
             deltas[name] = LowRank(b[:, :rank].contiguous(), a[:rank].contiguous())
     if left:
         raise InputError(f"{WEIGHTS}: tensor '{sorted(left)[0]}' belongs to no module of {SIDECAR}")
     return deltas
+
+
+def _check_factors(name: str, b: Tensor, a: Tensor, padded: int, dense: int | None) -> None:
+    """Refuse factors of a module that `lora_tensors` could not have written; ``dense`` is d_out of a dense delta."""
+    shapes = f"{WEIGHTS}: the factors of '{name}' have shapes {tuple(b.shape)} and {tuple(a.shape)}"
+    if b.ndim != 2 or a.ndim != 2 or not b.shape[0] or not a.shape[1]:
+        raise InputError(f"{shapes}; two matrices are needed, neither of them empty")
+    if b.shape[1] != padded or a.shape[0] != padded:
+        raise InputError(f"{shapes}, not the rank {padded} that every module is filled up to")
+    if dense is not None and b.shape[0] != dense:
+        raise InputError(f"{shapes}; beside a dense delta of {dense} rows there must be the identity")
+    for tensor in (b, a):
+        if tensor.dtype not in _FACTORS:
+            raise InputError(f"{WEIGHTS}: the factors of '{name}' are {tensor.dtype}, not floating-point numbers")
 
 
 def value_tensors(keys: Mapping[str, Tensor], target_values: Tensor | None) -> dict[str, Tensor]:
@@ -100,6 +126,10 @@ def check_values(tensors: Mapping[str, Tensor]) -> None:
     for name in sorted(tensors):
         if name != "target_values" and not name.startswith("keys."):
             raise InputError(f"{VALUES}: tensor '{name[:100]}' is neither keys nor target values")
+        tensor = tensors[name]
+        if tensor.dtype != torch.float32 or tensor.ndim != 2:
+            found = f"{tensor.dtype} with shape {tuple(tensor.shape)}"
+            raise InputError(f"{VALUES}: tensor '{name[:100]}' is {found}, not a float32 matrix")
 
 
 def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bool) -> dict[str, Any]:
@@ -129,7 +159,7 @@ def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Re
     return "\n".join(
         [
             *cards.header({"base_model": base_model, "library_name": "peft", "tags": tags}),
-            f"# {len(requests)} edits by {cards.escape(str(method.get('name', 'unknown')))}",
+            f"# {len(requests)} edits by {escape(str(method.get('name', 'unknown')))}",
             "",
             "A batch of knowledge edits as a LoRA adapter over the feed-forward output projections.",
             "",
@@ -147,19 +177,6 @@ def model_card(base_model: str, method: Mapping[str, Any], requests: Sequence[Re
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with sorted keys, so that equal content gives equal bytes."""
     path.write_text(json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False) + "\n", "utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; every failure is an `InputError` that names the file."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} is missing; is {path.parent} an adapter directory written by seqedit?") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
+from seqedit import adapter_check as check
 from seqedit import adapter_files as files
-from seqedit.delta import Delta, Dense, LowRank, is_finite
+from seqedit.adapter_sidecar import check_config, check_sidecar, read_json
+from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.digests import json_digest, tensor_digest
 from seqedit.errors import InputError
 from seqedit.requests import Request
@@ -68,6 +70,10 @@ class Adapter:
             parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
             if not all(is_finite(part) for part in parts):
                 raise InputError(f"the delta of module '{name}' holds values that are not finite")
+        # The digest cannot tell B = I from a dense delta, so neither may the state: both are the dense one.
+        dense = {n: Dense(d.A) for n, d in self.deltas.items() if isinstance(d, LowRank) and is_identity(d.B)}
+        if dense:
+            object.__setattr__(self, "deltas", {**self.deltas, **dense})
 
     @cached_property
     def digest(self) -> str:
@@ -87,17 +93,8 @@ class Adapter:
     def _tensors(self) -> dict[str, Tensor]:
         return {**files.lora_tensors(self.deltas, pad=False), **files.value_tensors(self.keys, self.target_values)}
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write the adapter directory; equal content gives equal bytes.
-
-        Raises:
-            InputError: if the directory exists and is not empty.
-        """
-        target = Path(directory)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target} exists and is not an empty directory; choose another --out")
-        target.mkdir(parents=True, exist_ok=True)
-        sidecar = {
+    def _sidecar(self) -> dict[str, Any]:
+        return {
             "format": FORMAT_VERSION,
             "digest": self.digest,
             "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
@@ -109,8 +106,19 @@ class Adapter:
             "provenance": dict(self.provenance),
             "requests": [request.to_dict() for request in self.requests],
         }
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write the adapter directory; equal content gives equal bytes.
+
+        Raises:
+            InputError: if the directory exists and is not empty.
+        """
+        target = Path(directory)
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(f"{target} exists and is not an empty directory; choose another --out")
+        target.mkdir(parents=True, exist_ok=True)
         files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values))
-        files.write_json(target / files.SIDECAR, sidecar)
+        files.write_json(target / files.SIDECAR, self._sidecar())
         files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
         files.write_json(
             target / files.CONFIG, files.lora_config(self.deltas, self.base_model.name, self.fan_in_fan_out)
@@ -118,24 +126,35 @@ class Adapter:
         (target / files.CARD).write_text(files.model_card(self.base_model.name, self.method, self.requests), "utf-8")
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, check_digest: bool = True) -> Adapter:
+    def from_pretrained(
+        cls, directory: str | Path, *, check_digest: bool = True, check_derived: bool = True
+    ) -> Adapter:
         """Read an adapter directory written by `save_pretrained`.
 
         Args:
             directory: Local adapter directory.
             check_digest: Compare the content with the digest it was saved under.
+            check_derived: Also compare what the digest does not cover, and stock PEFT reads, with what follows from
+                the content. Without it only the returned adapter can be trusted, not the files.
 
         Raises:
             InputError: names the file that is missing, malformed or altered.
         """
         source = Path(directory)
-        sidecar = files.read_json(source / files.SIDECAR)
-        if sidecar.get("format") != FORMAT_VERSION:
+        sidecar = read_json(source / files.SIDECAR)
+        if type(sidecar.get("format")) is not int or sidecar["format"] != FORMAT_VERSION:
             raise InputError(
                 f"{source / files.SIDECAR}: format {sidecar.get('format')!r} is unknown to this version (it knows "
                 f"{FORMAT_VERSION}); install a newer seqedit"
             )
-        config = files.read_json(source / files.CONFIG)
+        config = read_json(source / files.CONFIG)
+        for file, check_types, content in (
+            (files.SIDECAR, check_sidecar, sidecar), (files.CONFIG, check_config, config),
+        ):  # fmt: skip
+            try:
+                check_types(content)
+            except InputError as error:
+                raise InputError(f"{source / file}: {error}") from error
         weights = files.read_tensors(source / files.WEIGHTS)
         values = files.read_tensors(source / files.VALUES)
         files.check_values(values)
@@ -156,4 +175,14 @@ class Adapter:
             raise InputError(
                 f"{source}: the content does not match its digest {sidecar['digest'][:12]}; it was altered"
             )
+        if check_digest and check_derived:
+            try:
+                check.check_config(
+                    config, files.lora_config(adapter.deltas, adapter.base_model.name, adapter.fan_in_fan_out)
+                )
+                check.check_weights(weights, adapter.deltas)
+                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values))
+                check.check_sidecar(sidecar, adapter._sidecar())
+            except InputError as error:
+                raise InputError(f"{source}: {error}; it was altered") from error
         return adapter

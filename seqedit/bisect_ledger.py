@@ -77,4 +77,4 @@ def bisect_ledger(
         return bisect(path, value, threshold=threshold, lower_is_better=metric.lower_is_better)
     finally:
         if opened is not None:
-            opened.checkout()
+            opened.restore()

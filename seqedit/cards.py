@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from seqedit.printable import escape, one_line
 from seqedit.requests import Request
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|~#$!&])")
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff]")
+"""What begins a list, or underlines a heading, at the start of a line."""
+_PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 
 
@@ -27,12 +28,12 @@ def header(fields: Mapping[str, Any]) -> list[str]:
 
 def _yaml(value: Any) -> str:
     # A YAML reader takes JSON as it stands, but for the surrogate pairs of ASCII-only JSON and unprintable characters.
-    return _UNPRINTABLE.sub(lambda m: f"\\u{ord(m[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return one_line(json.dumps(value, ensure_ascii=False))
 
 
-def escape(text: str) -> str:
-    """Text that reads in Markdown, also in a table, as it was written."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+def code(text: str) -> str:
+    """A name in a code span; one that could end the span, or a table's cell, as escaped text instead."""
+    return f"`{text}`" if _PLAIN.fullmatch(text) else escape(text)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

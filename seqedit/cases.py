@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqedit.errors import RequestError
+from seqedit.fact_identity import canonical
 from seqedit.requests import Request
 from seqedit.text_checks import short
 
@@ -121,7 +122,7 @@ def joint_requests(groups: Iterable[tuple[str, Sequence[Request]]]) -> list[Requ
             earlier = chosen.setdefault(request.fact, (name, request))
             if earlier[1] is request:
                 result.append(request)
-            elif earlier[1].target_new != request.target_new:
+            elif canonical(earlier[1].target_new) != canonical(request.target_new):
                 raise RequestError(
                     f"cases {earlier[0]} and {name} contradict each other: {short(request.subject)} is to be both "
                     f"{short(earlier[1].target_new)} and {short(request.target_new)}; edit fewer cases together"
@@ -131,9 +132,9 @@ def joint_requests(groups: Iterable[tuple[str, Sequence[Request]]]) -> list[Requ
 
 def disturbed(cases: Sequence[MultiHopCase], name_of: Callable[[MultiHopCase], str]) -> list[str]:
     """Cases whose chain another case of the same batch changes, so that their new answer no longer follows."""
-    changed = {request.text: request.target_new for case in cases for request in case.requests}
+    changed = {canonical(request.text): request.target_new for case in cases for request in case.requests}
     return [
         name_of(case)
         for case in cases
-        if any(hop.cloze in changed and changed[hop.cloze] not in hop.answer for hop in case.new_hops)
+        if any((asked := canonical(hop.cloze)) in changed and changed[asked] not in hop.answer for hop in case.new_hops)
     ]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evals.finite import check_logits
 from seqedit.anatomy import Anatomy
 from seqedit.embedding_noise import noise_added
 from seqedit.keys import MAX_TOKENS
@@ -178,7 +179,9 @@ class Tracer:
         rows, length = cut.input_ids.shape
         every = torch.arange(rows, device=cut.input_ids.device)
         last = torch.full_like(every, length - 1)
-        return logits_above(self.model, self.parts, cut, cut.hidden, every, last).float().softmax(-1)
+        logits = logits_above(self.model, self.parts, cut, cut.hidden, every, last).float()
+        check_logits(logits)
+        return logits.softmax(-1)
 
 
 def window(centre: int, width: int, layers: int) -> range:

@@ -12,6 +12,8 @@ from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
 from seqedit.key_walk import KeyWalk
+from seqedit.keys import measure_keys
+from seqedit.lookup import BARE
 from seqedit.preconditioner import protect
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site
@@ -33,6 +35,7 @@ def closed_form_edit(
     *,
     site: Callable[[Anatomy, int], Site] = LayerOutput,
     target_values: Tensor | None = None,
+    met_at_bare: bool = False,
 ) -> Update:
     """Compute a batch and leave it written to the model (the caller puts the weights back).
 
@@ -43,6 +46,8 @@ def closed_form_edit(
         a: Relaxation of the equality constraint.
         site: Where in the last layer the target values are.
         target_values: (n, d) target values to use instead of the bench's, or of optimising them.
+        met_at_bare: Meet the constraint of a single request at the key of its bare prompt, not at the averaged one that
+            the update's direction comes from.
 
     Returns:
         The update; its layers are in the order of the model's.
@@ -90,6 +95,18 @@ def closed_form_edit(
         if measured.following is not None:
             precondition = protect(precondition, measured.following.T)
         B, A = solve(precondition, keys.T, share, a)
+        if met_at_bare:
+            B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
         add_to_weight(projection, projection.matrix().clone(), B @ A)
         updates.append(LayerUpdate(projection, (B, A), keys))
     return Update(tuple(updates), found.values, found.losses, found.updates)
+
+
+def _bare_keys(bench: Workbench, requests: Sequence[Request], layer: int) -> Tensor:
+    """(1, d_in) key of the bare prompt of a single request, on the model as it is now."""
+    if len(requests) != 1:
+        raise ValueError(f"only a single request can meet its constraint at the bare prompt's key, got {len(requests)}")
+    found = measure_keys(
+        bench.model, bench.parts, bench.tokenizer, requests, [[BARE]], [layer], max_tokens=bench.max_tokens
+    )
+    return found[layer]

@@ -69,6 +69,9 @@ def compare_config(data: Mapping[str, Any], folder: Path) -> CompareConfig:
         runs[str(label)] = _run(str(label), given, common, folder)
     first = next(iter(runs.values()))
     evals, tasks = first.evals, first.tasks
+    if evals.generation_convention is None:  # a comparison is read beside published tables
+        evals = replace(evals, generation_convention="published")
+        runs = {label: replace(one, evals=evals) for label, one in runs.items()}
     if independent and (tasks or every_step or evals.generation):
         raise InputError(
             "field 'independent': batches that are edited one by one are scored on their own facts only; leave out "

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from evals.comparison import COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown
+from evals.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
 from evals.comparison_plot import plot_comparison
 from evals.counterfact import score_records
 from evals.figures import write_png
-from evals.generation import fit_vectorizer, score_generation
+from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.resampling import percentile_interval
 from evals.scores import Scores
 from evals.statistics import score_intervals, task_changes
@@ -20,16 +21,18 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.compare_config import CompareConfig
+from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.independent import score_independent
-from seqedit.loaders import load_records
 from seqedit.models import load_model
+from seqedit.printable import escape
 from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig
+from seqedit.run_facts import load_facts, reference_texts
 from seqedit.runner import batches_of, run
-from seqedit.session import KIND_TIMINGS, Session
+from seqedit.session import KIND_TIMINGS
 from seqedit.split_scoring import SplitScoring
 from seqedit.summary import write_summary
 
@@ -68,7 +71,7 @@ def compare(
         InputError: wrong configuration, facts or ledger.
     """
     first = next(iter(config.runs.values()))
-    facts = list(records if records is not None else load_records(first.facts))
+    facts = list(records if records is not None else load_facts(first))
     facts = [record for batch in batches_of(facts, first) for record in batch]  # in the order of the run
     if edited is None:
         load = load_model if ranks is None else ranks.load_model
@@ -86,7 +89,7 @@ def compare(
                 _tell(on_row, rows[-1])
             rows.append(judge.independent(label, run_config, resume))
             _tell(on_row, rows[-1])
-            write_comparison(config.out, rows, config.title)
+            write_comparison(config.out, rows, config.title, comparison_notes(config, facts))
             continue
         note = ""
         try:
@@ -97,9 +100,14 @@ def compare(
             if not rows:
                 rows.append(judge.unedited())
                 _tell(on_row, rows[-1])
-            rows.append(judge.row(ledger, run_config, label, note))
+            try:
+                rows.append(judge.row(ledger, run_config, label, note))
+            except NumericsError as error:
+                # What is left cannot be scored: the row says so, and the other methods are compared all the same.
+                said = note or f"broke off: {error}"
+                rows.append(ComparisonRow(label, {name: Cell(None) for name in rows[0].cells}, None, said))
         _tell(on_row, rows[-1])
-        write_comparison(config.out, rows, config.title)
+        write_comparison(config.out, rows, config.title, comparison_notes(config, facts))
     return rows
 
 
@@ -108,17 +116,44 @@ def _tell(on_row: OnRow | None, row: ComparisonRow) -> None:
         on_row(row)
 
 
-def write_comparison(out: Path, rows: Sequence[ComparisonRow], title: str) -> dict[str, Path]:
-    """``comparison.json``, ``.md``, ``.csv``, ``.tex`` and ``.png`` under ``out``."""
+def comparison_notes(config: CompareConfig, facts: Sequence[Record]) -> dict[str, str]:
+    """What the table's reader has to know: score -> its convention, or why it is null."""
+    if not config.evals.generation:
+        return {"GE, RS": "not measured (evals: {generation: false})"}
+    missing = {name: f"null: {reason}" for name, reason in missing_scores(_writing(config, facts) or facts).items()}
+    return {name: missing.get(name, str(config.evals.writing)) for name in ("GE", "RS")}
+
+
+def _writing(config: CompareConfig, facts: Sequence[Record]) -> list[Record]:
+    """The facts that texts are written for."""
+    return [r for r in _in_force(facts) if r.generation_prompts][: config.evals.generation_records]
+
+
+def write_comparison(
+    out: Path, rows: Sequence[ComparisonRow], title: str, notes: Mapping[str, str] | None = None
+) -> dict[str, Path]:
+    """``comparison.json``, ``.md``, ``.csv``, ``.tex`` and ``.png`` under ``out``; ``notes`` are about its columns."""
+    notes = notes or {}
     out.mkdir(parents=True, exist_ok=True)
-    write_summary(out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows]})
-    texts = {"md": f"# {title}\n\n{markdown(rows)}", "csv": csv_text(rows), "tex": latex(rows)}
+    write_summary(
+        out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows], "notes": dict(notes)}
+    )
+    texts = {
+        "md": f"# {escape(title)}\n\n{markdown(rows)}{notes_text(notes)}",
+        "csv": csv_text(rows),
+        "tex": latex(rows),
+    }
     paths = {"json": out / "comparison.json"}
     for kind, text in texts.items():
         paths[kind] = out / f"comparison.{kind}"
         paths[kind].write_text(text, "utf-8")
     paths["png"] = write_png(plot_comparison(rows), out / "comparison.png")
     return paths
+
+
+def read_notes(out: Path) -> dict[str, str]:
+    """The notes of a written comparison."""
+    return dict(json.loads((out / "comparison.json").read_text("utf-8")).get("notes", {}))
 
 
 class _Judge:
@@ -130,7 +165,7 @@ class _Judge:
     ) -> None:  # fmt: skip
         self.split = split
         self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
-        self.vectorizer = fit_vectorizer(sorted({text for record in facts for text in record.reference_texts}))
+        self.vectorizer = fit_vectorizer(reference_texts(next(iter(config.runs.values())), facts))
         self.baseline: dict[str, TaskResult] = {}
         self.unpaired: dict[str, str] = {}
 
@@ -145,24 +180,28 @@ class _Judge:
 
     def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:
         """A method's row, from the ledger where it is there already."""
-        ledger.switch(run_config.branch)
-        known = ledger.scores("HEAD", KIND_COMPARISON).get(KIND_COMPARISON)
-        definitions = {} if self.tasks is None else dict(self.tasks.definitions)
-        if known is not None and known.get("facts") == len(self.facts) and known.get("tasks", {}) == definitions:
+        state = ledger.branch_entry(run_config.branch)
+        known = ledger.scores(state, KIND_COMPARISON).get(KIND_COMPARISON)
+        measured_on = self._measured_on()
+        if known is not None and known.get("measured_on") == measured_on:
             row = ComparisonRow.from_dict(known["row"])
             return replace(row, label=label, note=note or row.note)
-        entries = ledger.log()[:-1]
+        entries = ledger.log(state)[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
         edits = sum(len(e.requests) for e in entries)
-        Session(self.edited, ledger, None, context_templates=[["{}"]])  # checks the state out
+        self.edited.write(ledger.compose(self.edited.base, state, only_changed=True))
         cells = self._cells(_in_force(self.facts))
         whole = "; ".join([note, *self.unpaired.values()] if note else self.unpaired.values())
         row = ComparisonRow(label, cells, seconds / edits if edits else None, whole)
         if not note:
-            ledger.add_scores(
-                "HEAD", KIND_COMPARISON, {"facts": len(self.facts), "tasks": definitions, "row": row.to_dict()}
-            )
+            ledger.add_scores(state, KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
         return row
+
+    def _measured_on(self) -> str:
+        """SHA-256 (hex) of all that a row depends on besides its state: facts, settings, and what it is paired with."""
+        paired = {name: result.to_dict() for name, result in self.baseline.items()}
+        facts = [record.to_dict() for record in self.facts]
+        return json_digest({"facts": facts, "evals": self.config.evals.to_dict(), "tasks": paired})
 
     def independent(self, label: str, run_config: RunConfig, resume: bool) -> ComparisonRow:
         """The row of a method whose batches are edited one by one."""
@@ -173,16 +212,19 @@ class _Judge:
 
     def _fact_cells(self, scores: Scores) -> dict[str, Cell]:
         ends = score_intervals(scores)
-        return {name: _cell(scores[name], ends[name]) for name in COLUMNS if name not in ("GE", "RS")}
+        shown = [name for name in COLUMNS if name not in ("GE", "RS")]
+        if scores["S"] is None:  # no true answers to compare with: zsRE's own scores are the accuracies per token
+            shown += ZSRE_COLUMNS
+        return {name: _cell(scores[name], ends[name]) for name in shown}
 
     def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:
         settings = self.config.evals
         cells = self._fact_cells(score_records(self.edited.model, self.edited.tokenizer, facts,
                                                  scorer=self.split.scorer))  # fmt: skip
         if settings.generation:
-            chosen = [r for r in facts if r.generation_prompts][: settings.generation_records]
+            chosen = _writing(self.config, facts)
             written = score_generation(
-                self.edited.model, self.edited.tokenizer, chosen, max_new_tokens=settings.generation_tokens,
+                self.edited.model, self.edited.tokenizer, chosen, writing=settings.writing,
                 vectorizer=self.vectorizer, generator=self.split.generator,
             )  # fmt: skip
             cells["GE"] = _mean([r.entropy for r in written.records], settings.resamples)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self
 
 from seqedit.errors import InputError
 
 Spread = Literal["single", "even", "sqrt"]
+InitNorm = Literal["perturbed", "ffn"]
+TargetPlace = Literal["layer output", "ffn output"]
 
 
 def setting(default: Any, text: str) -> Any:
@@ -50,43 +54,117 @@ class Config:
 def coerce(name: str, value: Any, kind: Any) -> Any:
     """A JSON value as the type of a field; strings from the command line are read as that type.
 
+    Nothing is rounded or cut: 1.5 and true are no integers, neither alone nor in a list.
+
+    Args:
+        name: What an error calls the setting.
+        value: The value.
+        kind: bool, int, float, str, a Literal, a tuple of any length of one of these, or a union of these and None.
+
     Raises:
         InputError: names the setting, the value and what is expected.
+        TypeError: a kind that no setting can have.
     """
-    expected = getattr(kind, "__name__", str(kind))
-    origin = typing.get_origin(kind)
     try:
-        if origin in (types.UnionType, typing.Union):
-            inner = [a for a in typing.get_args(kind) if a is not type(None)]
-            if value is None or (isinstance(value, str) and value.lower() in ("none", "null")):
-                return None
-            return coerce(name, value, inner[0])
-        if origin is Literal:
-            legal = typing.get_args(kind)
-            expected = "one of " + ", ".join(map(str, legal))
-            if value in legal:
-                return value
-        elif origin is tuple:
-            expected = "a list of integers"
-            parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
-            return tuple(int(p) for p in parts)
-        elif kind is bool:
-            expected = "true or false"
-            if isinstance(value, bool):
-                return value
-            if str(value).lower() in ("true", "false"):
-                return str(value).lower() == "true"
-        elif kind is int and not isinstance(value, bool) and float(value) == int(float(value)):
-            return int(float(value))
-        elif kind is float and not isinstance(value, bool):
-            number = float(value)
-            if number == number and abs(number) != float("inf"):
-                return number
-        elif kind is str and isinstance(value, str):
-            return value
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise InputError(f"setting '{name}' must be {expected}, got {value!r}")
+        return _coerced(value, kind)
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"setting '{name}' must be {_expected(kind)}, got {value!r}") from error
+
+
+def _coerced(value: Any, kind: Any) -> Any:
+    """As `coerce`; ValueError for a value that is not of the kind."""
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _of_union(value, members)
+    if origin is Literal:
+        for member in members:  # 1 == True, so the types are compared too
+            if type(value) is type(member) and value == member:
+                return member
+        for member in members:
+            if isinstance(value, str) and not isinstance(member, str) and value.strip() == str(member):
+                return member
+        raise ValueError(value)
+    if origin is tuple:
+        if len(members) != 2 or members[1] is not Ellipsis:
+            raise TypeError(f"a setting cannot be a {kind}")
+        parts = value.replace(",", " ").split() if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValueError(value)
+        return tuple(_coerced(part, members[0]) for part in parts)
+    if kind in _SCALARS:
+        return _SCALARS[kind](value)
+    raise TypeError(f"a setting cannot be a {kind}")
+
+
+def _of_union(value: Any, members: tuple[Any, ...]) -> Any:
+    """The first member that the value is of as it stands, else the first that it can be read as."""
+    if type(None) in members and (value is None or (isinstance(value, str) and value.lower() in ("none", "null"))):
+        return None
+    rest = [member for member in members if member is not type(None)]
+    for member in sorted(rest, key=lambda member: type(value) is not member):
+        try:
+            return _coerced(value, member)
+        except (ValueError, OverflowError):
+            continue
+    raise ValueError(value)
+
+
+def _bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise ValueError(value)
+
+
+def _number(value: Any) -> int | float | str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(value)
+    return value
+
+
+def _int(value: Any) -> int:
+    given = _number(value)
+    with suppress(ValueError):
+        return int(given) if not isinstance(given, float) else _whole(given)
+    return _whole(float(given))  # "1e3"
+
+
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise ValueError(number)
+    return int(number)
+
+
+def _float(value: Any) -> float:
+    number = float(_number(value))
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(value)
+    return value
+
+
+_SCALARS: Mapping[type, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+
+
+def _expected(kind: Any) -> str:
+    """What a value of a kind is called in an error."""
+    origin, members = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join("none" if member is type(None) else _expected(member) for member in members)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, members))
+    if origin is tuple:
+        return f"a list of {_PLURALS.get(members[0]) or _expected(members[0])}"
+    return "true or false" if kind is bool else str(getattr(kind, "__name__", kind))
+
+
+_PLURALS = {int: "integers", float: "numbers", str: "strings", bool: "true or false"}
 
 
 def check_positive(config: Config, *names: str, zero: bool = False) -> None:
@@ -107,9 +185,14 @@ class EditConfig(Config):
 
     Attributes:
         preset_layers: Whether a preset's common layers are meant for the method; not where it brings its own.
+        target_place: Of which output the method's target values are.
+        unrecorded: What settings meant in versions that did not have them yet and so recorded none
+            (`seqedit.recorded`), where that is not their default.
     """
 
     preset_layers: ClassVar[bool] = True
+    target_place: ClassVar[TargetPlace] = "layer output"
+    unrecorded: ClassVar[Mapping[str, Any]] = {}
 
     layers: tuple[int, ...] = setting((), "layers to edit")
 
@@ -122,6 +205,7 @@ class TargetValueConfig(Config):
     steps: int = setting(25, "optimisation steps; the last only looks at the loss (v_num_grad_steps)")
     weight_decay: float = setting(0.5, "weight of |delta| / |init|^2 (v_weight_decay)")
     clamp_norm_factor: float = setting(4.0, "bound on |delta| / |init|")
+    init_norm: InitNorm = setting("perturbed", "what |init| is the norm of: the perturbed output, or the FFN's (ROME)")
     kl_factor: float = setting(0.0625, "weight of the KL divergence at '{subject} is a'")
     stop_below: float = setting(0.05, "a request is done when its loss is below this")
     stop_at_argmax: bool = setting(False, "a request is also done when all its target tokens are the argmax (ENCORE)")

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from evals.finite import check_logits
 from seqedit.lookup import BARE
 from seqedit.tokenization import encode
 from seqedit.tracing import inference_state, input_device
@@ -49,6 +50,7 @@ def sample_context_templates(
                 batch = torch.tensor([ids], device=input_device(model))
                 logits = model(input_ids=batch, attention_mask=torch.ones_like(batch), use_cache=False).logits[0, -1]
                 top = logits.float().cpu().topk(min(top_k, logits.shape[-1]))
+                check_logits(logits)
                 choice = int(torch.multinomial(top.values.softmax(-1), 1, generator=generator))
                 token = int(top.indices[choice])
                 if token == tokenizer.eos_token_id:

@@ -14,6 +14,16 @@ def is_finite(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or all(bool(torch.isfinite(value)) for value in tensor.aminmax())
 
 
+def is_identity(matrix: Tensor) -> bool:
+    """Whether a matrix is the float32 identity, bit for bit."""
+    rows, columns = matrix.shape
+    if rows != columns or matrix.dtype != torch.float32:
+        return False
+    bits = matrix.contiguous().view(torch.int32)
+    one = int(torch.ones(1).view(torch.int32))
+    return int(bits.count_nonzero()) == rows and bool((bits.diagonal() == one).all())
+
+
 @dataclass(frozen=True)
 class LowRank:
     """``Delta = B @ A``, exactly LoRA's two factors.

@@ -7,6 +7,7 @@ the state that all of them led to.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from ledger import Entry
 from seqedit.adapters import Adapter
+from seqedit.errors import NumericsError
 from seqedit.second_moments import SecondMoments
 
 
@@ -101,8 +103,14 @@ def drift_of(
 
     Returns:
         {"weight_norm", "preservation" (where C0 is known), "memorisation", "modules": {name: {...}}}
+
+    Raises:
+        NumericsError: the weights are not finite.
     """
     norms = weight_drift(base, weights)
+    for name, norm in norms.items():
+        if not math.isfinite(norm):
+            raise NumericsError(f"the weights of '{name}' are not finite (NaN or infinity)")
     kept = {} if moments is None else preservation_error(base, weights, moments)
     modules = {
         name: {"weight_norm": norm, **({"preservation": kept[name]} if name in kept else {})}

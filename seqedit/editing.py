@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evals.model_access import position_limit
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
@@ -17,6 +18,7 @@ from seqedit.errors import InputError, NumericsError
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations, Preconditioner
+from seqedit.prompt_lengths import check_requests
 from seqedit.ranks import Ranks
 from seqedit.requests import Request, check_batch
 from seqedit.second_moments import SecondMoments
@@ -77,6 +79,7 @@ def compute_adapter(
         second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
+    check_requests(tokenizer, requests, position_limit(model), contexts)
     made = factors or (Factorizations(second_moments) if second_moments is not None else None)
     protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
 

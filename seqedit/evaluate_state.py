@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.gates import Gate, GateResult, check_gates
+from evals.gates import Gate, GateResult, broken_gates, check_gates
 from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
-from seqedit.errors import InputError
+from ledger import Entry, Ledger
+from seqedit.errors import InputError, NumericsError
 from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.fact_baseline import FactBaseline
+from seqedit.gate_check import check_facts, check_tasks
+from seqedit.gate_evidence import KIND_PAIRED, paired_evidence
 from seqedit.requests import Record
 from seqedit.runner import measure_baseline
-from seqedit.session import Session
+from seqedit.session import KIND_DRIFT, Session
 from seqedit.summary import baseline_of
 
 
@@ -26,12 +30,14 @@ class StateScores:
         step: The scores as a step of a summary has them.
         baseline: Those of the unedited model.
         gates: How the gates were kept.
+        failure: Why the state could not be scored, which trips every gate; None where it was.
     """
 
     entry: str
     step: dict[str, Any]
     baseline: dict[str, Any]
     gates: tuple[GateResult, ...]
+    failure: str | None = None
 
     @property
     def tripped(self) -> list[GateResult]:
@@ -50,7 +56,7 @@ def evaluate_state(
     """Score a state; the ledger keeps what is measured of the unedited model, and nothing of the state.
 
     Args:
-        session: Model and ledger; the model is at HEAD again afterwards.
+        session: Model and ledger; the model is at the session's own state again afterwards.
         evaluator: What to measure.
         rev: The state.
         records: Records of its facts, for paraphrases and neighbours; facts without one are scored on their request.
@@ -58,6 +64,7 @@ def evaluate_state(
 
     Raises:
         InputError: the state has no edits, or a gate's metric is not measured.
+        NumericsError: the model's outputs are not finite, and there is no gate to say so.
     """
     ledger = session.ledger
     entry = ledger.resolve(rev)
@@ -65,17 +72,30 @@ def evaluate_state(
     if not active:
         raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
     known = {record.request.digest(): record for record in records}
+    newest = _newest(ledger, entry, active)
     found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
-    outcomes = measure_baseline(session, evaluator, [record for batch in found.values() for record in batch])
-    try:
-        session.checkout(entry)
-        batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
-        scores = evaluator.step(session.edited.model, batches, outcomes)
-    finally:
-        session.checkout()
+    every = [record for batch in found.values() for record in batch]
+    check_tasks(gates, evaluator.task_names)
+    check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
+    outcomes = measure_baseline(session, evaluator, every, of_run=False)
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
     # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
     baseline |= {n: dict(TaskResult.from_dict(n, outcomes[n]).metrics) for n in evaluator.task_names}
+    if evaluator.settings.counterfact:
+        # Of the very records that the state is scored on, whatever was measured of the unedited model before.
+        baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
+    check_tasks(gates, evaluator.task_names, baseline)
+    try:
+        session.checkout(entry)
+        batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
+        scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
+    except NumericsError as error:
+        if not gates:
+            raise
+        empty = _as_step(StepScores(), len(newest.requests))
+        return StateScores(entry, empty, baseline, tuple(broken_gates(gates, str(error))), str(error))
+    finally:
+        session.restore()
 
     def interval(task: str, metric: str, level: float) -> tuple[float, float]:
         change = paired_change(
@@ -86,8 +106,18 @@ def evaluate_state(
         )  # fmt: skip
         return change.ci_low, change.ci_high
 
-    step = _as_step(scores, len(active[-1].requests))
-    return StateScores(entry, step, baseline, tuple(check_gates(gates, step, baseline, interval)))
+    step = _as_step(scores, len(newest.requests))
+    whole = step
+    if evaluator.settings.counterfact:
+        whole = {**step, KIND_PAIRED: paired_evidence(ledger, evaluator, scores).to_dict()}
+    before = {**baseline, "drift": ledger.scores(ledger.root(), KIND_DRIFT).get(KIND_DRIFT, {})}
+    return StateScores(entry, step, baseline, tuple(check_gates(gates, whole, before, interval)))
+
+
+def _newest(ledger: Ledger, entry: str, active: Sequence[Entry]) -> Entry:
+    """The batch that was made last, wherever it composes."""
+    made = {e.id: position for position, e in enumerate(ledger.log(entry))}
+    return min(active, key=lambda e: made[e.id])
 
 
 def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:

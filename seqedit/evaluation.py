@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.counterfact import TokenizedRecord, score_tokenized, tokenize_records
-from evals.counterfact_sampling import choose_records, estimate_scores
-from evals.generation import fit_vectorizer, score_generation
+from evals.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
+from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
+from evals.finite import check_metrics
+from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
-from evals.scores import METRICS
+from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics import task_changes
 from evals.task_measures import Aggregation
@@ -22,6 +24,9 @@ from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.requests import Record
 from seqedit.run_config import EvalSettings
+
+NEWEST = ""
+"""For `Evaluator.step`: the new batch is the last in composing order."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,29 @@ class Batch:
     live: Sequence[int]
 
 
+@dataclass(frozen=True)
+class ScoredFacts:
+    """Records that were scored, with what each of them got.
+
+    Attributes:
+        records: The records.
+        scores: Their scores, in the same order.
+        sample: How they were chosen from the facts in force; None for a whole batch.
+    """
+
+    records: Sequence[Record]
+    scores: Scores
+    sample: RecordSample | None = None
+
+
 @dataclass
 class StepScores:
     """What was measured at one step, as JSON types.
 
     Attributes:
         new: `SUMMARY_METRICS` of the newest batch (GE and RS where generation is on), per-prompt values under
-            "records". The accuracies per token (ET, PT, NT) cost nothing beside the exact ones.
+            "records"; "generation" says which texts GE and RS are of, and why one is null. The accuracies per token
+            (ET, PT, NT) cost nothing more.
         earlier: The same averages over all earlier batches, with "requests", of which "scored" were scored, and
             "intervals"; None at the first step.
         by_entry: Entry id -> averages over its live records.
@@ -54,6 +75,7 @@ class StepScores:
         outcomes: Task name -> per-document outcomes.
         drift: Perplexity of plain text and, where a session measures them, drift of weights, outputs and values.
         timings: Seconds of each part.
+        scored_new, scored_earlier: Records and scores behind "new" and "earlier"; no JSON, and not recorded.
     """
 
     new: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +86,8 @@ class StepScores:
     outcomes: dict[str, Any] = field(default_factory=dict)
     drift: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    scored_new: ScoredFacts | None = None
+    scored_earlier: ScoredFacts | None = None
 
 
 class Evaluator:
@@ -96,7 +120,8 @@ class Evaluator:
         self.texts = list(texts)
         self.tokenizer, self.settings, self.tasks, self.seed = tokenizer, settings, tasks, seed
         self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
-        self._tokenized: dict[int, TokenizedRecord] = {}
+        self._tokenized: dict[ScoredContent, TokenizedRecord] = {}
+        self._tokenized_by = tokenizer
 
     @property
     def task_names(self) -> list[str]:
@@ -107,16 +132,25 @@ class Evaluator:
         """How a task makes a metric of its documents' values; None where the task is not evaluated here."""
         return self.tasks.aggregation(task, metric) if self.tasks and task in self.tasks.tasks else None
 
-    def baseline(self, model: Any, records: Sequence[Record]) -> StepScores:
-        """Scores of the unedited model: all records of the run, and the tasks the later changes are paired with."""
+    def baseline(self, model: Any, records: Sequence[Record], *, tasks: bool = True, texts: bool = True) -> StepScores:
+        """Scores of the unedited model.
+
+        Args:
+            model: The unedited model.
+            records: Records to score: those of the run, or what a ledger lacks of them.
+            tasks: Whether the tasks are evaluated, whose outcomes later changes are paired with.
+            texts: Whether the perplexity of the plain texts is measured.
+        """
         found = StepScores()
         if self.settings.counterfact and records:
             with _timed(found, "counterfact"):
-                found.new = score_tokenized(model, self._tokens(records), scorer=self.scorer).to_dict()
+                found.new = score_tokenized(model, self.tokens(records), scorer=self.scorer).to_dict()
             with _timed(found, "answers"):
                 found.answers = self._answers(model, records)
-        self._score_texts(model, found)
-        self._score_tasks(model, found, None)
+        if texts:
+            self._score_texts(model, found)
+        if tasks:
+            self._score_tasks(model, found, None)
         return found
 
     def step(
@@ -125,44 +159,58 @@ class Evaluator:
         batches: Sequence[Batch],
         baseline: Mapping[str, Any] | None,
         previous: Mapping[str, Any] | None = None,
+        *,
+        new: str | None = NEWEST,
     ) -> StepScores:
         """Scores after a step.
 
         Args:
             model: The edited model.
-            batches: All active batches in ledger order; the last is the new one.
+            batches: All active batches in composing order.
             baseline: Task name -> outcomes of the unedited model.
-            previous: Task name -> outcomes of the state before the newest batch.
+            previous: Task name -> outcomes of the state before the step.
+            new: Entry of the new batch, which a swap or merge has put anywhere among the others; None where the step
+                brought none (a revert), so that all are earlier ones. By default the last in composing order.
         """
         found = StepScores()
+        if new == NEWEST:
+            new = batches[-1].entry if batches else None
+        newest = next((batch for batch in batches if batch.entry == new), None)
+        earlier = [batch for batch in batches if batch is not newest]
         if self.settings.counterfact:
             with _timed(found, "counterfact"):
-                self._score_batches(model, batches, found)
-            with _timed(found, "answers"):
-                found.answers = self._answers(model, batches[-1].records)
-        if self.settings.generation:
+                self._score_batches(model, earlier, newest, found)
+            if newest is not None:
+                with _timed(found, "answers"):
+                    found.answers = self._answers(model, newest.records)
+        if self.settings.generation and newest is not None:
             with _timed(found, "generation"):
-                self._generate(model, batches[-1], found)
+                self._generate(model, newest, found)
         self._score_texts(model, found)
         self._score_tasks(model, found, baseline, previous)
         return found
 
-    def _tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
-        missing = [r for r in records if id(r) not in self._tokenized]
-        for record, tokens in zip(missing, tokenize_records(self.tokenizer, missing), strict=True):
-            self._tokenized[id(record)] = tokens
-        return [self._tokenized[id(r)] for r in records]
+    def tokens(self, records: Sequence[Record]) -> list[TokenizedRecord]:
+        """Tokens of records, kept by what they were made of: a record made anew from an entry is found again."""
+        if self._tokenized_by is not self.tokenizer:
+            self._tokenized, self._tokenized_by = {}, self.tokenizer
+        keys = [scored_content(record) for record in records]
+        missing = {key: r for key, r in zip(keys, records, strict=True) if key not in self._tokenized}
+        found = tokenize_records(self.tokenizer, missing.values())
+        self._tokenized |= dict(zip(missing, found, strict=True))
+        return [self._tokenized[key] for key in keys]
 
-    def _score_batches(self, model: Any, batches: Sequence[Batch], found: StepScores) -> None:
-        # The new batch whole, of earlier ones what is still in force: a superseded fact is not a forgotten one.
-        earlier = [[b.records[i] for i in b.live] for b in batches[:-1]]
+    def _score_batches(self, model: Any, batches: Sequence[Batch], newest: Batch | None, found: StepScores) -> None:
+        # What is still in force: a superseded fact is not a forgotten one.
+        earlier = [[b.records[i] for i in b.live] for b in batches]
         sample = choose_records(
             [[record.request.digest() for record in records] for records in earlier],
             self.settings.earlier_records, seed=self.seed,
         )  # fmt: skip
         chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
-        chosen.append(list(batches[-1].records))
-        tokens = self._tokens([r for records in chosen for r in records])
+        first_new = sum(map(len, chosen))
+        fresh = [] if newest is None else list(newest.records)
+        tokens = self.tokens([*(r for records in chosen for r in records), *fresh])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
         for batch, records in zip(batches, chosen, strict=True):
@@ -170,10 +218,18 @@ class Evaluator:
             start += len(records)
             if records:
                 found.by_entry[batch.entry] = {**part.summary, "requests": len(records)}
-        first_new = start - len(chosen[-1])
-        found.new = scores.subset(range(first_new, start)).to_dict()
-        found.new["intervals"] = _intervals(estimated_scores(scores.subset(range(first_new, start))))
+        if newest is not None:
+            # A swap keeps its place, so later batches may have superseded facts of the new batch too.
+            live = scores.subset(first_new + i for i in newest.live)
+            whole = scores.subset(range(first_new, first_new + len(fresh)))
+            found.new = {**live.summary, "records": whole.to_dict()["records"]}
+            if newest.live:
+                found.by_entry[newest.entry] = {**live.summary, "requests": len(newest.live)}
+                found.new["intervals"] = _intervals(estimated_scores(live))
+                found.scored_new = ScoredFacts([fresh[i] for i in newest.live], live)
         if first_new:
+            behind = [record for records in chosen for record in records]
+            found.scored_earlier = ScoredFacts(behind, scores.subset(range(first_new)), sample)
             estimates = estimate_scores(sample, scores.subset(range(first_new)), of_history=not sample.exact)
             found.earlier = {
                 **{name: None if e is None else e.value for name, e in estimates.items()},
@@ -185,13 +241,18 @@ class Evaluator:
     def _generate(self, model: Any, batch: Batch, found: StepScores) -> None:
         records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]
         if not records:
+            found.new["generation"] = {"missing": missing_scores(batch.records)}
             return
         scores = score_generation(
             model, self.tokenizer, records,
-            max_new_tokens=self.settings.generation_tokens, seed=self.seed, vectorizer=self.vectorizer,
+            writing=self.settings.writing, seed=self.seed, vectorizer=self.vectorizer,
             generator=self.generator,
         )  # fmt: skip
         found.new |= {"GE": scores.entropy, "RS": scores.reference}
+        found.new["generation"] = {"convention": str(self.settings.writing), "missing": missing_scores(records)}
+        found.new["generated"] = {
+            "GE": _spread([r.entropy for r in scores.records]), "RS": _spread([r.reference for r in scores.records])
+        }  # fmt: skip
 
     def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]
@@ -205,6 +266,20 @@ class Evaluator:
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
+    def task_outcomes(self, model: Any) -> dict[str, Any]:
+        """Task name -> outcomes of a model, per document; what a later state is compared with."""
+        return {name: task.to_dict() for name, task in self._tasks(model).items()}
+
+    def _tasks(self, model: Any) -> dict[str, TaskResult]:
+        if self.tasks is None:
+            return {}
+        results = evaluate_tasks(
+            model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
+        )
+        for name, task in results.items():
+            check_metrics(name, task.metrics)
+        return results
+
     def _score_tasks(
         self,
         model: Any,
@@ -215,9 +290,7 @@ class Evaluator:
         if self.tasks is None:
             return
         with _timed(found, "tasks"):
-            results = evaluate_tasks(
-                model, self.tokenizer, self.tasks, batch_size=self.settings.task_batch_size, scorer=self.scorer
-            )
+            results = self._tasks(model)
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
             row: dict[str, Any] = dict(task.metrics)
@@ -234,6 +307,13 @@ class Evaluator:
 def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, list[float]]:
     """Score -> [low, high], 95 %, in percent."""
     return {name: [e.ci_low, e.ci_high] for name, e in estimates.items() if e is not None}
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float]:
+    """Mean and standard deviation over the records that have a value, and how many these are."""
+    known = [value for value in values if value is not None]
+    mean = statistics.fmean(known) if known else 0.0
+    return {"mean": mean, "deviation": statistics.stdev(known) if len(known) > 1 else 0.0, "records": len(known)}
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from seqedit.adapters import Adapter
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.export import Exported, check_base
+from seqedit.fact_identity import canonical
 from seqedit.requests import Record, Request
 
 METRICS = ("ES", "PS", "NS", "EM")
@@ -28,8 +29,8 @@ def records_for(requests: Sequence[Request], records: Sequence[Record] | None) -
     """
     if records is None:
         return [Record(request) for request in requests]
-    wanted = {(*request.fact, request.target_new) for request in requests}
-    chosen = [record for record in records if (*record.request.fact, record.request.target_new) in wanted]
+    wanted = {(*request.fact, canonical(request.target_new)) for request in requests}
+    chosen = [r for r in records if (*r.request.fact, canonical(r.request.target_new)) in wanted]
     if not chosen:
         raise InputError("none of the given records is about a fact of this export; leave --records out or give others")
     return chosen

@@ -1,63 +1,47 @@
-"""Hyperparameter files of MEMIT, unified-model-editing and EasyEdit, mapped onto our own settings."""
+"""Hyperparameter files of ROME, MEMIT, unified-model-editing, AlphaEdit, PMET and EasyEdit, mapped onto our settings.
+
+Their files hold more than the code of their method reads: a MEMIT file may carry an ``emmet_lambda``. So a field has an
+effect for exactly the methods whose public code reads it (`seqedit.hparams_fields` says which); what else is known is
+named in one notice, what asks for another edit than is done here is refused, and so is what nobody knows.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from seqedit.errors import InputError
+from seqedit.hparams_fields import IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
 from seqedit.methods import get_method
 
-# Their name -> ours.
-_RENAMED = {
-    "v_lr": "learning_rate",
-    "v_num_grad_steps": "steps",
-    "v_weight_decay": "weight_decay",
-    "mom2_update_weight": "second_moment_weight",
-    "emmet_lambda": "a",
-    "L2": "l2",
-    "lr": "learning_rate",
-    "num_steps": "steps",
-    "lora_alpha": "alpha",
-    "update_norm_lambda": "frobenius_weight",
-}
 
-# Things our model anatomy, tokenizer rules or command line decide; a file may say them, and they change nothing.
-_DESCRIPTIVE = {
-    "alg_name", "attn_module_tmp", "batch_size", "calculate_objective_value", "device", "dynamic_multiplier",
-    "layer_module_tmp", "layer_selection", "lm_head_module", "ln_f_module", "max_length", "mlp_module_tmp",
-    "model_name", "model_parallel", "mom2_dataset", "mom2_dtype", "mom2_n_samples", "rewrite_module_tmp",
-    "rewrite_module_tmps", "stats_dir", "v_loss_layer",
-}  # fmt: skip
+@dataclass(frozen=True)
+class HparamsFile:
+    """What a hyperparameter file says for a method.
 
-# Their fine-tuning files say false for none.
-_OFF: dict[str, Any] = {"norm_constraint": None, "weight_decay": 0.0}
+    Attributes:
+        settings: Settings with our names.
+        without_effect: Fields that the file has and that change nothing, in its order.
+    """
 
-# Settings of which only one value is what these methods mean here; any other would silently change the edit.
-_ONLY: dict[str, tuple[Any, ...]] = {
-    "fact_token": ("subject_last",),
-    "mom2_adjustment": (True,),
-    "context_template_length_params": (),
-    "objective_optimization": ("target_new",),
-    "nll_loss_factor": (1,),
-    "bias_update": (False,),
-    "dynamic": (False,),
-    "prob_cutoff": (0,),
-    "norm_control": (0,),
-    "wd_power_law": (None, []),
-    "lora_type": ("lora",),
-    "lora_dropout": (0, 0.0),
-}
+    settings: Mapping[str, Any]
+    without_effect: tuple[str, ...]
+
+    def notice(self, path: str | Path, method: str) -> str:
+        """One line that names the fields without effect, with what to use instead where there is something."""
+        named = [f"{name} ({NO_EFFECT[name]})" if NO_EFFECT.get(name) else name for name in self.without_effect]
+        return f"{path}: without effect for method '{method}': {', '.join(named)}"
 
 
 def read_hparams(path: str | Path, method: str) -> dict[str, Any]:
-    """Settings of a method from a JSON or YAML file, with our names.
+    """Settings of a method from a JSON or YAML file, with our names; fields without effect are named on stderr.
 
     Args:
         path: The file: our own field names, or those of the public implementations.
@@ -66,27 +50,64 @@ def read_hparams(path: str | Path, method: str) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or a field is unknown or asks for something else; names it.
     """
-    data = read_mapping(path)
-    known = {f.name for f in fields(get_method(method).config)}
+    found = parse_hparams(path, method)
+    if found.without_effect:
+        print(f"seqedit: {found.notice(path, method)}", file=sys.stderr)
+    return dict(found.settings)
+
+
+def parse_hparams(path: str | Path, method: str) -> HparamsFile:
+    """As `read_hparams`, without a word."""
+    own = {f.name for f in fields(get_method(method).config)}
+    reads = READ.get(method, {})
     settings: dict[str, Any] = {}
-    for name, value in data.items():
-        ours = _RENAMED.get(name, name)
-        if ours in known:
+    ignored: list[str] = []
+    for name, value in read_mapping(path).items():
+        ours = reads.get(name, name if name in own else None)
+        only = ONLY.get(name)
+        if name in edited_modules(method):
+            _check_modules(path, name, value)
+        elif name == "layers" and value == []:
+            ignored.append(name)  # EasyEdit's LoRA: none named
+        elif ours is not None:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
-            settings[ours] = _OFF[ours] if value is False and ours in _OFF else value
-        elif name == "mom2_adjustment" and value is False and method == "rome":
+            settings[ours] = OFF[ours] if value is False and ours in OFF else value
+        elif name == "mom2_adjustment" and value is False and method in IDENTITY:
             settings["shrinkage"] = 1.0  # the identity for C0; its scale cancels at a = 0
-        elif name == "kl_factor" and value == 0:
-            continue  # fine-tuning has no such term
-        elif name in _ONLY:
-            if _ONLY[name] and value not in _ONLY[name]:
-                raise InputError(f"{path}: field '{name}' must be {_ONLY[name][0]!r} here, got {value!r}")
-        elif name not in _DESCRIPTIVE:
-            close = difflib.get_close_matches(name, [*known, *_RENAMED], n=1)
+        elif only is not None and method in only.methods:
+            if value not in only.values:
+                raise InputError(f"{path}: field '{name}' must be {only.values[0]!r} here, got {value!r}")
+        elif name in KNOWN:
+            ignored.append(str(name))
+        else:
+            close = difflib.get_close_matches(str(name), [*own, *reads], n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise InputError(f"{path}: unknown field '{name}' for method '{method}'{hint}")
-    return settings
+    return HparamsFile(settings, tuple(ignored))
+
+
+_INPUTS = {"c_fc", "dense_h_to_4h", "fc1", "fc_in", "gate_proj", "gate_up_proj", "up_proj", "w1", "w3", "wi"}
+
+
+def _check_modules(path: str | Path, name: str, value: Any) -> None:
+    """Refuse module templates that name something else than an FFN's output projection.
+
+    Only what a name says can be found without the model: attention, an FFN's input projection, a whole layer. The
+    projection that is edited is found in the model itself.
+    """
+    for template in [value] if isinstance(value, str) else value if isinstance(value, list) else [None]:
+        if not isinstance(template, str):
+            raise InputError(f"{path}: field '{name}' must name a module, got {value!r}")
+        parts = template.removesuffix(".weight").split(".")
+        attention = any("attn" in part.lower() or "attention" in part.lower() for part in parts)
+        queries = parts[-1] in ("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value")
+        layer = parts[-1] == "{}" and len(parts) > 2  # such as model.layers.{}
+        if attention or queries or layer or parts[-1] in _INPUTS:
+            raise InputError(
+                f"{path}: {name} is '{template}', but the FFN output projection (such as mlp.c_proj or mlp.down_proj) "
+                "is what is edited here; edits of other modules are not supported"
+            )
 
 
 def read_mapping(path: str | Path) -> Mapping[str, Any]:

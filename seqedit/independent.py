@@ -17,6 +17,7 @@ from evals.counterfact import score_records
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger.compose import compose
 from seqedit.context_templates import sample_context_templates
+from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
@@ -59,7 +60,7 @@ def score_independent(
         CheckFailed: the file holds other batches than these.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    done = _read(place, config, batches) if resume and place.is_file() else []
+    done = _read(place, config, edited, batches) if resume and place.is_file() else []
     if not done:
         place.unlink(missing_ok=True)
     try:
@@ -102,13 +103,17 @@ def _rows(
                 )  # fmt: skip
                 seconds = time.perf_counter() - begin
                 edited.write(compose(edited.base_weights(sorted(adapter.deltas)), [adapter]))
-            except NumericsError as error:
+                scores = score_records(edited.model, edited.tokenizer, batch)
+            except NumericsError as error:  # of the edit, or of the model that it leaves behind
                 seconds, failed = time.perf_counter() - begin, str(error)
-            scores = score_records(edited.model, edited.tokenizer, batch)
+                edited.write({})
+                scores = score_records(edited.model, edited.tokenizer, batch)
             edited.write({})
             yield {
                 "requests": [record.request.digest() for record in batch],
                 "settings": {"method": config.method, **config.settings.to_dict()},
+                "records_digest": json_digest([record.to_dict() for record in batch]),
+                "base": _base(config, edited),
                 "seconds": seconds,
                 "failed": failed,
                 "records": scores.to_dict()["records"],
@@ -116,7 +121,18 @@ def _rows(
             bar.advance()
 
 
-def _read(place: Path, config: RunConfig, batches: Sequence[Sequence[Record]]) -> list[dict[str, Any]]:
+def _base(config: RunConfig, edited: EditedModel) -> dict[str, Any]:
+    """What a batch is computed on besides its method's settings, as JSON types."""
+    source = {name: getattr(config.second_moments, name) for name in ("max_tokens", "sequence_length", "per_dimension")}
+    return {
+        "model": edited.base_model.fingerprint, "seed": config.seed, "context_templates": config.context_templates,
+        "second_moments": source,
+    }  # fmt: skip
+
+
+def _read(
+    place: Path, config: RunConfig, edited: EditedModel, batches: Sequence[Sequence[Record]]
+) -> list[dict[str, Any]]:
     """Finished batches; a last line that was cut short is dropped."""
     rows: list[dict[str, Any]] = []
     lines = place.read_text("utf-8").splitlines(keepends=True)
@@ -128,6 +144,10 @@ def _read(place: Path, config: RunConfig, batches: Sequence[Sequence[Record]]) -
             settings = json.loads(json.dumps({"method": config.method, **config.settings.to_dict()}))
             expected = [r.request.digest() for r in batches[len(rows)]] if len(rows) < len(batches) else None
             same = row["requests"] == expected and row["settings"] == settings
+            if same and "records_digest" in row:  # earlier versions did not note these
+                records = json_digest([record.to_dict() for record in batches[len(rows)]])
+                base = json.loads(json.dumps(_base(config, edited)))
+                same = row["records_digest"] == records and row["base"] == base
         except (ValueError, KeyError, TypeError) as error:
             raise CheckFailed(
                 f"{place}, line {number}: not readable ({error}); start again without --resume"

@@ -7,24 +7,28 @@ one layout: the second file only leaves out records that contradict each other. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from seqedit.attribute_snippets import AttributeSnippets
 from seqedit.errors import InputError, RequestError
 from seqedit.layout_fields import Fields, an_object, as_list, first_answer, strings, template
 from seqedit.requests import Neighbor, Record, Request
 from seqedit.text_checks import check_storable, check_text, label, short
 
-ZSRE_CONVENTIONS = ("mend", "memit")
-"""What is taught of a zsRE record: ``alt`` (MEND, EasyEdit), or the right answer (ROME, MEMIT, AlphaEdit)."""
+ZSRE_CONVENTIONS = ("mend", "memit", "alt", "answers")
+"""What is taught of a zsRE record: ``alt`` (``mend``, or ``alt``: MEND, EasyEdit), or the right answer (``memit``, or
+``answers``: ROME, MEMIT, AlphaEdit)."""
 
 
-def to_record(row: Any, where: str, *, zsre: str = "mend") -> Record:
+def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSnippets | None = None) -> Record:
     """One row of any known layout as a record.
 
     Args:
         row: The row; a field that is None counts as absent, as rows of a `datasets.Dataset` have every column.
         where: Its place, for messages.
         zsre: One of `ZSRE_CONVENTIONS`.
+        snippets: Reference texts of CounterFact records by relation and target id; a record's own come first.
 
     Raises:
         RequestError: it cannot be used; names the place and the field.
@@ -35,6 +39,9 @@ def to_record(row: Any, where: str, *, zsre: str = "mend") -> Record:
     try:
         convert = layout_of(row)
         record = _zsre(row, zsre) if convert is _zsre else convert(row)
+        if snippets is not None and convert is _counterfact and not record.reference_texts:
+            target = row["requested_rewrite"]["target_new"].get("id")
+            record = replace(record, reference_texts=snippets.of(record.request.relation, target))
         check_storable(record.to_dict())
         return record
     except KeyError as error:
@@ -86,7 +93,7 @@ def _counterfact(row: Fields) -> Record:
 
 def _zsre(row: Fields, convention: str = "mend") -> Record:
     answers = strings(row, "answers")
-    published = convention == "memit"
+    published = convention in ("memit", "answers")
     if published and not answers:
         raise KeyError("answers")
     request = Request(

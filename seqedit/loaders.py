@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seqedit.attribute_snippets import AttributeSnippets
 from seqedit.demo_files import resolve_demo_file
 from seqedit.errors import InputError, RequestError
 from seqedit.json_rows import Row, read_rows
@@ -23,6 +24,7 @@ def load_records(
     split: str = "train",
     limit: int | None = None,
     zsre: str = "mend",
+    snippets: AttributeSnippets | None = None,
 ) -> list[Record]:
     """Records from a file, or from a dataset on disk, in memory or on the Hub.
 
@@ -32,7 +34,8 @@ def load_records(
         split: Which split of a dataset that has splits.
         limit: Take only the first records.
         zsre: What zsRE records teach: ``mend`` their ``alt`` (MEND, EasyEdit), ``memit`` the right answer, with the
-            locality question ending in a question mark (ROME, MEMIT, AlphaEdit).
+            locality question ending in a question mark (ROME, MEMIT, AlphaEdit). ``alt`` and ``answers`` name the same.
+        snippets: Reference texts for CounterFact records that hold none of their own.
 
     Raises:
         InputError: there is no such file, it is no JSON, or a column has the wrong type.
@@ -48,7 +51,7 @@ def load_records(
         rows = _rows(str(source), split, limit)[:limit]
     if not rows:
         raise InputError(f"{source if isinstance(source, (str, Path)) else 'the dataset'} holds no records")
-    return [to_record(row, where, zsre=zsre) for where, row in rows]
+    return [to_record(row, where, zsre=zsre, snippets=snippets) for where, row in rows]
 
 
 def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:

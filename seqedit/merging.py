@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from seqedit.adapters import Adapter
+from seqedit.config import EditConfig, TargetPlace
 from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
+from seqedit.methods import get_method, method_names
+from seqedit.random_state import seeded
 from seqedit.requests import Request, check_batch
 from seqedit.state_deltas import concatenate
 from seqedit.version import __version__
@@ -110,8 +113,7 @@ def _by_peft(adapters: Sequence[Adapter], how: How, density: float, seed: int) -
     from peft.utils.merge_utils import dare_linear, ties
 
     deltas: dict[str, Delta] = {}
-    with torch.random.fork_rng(devices=[]):  # PEFT draws from the global generator
-        torch.manual_seed(seed)
+    with seeded(seed):  # PEFT draws from the global generator
         for name in sorted({name for adapter in adapters for name in adapter.deltas}):
             tensors = [a.deltas[name].dense(torch.float32) for a in adapters if name in a.deltas]
             weights = torch.ones(len(tensors))
@@ -139,7 +141,9 @@ def _target_values(parts: Sequence[Part]) -> Tensor | None:
     return torch.cat(rows).contiguous()
 
 
-def place_of(method: Mapping[str, Any]) -> tuple[str, int | None]:
+def place_of(recorded: Mapping[str, Any]) -> tuple[TargetPlace, int | None]:
     """Where a method's target values are: the kind of output, and the last edited layer."""
+    method = recorded.get("solved_by") or recorded  # a joint solution's values are where its method's are
     layers = method.get("layers") or [None]
-    return ("ffn output" if method.get("name") == "pmet" else "layer output", max(layers, default=None))
+    config = get_method(str(method["name"])).config if method.get("name") in method_names() else EditConfig
+    return config.target_place, max(layers, default=None)

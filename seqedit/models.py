@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
+from seqedit.memory import is_out_of_memory
 
 DEMO_PREFIX = "demo-"
 DEVICE_MAPS = ("auto", "balanced", "sequential")
@@ -47,7 +50,6 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     """
     # Deferred: importing transformers takes seconds that `seqedit log` should not cost.
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -59,22 +61,16 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
         _check_directory(path)
     elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise InputError(f"no model directory at {source}")
-    verbosity = logging.get_verbosity()
-    if verbosity > logging.ERROR or "TRANSFORMERS_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
-        # Without it transformers falls back to pickled weights, be it with weights_only.
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
+            # Without it transformers falls back to pickled weights, be it with weights_only.
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if path.is_dir():
             raise InputError(f"{source} cannot be loaded as a causal language model: {first}") from error
         raise EnvironmentFailure(f"could not load '{source}' from the Hub or its cache: {first}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"the tokenizer of {source} gives no character offsets; a fast tokenizer is needed")
     if not spread:
@@ -83,12 +79,44 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     return model, tokenizer
 
 
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Errors only and no progress bars from transformers, unless ``TRANSFORMERS_VERBOSITY`` is set.
+
+    Its settings are those of the process, so each is put back as the caller had it: the library's level and bars, and
+    the Hub client's bars, which transformers switches together with its own.
+    """
+    import huggingface_hub.utils
+    from transformers.utils import logging
+
+    hub: Any = huggingface_hub.utils
+    if "TRANSFORMERS_VERBOSITY" in os.environ:
+        yield
+        return
+    logger = logging.get_logger("transformers")  # asked for by name, it is the library's own
+    level, bars, hub_hidden = logger.level, logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            logging.enable_progress_bar()
+            if hub_hidden:
+                hub.disable_progress_bars()
+        elif not hub_hidden:
+            hub.enable_progress_bars()
+
+
 def _check_device(device: str) -> None:
     if device in DEVICE_MAPS:
         return
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise EnvironmentFailure(f"device '{device}' has no memory left") from error
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"device '{device}' cannot be used here ({first}); give cpu, cuda, cuda:1, mps, ..., or one of "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from seqedit.digests import json_digest
 from seqedit.errors import InputError
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
 from seqedit.texts import TextSource
+
+_LOG = logging.getLogger(__name__)
 
 
 def default_cache_dir() -> Path:
@@ -113,8 +116,9 @@ def cached_second_moments(
             try:
                 found = read_second_moments(file)
                 found.require([projection])
-            except InputError:
-                continue  # a damaged cache file is computed again and overwritten
+            except InputError as error:
+                _LOG.warning("%s; it is measured again", error)
+                continue  # and the file is overwritten
             held[projection.name], tokens = found.matrices[projection.name], found.tokens
     missing = [p for p in projections if p.name not in held]
     if missing:

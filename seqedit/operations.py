@@ -14,6 +14,7 @@ from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.methods import get_method
+from seqedit.recorded import completed
 from seqedit.session import Session
 
 
@@ -27,28 +28,29 @@ def method_of(entry: Entry) -> tuple[str, EditConfig]:
     inner = data.get("solved_by")
     if isinstance(inner, dict):
         data = dict(inner)
+    data = completed(data)
     name = str(data.pop("name", ""))
     if name == "merge":
         raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
     return name, get_method(name).config.from_dict(data)
 
 
-def active_entry(ledger: Ledger, rev: str, verb: str) -> Entry:
-    """The entry that a revision names, which must be part of HEAD's state.
+def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:
+    """The entry that a revision names, which must be part of a state.
 
     Raises:
         InputError: it is not; says what it is instead.
     """
     entry = ledger.entry(rev)
-    if entry.id not in {e.id for e in ledger.active()}:
+    if entry.id not in {e.id for e in ledger.active(state)}:
         what = "adds no adapter" if entry.adapter is None else "is not active in HEAD's state"
         raise InputError(f"entry {entry.id[:12]} ({entry.operation}) {what}: nothing to {verb}; see log")
     return entry
 
 
-def before(ledger: Ledger, entry: Entry, without: Sequence[Entry] = ()) -> list[Entry]:
-    """The active entries of HEAD that compose before an active entry, without some of them."""
-    active = ledger.active()
+def before(ledger: Ledger, entry: Entry, without: Sequence[Entry] = (), state: str = "HEAD") -> list[Entry]:
+    """The active entries of a state that compose before an active entry, without some of them."""
+    active = ledger.active(state)
     place = [e.id for e in active].index(entry.id)
     left_out = {e.id for e in without}
     return [e for e in active[:place] if e.id not in left_out]
@@ -71,25 +73,30 @@ def swap(
 
     Raises:
         InputError: the entry is not active, or the settings do not fit the model.
-        Conflict: another writer extended the branch meanwhile.
+        BranchMoved: another writer moved the session's branch meanwhile.
     """
     ledger = session.ledger
-    head = ledger.head()
-    old = active_entry(ledger, rev, "swap")
+    session.check_unmoved()
+    old = active_entry(ledger, session.named(rev), "swap", session.tip)
     templates = ledger.adapter(old).provenance.get("context_templates")
     adapter = session.compute_on(
-        before(ledger, old), old.requests, method, config, context_templates=templates, seed=_seed(ledger, old)
+        before(ledger, old, state=session.tip),
+        old.requests,
+        method,
+        config,
+        context_templates=templates,
+        seed=_seed(ledger, old),
     )
     text = f"swap {old.id[:12]} ({old.method.get('name')}) for {method}: {old.message}".rstrip(": ")
-    entry = ledger.append(
-        adapter, message=text if message is None else message, author=author, time=when, parent=head,
-        operation="swap", targets=[old.id],
+    return session.extend(
+        lambda branch, tip: ledger.append(
+            adapter, message=text if message is None else message, author=author, time=when, parent=tip, branch=branch,
+            operation="swap", targets=[old.id],
+        )
     )  # fmt: skip
-    session.checkout()
-    return entry
 
 
-def parts_of(ledger: Ledger, revs: Sequence[str]) -> list[tuple[Entry, Part]]:
+def parts_of(ledger: Ledger, revs: Sequence[str], state: str = "HEAD") -> list[tuple[Entry, Part]]:
     """The entries of a merge in composing order, those of other branches last, with what of them is in force.
 
     Raises:
@@ -102,12 +109,13 @@ def parts_of(ledger: Ledger, revs: Sequence[str]) -> list[tuple[Entry, Part]]:
     for entry in entries:
         if entry.adapter is None:
             raise InputError(f"entry {entry.id[:12]} ({entry.operation}) adds no adapter: nothing to merge")
-    order = {e.id: position for position, e in enumerate(ledger.active())}
-    past = {e.id for e in ledger.log()}
+    state = ledger.resolve(state)
+    order = {e.id: position for position, e in enumerate(ledger.active(state))}
+    past = {e.id for e in ledger.log(state)}
     for entry in entries:
         if entry.id in past and entry.id not in order:
             raise InputError(f"entry {entry.id[:12]} is not active in HEAD's state: nothing to merge; see log")
-    live = ledger.live_requests()
+    live = ledger.live_requests(state)
     entries.sort(key=lambda e: order.get(e.id, len(order)))
     return [
         (e, Part(e.id, ledger.adapter(e), live.get(e.id, tuple(range(len(e.requests))))))  # foreign: whole
@@ -147,10 +155,14 @@ def merge(
     Raises:
         InputError: see `parts_of` and `merge_adapters`.
         RequestError: two entries contradict each other; names the fact.
-        Conflict: another writer extended the branch meanwhile.
+        Conflict: another writer extended the branch meanwhile; with a session, `BranchMoved`.
     """
-    head = ledger.head()
-    found = parts_of(ledger, revs)
+    if session is None:
+        branch, head = ledger.position()
+    else:
+        session.check_unmoved()
+        branch, head, revs = session.branch, session.tip, [session.named(rev) for rev in revs]
+    found = parts_of(ledger, revs, head)
     parts = [part for _, part in found]
     check_parts(parts)
     if how == "solve":
@@ -159,17 +171,18 @@ def merge(
         adapter = solve_jointly(session, found, method, config)
     else:
         adapter = merge_adapters(parts, how, density=density, seed=seed)
-    active = {e.id for e in ledger.active()}
+    active = {e.id for e in ledger.active(head)}
     text = f"merge {', '.join(e.id[:8] for e, _ in found)} by {how}: {len(adapter.requests)} facts"
-    entry = ledger.append(
-        adapter, message=text if message is None else message, author=author, time=when, parent=head,
-        operation="merge",
-        targets=[e.id for e, _ in found if e.id in active],
-        others=[e.id for e, _ in found if e.id not in active],
-    )  # fmt: skip
-    if session is not None:
-        session.checkout()
-    return entry
+
+    def append(branch: str, head: str) -> Entry:
+        return ledger.append(
+            adapter, message=text if message is None else message, author=author, time=when, parent=head,
+            branch=branch, operation="merge",
+            targets=[e.id for e, _ in found if e.id in active],
+            others=[e.id for e, _ in found if e.id not in active],
+        )  # fmt: skip
+
+    return append(branch, head) if session is None else session.extend(append)
 
 
 def solve_jointly(
@@ -206,9 +219,9 @@ def solve_jointly(
                 f"layer {wanted[1]}"
             )
     ledger = session.ledger
-    active = [e.id for e in ledger.active()]
+    active = [e.id for e in ledger.active(session.tip)]
     targets = [e for e, _ in found if e.id in active]
-    base = before(ledger, targets[-1], targets) if targets else ledger.active()
+    base = before(ledger, targets[-1], targets, session.tip) if targets else ledger.active(session.tip)
     values = torch.cat([p.adapter.target_values[list(p.live)] for _, p in found if p.adapter.target_values is not None])
     first = found[0][1].adapter
     adapter = session.compute_on(
@@ -235,7 +248,7 @@ def get_method_of(entry: Entry, method: str | None) -> Any:
 
 def _common(found: Sequence[tuple[Entry, Part]]) -> tuple[str, ClosedFormConfig]:
     """The method and settings that all entries share; ROME's joint form is EMMET's equality constraint."""
-    methods = [_inner(part.adapter.method) for _, part in found]
+    methods = [completed(_inner(part.adapter.method)) for _, part in found]
     for (entry, _), method in zip(found, methods, strict=True):
         if method != methods[0]:
             raise InputError(

@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.probes import agrees, fits_window
+from seqedit.probes import fits_window, lost, trial
 from seqedit.tracing import inference_state, input_device
 
+SHARING = "running what sequences begin alike with once"
 WIDTH = 64
 """Nodes of a row, about: each node attends to all nodes of its row, masked, so more would cost more than they share."""
 
@@ -143,6 +144,7 @@ def pack_width(model: Any, sequences: Sequence[tuple[int, ...]], *, trees: bool 
     """
     longest = max(map(len, sequences))
     if not fits_window(model, longest):
+        lost(model, SHARING, "its attention window is shorter than a sequence")
         return 0
     return max(WIDTH, longest) if (takes_trees(model) if trees is None else trees) else 0
 
@@ -155,13 +157,15 @@ def takes_trees(model: Any) -> bool:
     sequences = [(a, b, c, d), (a, b, e), (f, a, b)]
     packed = pack(sequences, WIDTH)
     if len(packed.rows) > 1 or not fits_window(model, len(packed.rows[0].ids)):
-        return False  # tokens that happen to be equal leave nothing to try
+        lost(model, SHARING, "its attention window is too short to try it")  # or the tokens happen to be equal
+        return False
     device = input_device(model)
+
+    def attempt() -> tuple[Tensor, Tensor]:
+        plain = [model(input_ids=torch.tensor([s], device=device), use_cache=False).logits[0] for s in sequences]
+        arguments = forward_arguments(packed.rows, device, plain[0].dtype)
+        found = model(**arguments, use_cache=False).logits[0]
+        return torch.cat([found[list(nodes)] for nodes in packed.nodes]), torch.cat(plain)
+
     with torch.no_grad(), inference_state(model):
-        try:
-            plain = [model(input_ids=torch.tensor([s], device=device), use_cache=False).logits[0] for s in sequences]
-            arguments = forward_arguments(packed.rows, device, plain[0].dtype)
-            found = model(**arguments, use_cache=False).logits[0]
-        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
-            return False
-    return agrees(torch.cat([found[list(nodes)] for nodes in packed.nodes]), torch.cat(plain))
+        return trial(model, SHARING, attempt)

@@ -18,8 +18,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from seqedit.batching import pass_tokens, token_budget_batches
 from seqedit.packing import forward_arguments, pack, pack_width
-from seqedit.probes import agrees, fits_window
+from seqedit.probes import fits_window, lost, trial
 from seqedit.tracing import inference_state, input_device, run_until
+
+CONTINUING = "going on from fixed keys and values of earlier tokens"
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,17 +153,19 @@ def continues(model: Any, last: nn.Module, *, trees: bool) -> bool:
     ids = torch.randint(0, vocabulary, (3, 6), generator=random).to(device)
     first = torch.tensor([1, 4, 2], device=device)
     if not fits_window(model, ids.shape[1]):
+        lost(model, CONTINUING, "its attention window is too short")
         return False
+
+    def attempt() -> tuple[Tensor, Tensor]:
+        plain = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        prefixes = [tuple(row[:count].tolist()) for row, count in zip(ids, first, strict=True)]
+        past = past_of(model, last, prefixes, trees=trees)
+        positions = first.unsqueeze(1) + torch.arange(2, device=device)
+        own = ids.gather(1, positions)
+        mask = continued_mask(torch.ones_like(own), first, past.length)
+        found = model(input_ids=own, attention_mask=mask, position_ids=positions, **past.arguments()).logits
+        rows = torch.arange(3, device=plain.device).unsqueeze(1)
+        return found, plain[rows, positions.to(plain.device)]
+
     with torch.no_grad(), inference_state(model):
-        try:
-            plain = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
-            prefixes = [tuple(row[:count].tolist()) for row, count in zip(ids, first, strict=True)]
-            past = past_of(model, last, prefixes, trees=trees)
-            positions = first.unsqueeze(1) + torch.arange(2, device=device)
-            own = ids.gather(1, positions)
-            mask = continued_mask(torch.ones_like(own), first, past.length)
-            found = model(input_ids=own, attention_mask=mask, position_ids=positions, **past.arguments()).logits
-        except (TypeError, ValueError, AttributeError, IndexError, NotImplementedError, RuntimeError):
-            return False
-    rows = torch.arange(3, device=plain.device).unsqueeze(1)
-    return agrees(found, plain[rows, positions.to(plain.device)])
+        return trial(model, CONTINUING, attempt)

@@ -10,10 +10,11 @@ from ledger.ledger import Ledger
 from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import EnvironmentFailure
-from seqedit.loaders import load_records
+from seqedit.fact_identity import canonical
 from seqedit.models import resolve_model
 from seqedit.requests import requests_of
 from seqedit.run_config import RunConfig
+from seqedit.run_facts import load_facts
 from seqedit.runner import batches_of
 
 
@@ -94,7 +95,7 @@ def planned_run(config: RunConfig) -> dict[str, Any]:
     Raises:
         InputError: wrong configuration or facts, as the run itself would say.
     """
-    facts = load_records(config.facts)
+    facts = load_facts(config)
     batches = batches_of(facts, config)
     seen: dict[tuple[str, str], tuple[int, str]] = {}
     steps = []
@@ -103,7 +104,7 @@ def planned_run(config: RunConfig) -> dict[str, Any]:
         for request in requests_of(batch):
             if request.fact in seen:
                 step, target = seen[request.fact]
-                kind = "repeats" if target == request.target_new else "supersedes"
+                kind = "repeats" if canonical(target) == canonical(request.target_new) else "supersedes"
                 superseded.append(f"{kind} step {step}: {request.text} -> {request.target_new} (was {target})")
             seen[request.fact] = number, request.target_new
         steps.append({"step": number, "facts": len(batch), "overlaps": superseded})

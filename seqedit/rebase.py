@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ledger import Entry
+from ledger.errors import BranchMoved, Conflict
 from ledger.ledger import Ledger
 from seqedit.adapters import Adapter
 from seqedit.errors import InputError
 from seqedit.operations import method_of
+from seqedit.recorded import completed
 from seqedit.session import Session
+from seqedit.state_scores import scores_to_copy
 
 PREFIX = "rebase/"
 
@@ -78,7 +81,8 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
     Raises:
         InputError: an entry of ``order`` is not active, or is named twice.
     """
-    active = ledger.active()
+    branch, head = ledger.position()
+    active = ledger.active(head)
     if order is not None:
         active = reordered(ledger, active, order)
     if onto is None:
@@ -88,7 +92,7 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         earlier = ledger.active(start)
     there = {e.adapter for e in earlier}
     wanted = [e for e in active if e.adapter not in there]
-    history = [e.id for e in ledger.log()][::-1]
+    history = [e.id for e in ledger.log(head)][::-1]
     steps: list[Step] = []
     state = tuple(str(e.adapter) for e in earlier)
     tip, known = start, True  # known: nothing was recomputed yet, so the new state's digests are the old ones
@@ -103,7 +107,7 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         steps.append(Step(entry, action))
         state = (*state, str(entry.adapter))
     kept = [s.entry.id for s in steps if s.action == "keep"]
-    return Plan(ledger.branch(), ledger.head(), kept[-1] if kept else start, tuple(steps))
+    return Plan(branch, head, kept[-1] if kept else start, tuple(steps))
 
 
 def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> list[Entry]:
@@ -142,21 +146,28 @@ def rebase(
 
     Raises:
         InputError: an interrupted rebase is there and ``resume`` is not set, or it was another one.
-        Conflict: another writer moved the branch meanwhile; the new history is kept for ``resume``.
+        BranchMoved: another writer moved the branch meanwhile; the new history is kept for ``resume``.
     """
     ledger = session.ledger
+    found = ledger.branches().get(plan.branch)
+    if found != plan.head:  # before minutes are spent
+        raise BranchMoved(plan.branch, plan.head, found)
     work = PREFIX + plan.branch
     todo = [step for step in plan.steps if step.action != "keep"]
     done = _begun(ledger, work, plan, todo, resume)
     for step in todo[len(done) :]:
-        new = _replay(session, step, work)
+        new = _replay(session, step, work, done[-1].id if done else plan.start)
         done.append(new)
         if on_step is not None:
             on_step(step, new)
     tip = done[-1].id if done else plan.start
-    ledger.reset(tip, branch=plan.branch, expected=plan.head, message=message)
+    try:
+        ledger.reset(tip, branch=plan.branch, expected=plan.head, message=message)
+    except Conflict as error:
+        raise BranchMoved(error.ref, error.expected, error.found) from error
+    if session.branch == plan.branch:
+        session.follow(tip)
     ledger.delete_branch(work)
-    session.checkout()
     return tip
 
 
@@ -188,19 +199,19 @@ def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: 
         raise InputError(f"branch '{work}' does not follow {plan.start[:12]}, so it is another rebase; see --abort")
     made.reverse()
     for step, entry in zip(todo, made, strict=False):
-        if (entry.requests, entry.method) != (step.entry.requests, step.entry.method):
+        if (entry.requests, completed(entry.method)) != (step.entry.requests, completed(step.entry.method)):
             raise InputError(f"branch '{work}' is another rebase than this one; drop it with --abort")
     return made
 
 
-def _replay(session: Session, step: Step, work: str) -> Entry:
+def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
     old, ledger = step.entry, session.ledger
     adapter = ledger.adapter(old)
     if step.action == "recompute":
         method, config = method_of(old)
         solved = old.method.get("name") == "merge"
         fresh = session.compute_on(
-            ledger.active(work), old.requests, method, config,
+            ledger.active(tip), old.requests, method, config,
             context_templates=adapter.provenance.get("context_templates"),
             seed=int(adapter.provenance.get("seed") or 0),
             target_values=adapter.target_values if solved else None,
@@ -208,18 +219,13 @@ def _replay(session: Session, step: Step, work: str) -> Entry:
         # A merge stays one: its target values are what it solves for, on whatever state.
         adapter = fresh if not solved else _as_merge(fresh, adapter)
     return ledger.append(
-        adapter, branch=work, parent=work, message=old.message, author=old.author, time=old.time,
-        scores=_scores(ledger, old) if step.action == "reuse" else None,
+        adapter, branch=work, parent=tip, message=old.message, author=old.author, time=old.time,
+        scores=scores_to_copy(ledger, old, tip) if step.action == "reuse" else None,
     )  # fmt: skip
 
 
 def _as_merge(fresh: Adapter, old: Adapter) -> Adapter:
     return replace(fresh, method=old.method)
-
-
-def _scores(ledger: Ledger, entry: Entry) -> dict[str, dict[str, object]]:
-    """Scores of an entry, which hold for the same state in the new history too."""
-    return {kind: dict(values) for kind, values in ledger.scores(entry.id).items()}
 
 
 def _computable(entry: Entry) -> bool:

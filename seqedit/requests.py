@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from seqedit.errors import RequestError
+from seqedit.fact_identity import canonical
 from seqedit.text_checks import check_text, short
 
 
@@ -66,8 +67,16 @@ class Request:
 
     @property
     def fact(self) -> tuple[str, str]:
-        """Identity of the fact: (subject, relation), or (subject, prompt) where no relation is given."""
-        return self.subject, self.relation if self.relation is not None else self.prompt
+        """Identity of the fact: (subject, relation), or (subject, prompt) where no relation is given.
+
+        Both in their canonical spelling (`seqedit.fact_identity`): one fact is one, however it is written.
+        """
+        return canonical(self.subject), canonical(self.named_relation)
+
+    @property
+    def named_relation(self) -> str:
+        """The relation, or the prompt where none is given, as written."""
+        return self.relation if self.relation is not None else self.prompt
 
     def to_dict(self) -> dict[str, Any]:
         """All fields that are set, as JSON types."""
@@ -176,12 +185,12 @@ def check_batch(requests: Sequence[Request]) -> None:
     seen: dict[tuple[str, str], int] = {}
     for position, request in enumerate(requests):
         # One fact may be written in two ways: with its relation, or as the same text.
-        for key in (request.fact, ("", request.text)):
+        for key in (request.fact, ("", canonical(request.text))):
             earlier = seen.setdefault(key, position)
             if earlier == position:
                 continue
             first = requests[earlier]
-            if first.target_new == request.target_new:
+            if canonical(first.target_new) == canonical(request.target_new):
                 raise RequestError(
                     f"duplicate requests {earlier} and {position} in one batch: subject {short(request.subject)}, "
                     f"target {short(request.target_new)}; keep one of them"

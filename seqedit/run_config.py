@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evals.gates import Gate, parse_gates
+from evals.generation import Writing
 from evals.task_examples import TaskRows
 from seqedit.config import Config, EditConfig, setting
 from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
+from seqedit.gate_check import check_measured
 from seqedit.hparams import read_mapping
+from seqedit.layouts import check_convention
+from seqedit.methods import get_method
 from seqedit.settings import method_config
 
 
@@ -34,7 +38,15 @@ class EvalSettings(Config):
     counterfact: bool = setting(True, "score the new batch, and all earlier active ones")
     generation: bool = setting(True, "generate from the new batch's generation prompts (GE, RS)")
     generation_records: int = setting(16, "at most this many records of a batch are generated for")
-    generation_tokens: int = setting(50, "new tokens per generation prompt")
+    generation_convention: str | None = setting(
+        None,
+        "published: GE and RS of whole texts, prompt included; continuation: of the new text. A run's default is "
+        "continuation, a comparison's published",
+    )
+    generation_tokens: int | None = setting(
+        None, "length: published: tokens in all with the prompt (100); continuation: new tokens (50)"
+    )
+    attribute_snippets: str | None = setting(None, "CounterFact's attribute_snippets.json: reference texts of RS")
     answer_tokens: int = setting(8, "new tokens of the answers that the report shows")
     task_documents: int | None = setting(None, "take only the first documents of each task")
     task_batch_size: int = setting(64, "documents per forward pass of a task")
@@ -42,6 +54,18 @@ class EvalSettings(Config):
     earlier_records: int | None = setting(None, "score a sample of so many earlier edits; none for all of them")
     drift: bool = setting(True, "measure drift of weights, of preserved outputs and of memorised values")
     perplexity_text: str | None = setting(None, "text file whose perplexity is measured after every step")
+
+    def __post_init__(self) -> None:
+        if self.generation_convention not in (None, "published", "continuation"):
+            raise InputError(
+                f"evals: generation_convention is published or continuation, got {self.generation_convention!r}"
+            )
+
+    @property
+    def writing(self) -> Writing:
+        """How texts are written for GE and RS."""
+        published = self.generation_convention == "published"
+        return Writing(published, self.generation_tokens or (100 if published else 50))
 
 
 Action = Literal["stop", "revert", "retry"]
@@ -75,6 +99,7 @@ class RunConfig:
     Attributes:
         model: Hub id, directory or shipped model.
         facts: Fact file or Hub dataset.
+        zsre: What zsRE records teach (`seqedit.layouts.ZSRE_CONVENTIONS`).
         method: Name of the editing method.
         settings: Its settings.
         batch_size: Requests per step.
@@ -113,10 +138,12 @@ class RunConfig:
     device: str | None = None
     title: str = "Sequential editing"
     shuffle: bool = False
+    zsre: str = "mend"
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
 
     def __post_init__(self) -> None:
+        check_convention(self.zsre)
         if self.batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
@@ -126,7 +153,7 @@ class RunConfig:
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
-    "gates", "on_gate",
+    "gates", "on_gate", "zsre",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -172,8 +199,16 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     evals = dict(data.get("evals") or {})
     if evals.get("perplexity_text") is not None:
         evals["perplexity_text"] = local(str(evals["perplexity_text"]))
+    if evals.get("attribute_snippets") is not None:
+        evals["attribute_snippets"] = local(str(evals["attribute_snippets"]))
     out = folder / str(data["out"])
     ledger = data.get("ledger")
+    gates = parse_gates(data.get("gates"))
+    chosen = EvalSettings.from_dict(evals)
+    check_measured(
+        gates, counterfact=chosen.counterfact, generation=chosen.generation, drift=chosen.drift,
+        text=chosen.perplexity_text is not None, moments=get_method(str(data["method"])).needs_second_moments,
+    )  # fmt: skip
     return RunConfig(
         model=str(local(str(data["model"]))),
         facts=str(local(str(data["facts"]))),
@@ -184,7 +219,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         batch_size=integers.batch_size,
         steps=integers.steps,
         second_moments=SecondMomentSettings.from_dict(moments),
-        evals=EvalSettings.from_dict(evals),
+        evals=chosen,
         tasks=_tasks(data.get("tasks") or {}, local),
         context_templates=data.get("context_templates"),
         ledger=str(out / "ledger" if ledger is None else ledger if "://" in str(ledger) else folder / str(ledger)),
@@ -193,8 +228,9 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         seed=integers.seed,
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
+        zsre=str(data.get("zsre", "mend")),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
-        gates=parse_gates(data.get("gates")),
+        gates=gates,
         on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
@@ -224,7 +260,7 @@ def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
     if action not in get_args(Action) or then not in get_args(Then):
         raise InputError(f"on_gate: 'action' is stop, revert or retry and 'then' stop or continue, got {value!r}")
     size = data.get("batch_size")
-    if size is not None and not (isinstance(size, int) and size > 0):
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
         raise InputError(f"on_gate: batch_size must be a positive integer, got {size!r}")
     method = data.get("method")
     settings = None

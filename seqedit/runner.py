@@ -8,25 +8,32 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from evals.model_access import position_limit
+from evals.perplexity import perplexity_of
 from evals.task_examples import TaskRows
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database import without_password
+from ledger.places import has_ledger
 from seqedit.config import EditConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
-from seqedit.evaluation import Evaluator
-from seqedit.loaders import load_records
-from seqedit.lookup import check_context_templates, tokenize_request
+from seqedit.evaluation import Evaluator, StepScores
+from seqedit.fact_baseline import FactBaseline
+from seqedit.gate_check import check_facts, check_tasks
+from seqedit.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
+from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.ranks import Ranks
 from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
+from seqedit.run_facts import load_facts, reference_texts
 from seqedit.sequence import Driver
-from seqedit.session import Session
+from seqedit.session import KIND_ANSWERS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS, Session
 from seqedit.sinks import Callback, Told
 from seqedit.split_scoring import SplitScoring
+from seqedit.state_metrics import PerplexityMetric
 from seqedit.summary import build_summary, write_summary
 from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
 from seqedit.texts import TextSource
@@ -65,6 +72,7 @@ def run(
 
     Raises:
         InputError: wrong configuration, facts or ledger; nothing was written.
+        BranchMoved: another writer moved the run's branch; what was finished before is in the ledger.
     """
     watchers = [Told(on_baseline, on_step), *callbacks]
     with ExitStack() as stack:
@@ -81,8 +89,9 @@ def _run(
     edited: EditedModel | None,
     ranks: Ranks,
 ) -> dict[str, Any]:
-    facts = list(records if records is not None else load_records(config.facts))
+    facts = list(records if records is not None else load_facts(config))
     batches = batches_of(facts, config)
+    check_facts(config.gates, _scored_batches(batches, config), config.evals.generation_records)
     if config.context_templates is not None:
         check_context_templates(config.context_templates)
     if edited is None:
@@ -90,12 +99,17 @@ def _run(
         edited = EditedModel(*loaded, name=config.model)
     for _, settings in _methods(config):
         edited.parts.check_layers(settings.layers)
+    limit = position_limit(edited.model)
     for number, record in enumerate((r for batch in batches for r in batch), 1):
         try:
             tokenize_request(edited.tokenizer, record.request, with_target=True)
+            check_requests(edited.tokenizer, [record.request], limit, config.context_templates or ((BARE,),))
+            if config.evals.counterfact or config.evals.generation:
+                check_records(edited.tokenizer, [record], limit, generation=config.evals.generation)
         except InputError as error:
             raise InputError(f"{config.facts}, record {number}: {error}") from error
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
+    check_tasks(config.gates, list(tasks.tasks))
     texts = [] if config.evals.perplexity_text is None else [t for t in TextSource(config.evals.perplexity_text) if t]
     moments = moments_provider(
         edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
@@ -108,31 +122,39 @@ def _run(
             moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written
     with _open_ledger(config, edited, resume) as ledger:
         templates, seed = config.context_templates, config.seed
-        session = Session(edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks)
+        session = Session(
+            edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks, branch=config.branch
+        )
         split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
+        near = [r.request for r in every if not surely_fits(r.request, limit)]
+        if near:  # the sampled templates, which stand before the prompts, are known only now
+            check_requests(edited.tokenizer, near, limit, session.context_templates)
         evaluator = Evaluator(
             edited.tokenizer, config.evals, tasks=tasks if config.tasks else None,
-            reference_texts=sorted({t for r in every for t in r.reference_texts}), texts=texts, seed=seed,
+            reference_texts=reference_texts(config, every), texts=texts, seed=seed,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
         check_same_tasks(ledger, evaluator.tasks)
         for callback in watchers:
             callback.on_run_begin(config)
         outcomes = measure_baseline(session, evaluator, every)
-        baseline = build_summary(ledger, config.branch, title=config.title)["baseline"]
+        # Of this run's facts, though a later run of the ledger may be about others.
+        averages = FactBaseline(ledger, evaluator, every).averages() if config.evals.counterfact else {}
+        baseline = build_summary(ledger, session.tip, title=config.title)["baseline"]
+        check_tasks(config.gates, list(tasks.tasks), baseline)
         for callback in watchers:
             callback.on_baseline(baseline)
 
         def told(entry: Entry) -> None:
-            summary = build_summary(ledger, config.branch, title=config.title)
+            summary = build_summary(ledger, session.tip, title=config.title)
             write_summary(config.out / "summary.json", summary)
             step = next(step for step in summary["steps"] if step["entry"] == entry.id)
             for callback in watchers:
                 callback.on_step(step)
 
-        stopped = Driver(session, config, evaluator, outcomes, told).drive(batches)
-        summary = build_summary(ledger, config.branch, title=config.title)
+        stopped = Driver(session, config, evaluator, outcomes, told, averages).drive(batches)
+        summary = build_summary(ledger, session.tip, title=config.title)
         summary["stopped"] = stopped
     write_summary(config.out / "summary.json", summary)
     for callback in watchers:
@@ -162,6 +184,17 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
     return batches
 
 
+def _scored_batches(batches: Sequence[Sequence[Record]], config: RunConfig) -> dict[str, Sequence[Record]]:
+    """Every batch that the run may score, those of retries included, by what messages call it."""
+    found = {f"batch {number}": batch for number, batch in enumerate(batches, 1)}
+    size = config.on_gate.batch_size if config.on_gate.action == "retry" else None
+    if size is not None:
+        for number, batch in enumerate(batches, 1):
+            parts = [batch[i : i + size] for i in range(0, len(batch), size)]
+            found |= {f"retry {part} of batch {number}": records for part, records in enumerate(parts, 1)}
+    return found
+
+
 def _methods(config: RunConfig) -> list[tuple[str, EditConfig]]:
     """The run's method and that of its retries."""
     retry = config.on_gate
@@ -180,7 +213,7 @@ def _task_files(config: RunConfig) -> dict[str, str | TaskRows]:
 
 def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger:
     place = config.ledger
-    if "://" not in place and not (Path(place) / "ledger.db").exists():
+    if "://" not in place and not has_ledger(place):
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         ledger = Ledger.create(place, edited.base_model)
     else:
@@ -189,7 +222,7 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
         if config.branch not in ledger.branches():
             ledger.start_branch(config.branch, ledger.root())
         ledger.switch(config.branch)
-        if len(ledger.log()) > 1 and not resume:
+        if len(ledger.log(config.branch)) > 1 and not resume:
             raise InputError(
                 f"branch '{config.branch}' of the ledger {without_password(place)} holds entries already; continue "
                 "them with --resume, or choose another ledger, branch or --out"
@@ -200,16 +233,49 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
     return ledger
 
 
-def measure_baseline(session: Session, evaluator: Evaluator, records: Sequence[Record]) -> dict[str, Any]:
-    """Task outcomes of the unedited model, measured once per ledger and kept at its root."""
+def measure_baseline(
+    session: Session, evaluator: Evaluator, records: Sequence[Record], *, of_run: bool = True
+) -> dict[str, Any]:
+    """Task outcomes of the unedited model; what the ledger's root lacks of them and of the records' scores is measured.
+
+    Every number is kept by what it was measured on, so nothing is taken for that of other records or texts, and
+    nothing is measured twice.
+
+    Args:
+        session: Model and ledger; the model is at HEAD again afterwards.
+        evaluator: What to measure.
+        records: The records that are scored later.
+        of_run: Whether the averages over these records become the ledger's baseline, which summaries of its runs show;
+            else they only do where it has none.
+    """
     ledger = session.ledger
     root = ledger.root()
-    outcomes = known_outcomes(ledger, evaluator.tasks)
-    if not session.is_scored(root) or any(name not in outcomes for name in evaluator.task_names):
+    known = known_outcomes(ledger, evaluator.tasks)
+    facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
+    missing, scored = facts.missing, session.is_scored(root)
+    tasks = any(name not in known for name in evaluator.task_names)
+    perplexity = PerplexityMetric(evaluator.texts)
+    texts = bool(evaluator.texts) and perplexity.stored(ledger, root) is None
+    scores = StepScores()
+    if missing or tasks or texts:
         session.checkout(root)
-        scores = evaluator.baseline(session.edited.model, records)
-        scores.new.pop("records", None)
-        keep_apart(ledger, scores)
+        try:
+            scores = evaluator.baseline(session.edited.model, missing, tasks=tasks, texts=texts)
+        finally:
+            session.restore()
+        facts.add(scores.new.pop("records", []))
+        if texts:
+            ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})
+    scores.new = {}
+    keep_apart(ledger, scores)
+    if of_run or not scored:
+        scores.new = facts.averages() if facts.records else {}
+        if evaluator.texts:
+            nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
+            scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
         session.record_scores(root, scores)
-        session.checkout()
+    else:
+        ledger.add_scores(root, KIND_ANSWERS, scores.answers)
+        ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
+        ledger.add_scores(root, KIND_TASKS, scores.tasks)
     return known_outcomes(ledger, evaluator.tasks)

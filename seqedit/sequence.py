@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from evals.gates import GateResult, check_gates
+from evals.gate_rules import CHANGES, GENERATION, split_metric
+from evals.gates import GateResult, broken_gates, check_gates
 from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
 from ledger import Entry
 from seqedit.config import EditConfig
-from seqedit.errors import InputError
+from seqedit.errors import InputError, NumericsError
 from seqedit.evaluation import Evaluator
+from seqedit.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
 from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
-from seqedit.session import KIND_GATES, KIND_OUTCOMES, Session
+from seqedit.session import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES, Session
 from seqedit.summary import baseline_of, step_of
 
 
@@ -31,6 +33,7 @@ class Driver:
         evaluator: What is measured after each step.
         outcomes: Task outcomes of the unedited model.
         on_entry: Called with every new entry when it is scored.
+        averages: CounterFact averages of the unedited model over the run's facts, noted beside every entry.
     """
 
     def __init__(
@@ -40,13 +43,17 @@ class Driver:
         evaluator: Evaluator,
         outcomes: Mapping[str, Any],
         on_entry: Callable[[Entry], None],
+        averages: Mapping[str, Any] | None = None,
     ) -> None:
         self.session, self.config, self.evaluator, self.outcomes = session, config, evaluator, outcomes
         self.on_entry = on_entry
         self.ledger = session.ledger
-        self.there: Iterator[Entry] = iter(self.ledger.log()[::-1][1:])
+        self.there: Iterator[Entry] = iter(self.ledger.log(session.tip)[::-1][1:])
         self.records: dict[str, Sequence[Record]] = {}
-        self.baseline = baseline_of(self.ledger, self.ledger.entry(self.ledger.root()))
+        self.averages = dict(averages or {})
+        root = self.ledger.root()
+        drift = self.ledger.scores(root, KIND_DRIFT).get(KIND_DRIFT, {})
+        self.baseline = {**baseline_of(self.ledger, self.ledger.entry(root)), "drift": drift}
 
     def drive(self, batches: Sequence[Sequence[Record]]) -> str | None:
         """Do all batches.
@@ -55,7 +62,9 @@ class Driver:
             Why the run stopped before the last of them; None where it did not.
 
         Raises:
-            InputError: the branch holds entries that are not this run's.
+            InputError: the branch holds entries that are not this run's, or a gate's score is told by no fact.
+            NumericsError: a batch, or the model that it leaves behind, is not finite, and there is no gate; the entry,
+                if one was made, stays, with the reason.
         """
         config = self.config
         for number, batch in enumerate(batches, 1):
@@ -98,26 +107,81 @@ class Driver:
         entry = next(self.there, None)
         if entry is not None:
             self._check(entry, batch, method, settings)
-            self.records[entry.id] = batch
-            if not self.session.is_scored(entry.id):
-                self._score(entry)  # only the last entry can lack its scores
         else:
             entry = self.session.edit(requests_of(batch), method, settings, message=message)
-            self.records[entry.id] = batch
-            self._score(entry)
-        results = self._gates(entry)
+        self.records[entry.id] = batch
+        results = self._decided(entry)
+        if results is None:
+            reason = self._scored(entry)
+            if reason is not None and not self.config.gates:
+                raise NumericsError(
+                    f"{message}: the model after entry {entry.id[:12]} cannot be scored: {reason}; the entry stays: "
+                    "revert it, or continue with --resume once the cause is gone"
+                )
+            results = self._gates(entry, reason)
         self.on_entry(entry)
         return entry, [result for result in results if result.tripped]
 
-    def _score(self, entry: Entry) -> None:
-        self.session.score(self.evaluator, self.records, self.outcomes)
+    def _decided(self, entry: Entry) -> list[GateResult] | None:
+        """What was decided of an entry's gates when it was made; None where something is still to be done.
 
-    def _gates(self, entry: Entry) -> list[GateResult]:
+        What followed, a revert or not, followed from that, whichever version of this program decides anew.
+        """
+        stored = self.ledger.scores(entry.id, KIND_GATES).get(KIND_GATES, {})
+        complete = self.session.is_scored(entry.id) or self._failure(entry) is not None
+        if not self.config.gates or not complete or any(gate.name not in stored for gate in self.config.gates):
+            return None
+        return [GateResult.from_dict(stored[gate.name]) for gate in self.config.gates]
+
+    def _failure(self, entry: Entry) -> str | None:
+        reason: str | None = self.ledger.scores(entry.id, KIND_FAILURE).get(KIND_FAILURE, {}).get("reason")
+        return reason
+
+    def _scored(self, entry: Entry) -> str | None:
+        """Score an entry unless it is scored already.
+
+        Returns:
+            Why its model cannot be scored, which the ledger then holds too; None where it is scored.
+        """
+        known, scored = self._failure(entry), self.session.is_scored(entry.id)
+        paired = not self.config.gates or KIND_PAIRED in self.ledger.scores(entry.id, KIND_PAIRED)
+        if scored and paired and known is None:
+            return None
+        if entry.id != self.session.tip:  # only the last entry of a run can lack its scores
+            if scored or known is not None:
+                return known
+            raise self._foreign(next(self.there), f"part of this run, which stopped before it scored {entry.id[:12]}")
+        if self.averages:
+            self.ledger.add_scores(entry.id, KIND_BASELINE, {"counterfact": self.averages})
+        try:
+            scores = self.session.score(self.evaluator, self.records, self.outcomes)
+        except NumericsError as error:
+            self.ledger.add_scores(entry.id, KIND_FAILURE, {"reason": str(error)})
+            return str(error)
+        if self.config.gates:
+            evidence = paired_evidence(self.ledger, self.evaluator, scores)
+            self.ledger.add_scores(entry.id, KIND_PAIRED, evidence.to_dict())
+        if known is not None:
+            self.ledger.add_scores(entry.id, KIND_FAILURE, {"reason": None})
+        return None
+
+    def _gates(self, entry: Entry, failed: str | None) -> list[GateResult]:
         gates = self.config.gates
         if not gates:
             return []
-        step = step_of(self.ledger, entry)
-        results = check_gates(gates, step, self.baseline, lambda *of: self._interval(entry, *of))
+        if failed is None:
+            step = {**step_of(self.ledger, entry), **self.ledger.scores(entry.id, KIND_PAIRED)}
+            for gate in gates:
+                place, name = split_metric(gate.metric)
+                compared = gate.kind in CHANGES or gate.level is not None
+                if KIND_PAIRED not in step and place in ("", "earlier") and name not in GENERATION and compared:
+                    raise InputError(
+                        f"gate '{gate.name}': entry {entry.id[:12]} was scored without being compared with the "
+                        "unedited model record by record; resume with the gates that the run began with, or begin anew"
+                    )
+            results = check_gates(gates, step, self.baseline, lambda *of: self._interval(entry, *of))
+        else:
+            results = broken_gates(gates, failed)
         stored = {result.gate: result.to_dict() for result in results}
         if self.ledger.scores(entry.id, KIND_GATES).get(KIND_GATES) != stored:
             self.ledger.add_scores(entry.id, KIND_GATES, stored)

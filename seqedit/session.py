@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ledger import Entry, Ledger
 from ledger.compose import compose
+from ledger.errors import BranchMoved, Conflict
 from seqedit.adapters import Adapter
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
@@ -33,13 +34,22 @@ KIND_ANSWERS = "answers"
 KIND_TIMINGS = "seconds"
 KIND_DRIFT = "drift"
 KIND_GATES = "gates"
+KIND_BASELINE = "baseline"
+"""Averages of the unedited model over the facts of the run that made an entry: "counterfact" -> {score: value}."""
+KIND_FIXED = "fixed"
+"""Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
 
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 
 
 class Session:
-    """Edits a model batch after batch; its weights are always those of the ledger's HEAD.
+    """Edits a model batch after batch, and owns the branch that it extends.
+
+    The session knows the entry its branch is at (``tip``), and composes, computes, records and scores by that id:
+    whoever moves HEAD meanwhile does not move the session. Whoever moves its branch stops it: every writing method
+    appends by compare-and-swap to ``branch`` at ``tip`` and raises `BranchMoved`. `checkout` without a revision takes
+    up the branch that HEAD is on.
 
     Args:
         edited: The loaded model.
@@ -49,6 +59,11 @@ class Session:
         context_templates: Groups of context templates; None samples them from the unedited model.
         seed: Seed of that sampling.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
+        branch: The branch to extend; by default HEAD's.
+
+    Attributes:
+        branch: The branch that is extended.
+        tip: Id of the entry it is at, as far as this session moved it.
     """
 
     def __init__(
@@ -60,12 +75,16 @@ class Session:
         context_templates: Sequence[Sequence[str]] | None = None,
         seed: int = 0,
         ranks: Ranks | None = None,
+        branch: str | None = None,
     ) -> None:
         self.ranks = ranks
         self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
         self._templates = context_templates
+        self._at: str | None = None  # the state whose weights the model has
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
-        self.checkout()
+        self._factored: Moments | None = moments
+        self.branch, self.tip = ledger.position() if branch is None else (branch, ledger.branch_entry(branch))
+        self.restore()
 
     @property
     def context_templates(self) -> Sequence[Sequence[str]]:
@@ -74,17 +93,76 @@ class Session:
             # From the base, not from the current state: a resumed run samples the same ones.
             self.edited.write({})
             self._templates = sample_context_templates(self.edited.model, self.edited.tokenizer, seed=self.seed)
-            self.checkout()
+            self.restore()
         return self._templates
 
     def checkout(self, rev: str = "HEAD") -> None:
-        """Give the model the weights of a state, composed from the base."""
-        self.edited.write(self.ledger.compose(self.edited.base, rev, only_changed=True))
+        """Give the model the weights of a state, composed from the base.
+
+        HEAD itself is taken up as what the session extends from now on; any other state is only looked at, and
+        `restore` (as every edit does) brings the session's own back.
+        """
+        if rev == "HEAD":
+            self.branch, self.tip = self.ledger.position()
+            self.restore()
+        else:
+            self._write(self.ledger.resolve(self.named(rev)))
+
+    def restore(self) -> None:
+        """Give the model the weights of the session's own state again."""
+        self._write(self.tip)
+
+    def check_unmoved(self) -> None:
+        """Refuse to go on where the branch is no longer where the session left it.
+
+        Raises:
+            BranchMoved: another writer moved or deleted it.
+        """
+        found = self.ledger.branches().get(self.branch)
+        if found != self.tip:
+            raise BranchMoved(self.branch, self.tip, found)
+
+    def extend(self, act: Callable[[str, str], Entry]) -> Entry:
+        """Append an entry to the session's branch and bring the model to the new state.
+
+        Args:
+            act: Appends to the branch (first argument) if it is at an entry (second argument).
+
+        Raises:
+            BranchMoved: the branch is elsewhere; nothing was recorded, and the model has the weights of `tip`.
+        """
+        try:
+            entry = act(self.branch, self.tip)
+        except Conflict as error:
+            self.restore()
+            raise BranchMoved(error.ref, error.expected, error.found) from error
+        self.tip = entry.id
+        self.restore()
+        return entry
+
+    def follow(self, tip: str) -> None:
+        """Go on from another entry, to which the caller has just moved the session's branch."""
+        self.tip = tip
+        self.restore()
+
+    def named(self, rev: str) -> str:
+        """A revision relative to HEAD, as one relative to the session's own state; others as they are."""
+        return self.tip + rev.removeprefix("HEAD") if rev == "HEAD" or rev.startswith("HEAD~") else rev
+
+    def _be_at_tip(self) -> None:
+        if self._at != self.tip:  # another state was looked at since
+            self.restore()
+
+    def _write(self, state: str) -> None:
+        self._at = None
+        self.edited.write(self.ledger.compose(self.edited.base, state, only_changed=True))
+        self._at = state
 
     def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
-        """Compute a batch on the current state; neither model nor ledger change."""
+        """Compute a batch on the session's own state; the ledger does not change."""
         templates = self.context_templates
-        earlier = list(self.ledger.adapters()) if protects_earlier(config) else []
+        self._be_at_tip()
+        earlier = list(self.ledger.adapters(self.tip)) if protects_earlier(config) else []
         return self._compute(requests, method, config, earlier, templates, self.seed, None)
 
     def compute_on(
@@ -98,7 +176,7 @@ class Session:
         seed: int | None = None,
         target_values: Tensor | None = None,
     ) -> Adapter:
-        """Compute a batch on the state that some entries make up; afterwards the model is at HEAD again.
+        """Compute a batch on the state that some entries make up; afterwards the model is at the session's own again.
 
         Args:
             before: The entries whose adapters make up the state, in composing order.
@@ -118,11 +196,11 @@ class Session:
             chosen = self.seed if seed is None else seed
             return self._compute(requests, method, config, earlier, templates, chosen, target_values)
         finally:
-            self.checkout()
+            self.restore()
 
     def earlier_keys(self) -> dict[str, Tensor]:
         """Module name -> (N, d_in) keys of all active edits (`keys_of`)."""
-        return keys_of(self.ledger.adapters())
+        return keys_of(self.ledger.adapters(self.tip))
 
     def _compute(
         self,
@@ -145,8 +223,15 @@ class Session:
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
         if self.moments is None or not get_method(method).needs_second_moments:
             return None, None
+        return self._factors_of(tuple(sorted(config.layers)))
+
+    def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
+        """Second moments of some layers and what was factored of them, kept for the session."""
+        assert self.moments is not None
+        if self._factored is not self.moments:  # others were given meanwhile
+            self._factors, self._factored = {}, self.moments
         # Given moments are one set for all layers; a provider is asked once per choice of layers.
-        layers = () if isinstance(self.moments, SecondMoments) else tuple(sorted(config.layers))
+        layers = () if isinstance(self.moments, SecondMoments) else layers
         if layers not in self._factors:
             found = self.moments if isinstance(self.moments, SecondMoments) else self.moments(layers)
             self._factors[layers] = found, Factorizations(found)
@@ -162,61 +247,113 @@ class Session:
         author: str = "",
         when: str | None = None,
     ) -> Entry:
-        """Compute a batch, append it to the ledger, and bring the model to the new state."""
-        head = self.ledger.head()
+        """Compute a batch, append it to the session's branch, and bring the model to the new state.
+
+        Raises:
+            BranchMoved: the branch moved under the session; nothing was recorded.
+        """
+        self.check_unmoved()  # before minutes are spent
         start = time.perf_counter()
         adapter = self.compute(requests, method, config)
         seconds = time.perf_counter() - start
-        entry = self.ledger.append(
-            adapter, message=message, author=author, time=when, parent=head,
-            scores={KIND_TIMINGS: {"edit": seconds}},
+        return self.extend(
+            lambda branch, tip: self.ledger.append(
+                adapter, message=message, author=author, time=when, parent=tip, branch=branch,
+                scores={KIND_TIMINGS: {"edit": seconds}},
+            )
         )  # fmt: skip
-        self.checkout()
-        return entry
 
     def revert(self, rev: str, *, message: str | None = None) -> Entry:
-        """Take an entry out of force and bring the model to the new state."""
-        entry = self.ledger.revert(rev, message=message)
-        self.checkout()
-        return entry
+        """Take an entry of the session's branch out of force and bring the model to the new state.
+
+        Raises:
+            BranchMoved: the branch moved under the session; nothing was recorded.
+        """
+        target = self.named(rev)
+        return self.extend(lambda branch, tip: self.ledger.revert(target, message=message, parent=tip, branch=branch))
 
     def score(
         self, evaluator: Evaluator, records: Mapping[str, Sequence[Record]], baseline: Mapping[str, Any] | None
     ) -> StepScores:
-        """Score the state of HEAD and write the scores to the ledger.
+        """Score the session's own state and write the scores to the ledger, beside its entry.
+
+        The new batch is that entry's own, wherever it composes; a revert brings none. Compared with is the state that
+        the entry was made on, its parent's.
 
         Args:
             evaluator: What to measure.
             records: Entry id -> its records; entries without any are scored on their requests alone.
             baseline: Task outcomes of the unedited model.
         """
-        live = self.ledger.live_requests()
+        self._be_at_tip()
+        head = self.ledger.entry(self.tip)
+        live = self.ledger.live_requests(head.id)
         batches = [
-            Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id]) for e in self.ledger.active()
+            Batch(e.id, records.get(e.id) or [Record(r) for r in e.requests], live[e.id])
+            for e in self.ledger.active(head.id)
         ]
-        before = self.ledger.active()[:-1]
-        last = before[-1].id if before else self.ledger.root()
+        previous = None if baseline is None else self._outcomes_before(head, evaluator)
         scores = evaluator.step(
-            self.edited.model, batches, baseline, self.ledger.scores(last, KIND_OUTCOMES).get(KIND_OUTCOMES)
+            self.edited.model, batches, baseline, previous, new=None if head.adapter is None else head.id
         )
         if evaluator.settings.drift:
             start = time.perf_counter()
             scores.drift |= self.drift()
             scores.timings["drift"] = scores.timings.get("drift", 0.0) + time.perf_counter() - start
-        self.record_scores("HEAD", scores)
+        self.record_scores(head.id, scores)
         return scores
 
+    def _outcomes_before(self, entry: Entry, evaluator: Evaluator) -> dict[str, Any]:
+        """Task outcomes of the state that an entry was made on; what the ledger has none of is measured, and kept."""
+        if not evaluator.task_names or not entry.parents:
+            return {}
+        before = entry.parents[0]
+        known = self.ledger.state_scores(before, KIND_OUTCOMES)
+        missing = [name for name in evaluator.task_names if name not in known]
+        if missing:  # the state after an older batch was reverted, say, which no step has left
+            self.checkout(before)
+            try:
+                found = evaluator.task_outcomes(self.edited.model)
+            finally:
+                self.restore()
+            self.ledger.add_scores(before, KIND_OUTCOMES, {name: found[name] for name in missing})
+            known |= {name: found[name] for name in missing}
+        return known
+
     def drift(self) -> dict[str, Any]:
-        """How far HEAD's state has drifted (`seqedit.drift.drift_of`)."""
-        entries, adapters = self.ledger.active(), list(self.ledger.adapters())
+        """How far the session's own state has drifted (`seqedit.drift.drift_of`), whatever was computed before."""
+        entries, adapters = self.ledger.active(self.tip), list(self.ledger.adapters(self.tip))
         names = sorted({name for adapter in adapters for name in adapter.deltas})
         weights = {p.name: p.matrix() for p in self.edited.parts.projections if p.name in names}
-        # Only those that are at hand: a method without C0 is not made to measure it.
-        known = [moments for moments, _ in self._factors.values()]
         return drift_of(
-            entries, adapters, self.ledger.live_requests(), self.edited.base_weights(names), weights,
-            known[0] if known else None,
+            entries, adapters, self.ledger.live_requests(self.tip), self.edited.base_weights(names), weights,
+            self._moments_for(entries, adapters),
         )  # fmt: skip
+
+    def _moments_for(self, entries: Sequence[Entry], adapters: Sequence[Adapter]) -> SecondMoments | None:
+        """C0 of every module that a batch of a state was solved with it for; None where there is none.
+
+        A state of methods without C0 is not made to measure it.
+        """
+        if self.moments is None:
+            return None
+        layer_of = {p.name: layer for layer, p in enumerate(self.edited.parts.projections)}
+        choices = {
+            tuple(sorted(layer_of[name] for name in adapter.deltas))
+            for entry, adapter in zip(entries, adapters, strict=True)
+            if self._solved_with_moments(entry)
+        }
+        matrices: dict[str, Tensor] = {}
+        for layers in sorted(choices):
+            matrices |= self._factors_of(layers)[0].matrices
+        return SecondMoments(matrices) if matrices else None
+
+    def _solved_with_moments(self, entry: Entry) -> bool:
+        """Whether an entry, or one that was merged into it, is of a method that needs C0."""
+        method: Mapping[str, Any] = entry.method.get("solved_by") or entry.method
+        if method.get("name") == "merge":
+            return any(self._solved_with_moments(self.ledger.entry(part)) for part in method["entries"])
+        return get_method(str(method["name"])).needs_second_moments
 
     def record_scores(self, rev: str, scores: StepScores) -> None:
         """Write scores of a state to the ledger; the averages last, so that they mark the step as scored."""

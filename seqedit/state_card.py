@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Any
 
 from ledger import Entry
 from ledger.reading import Reader
 from seqedit import cards
 from seqedit.adapters import BaseModel
+from seqedit.printable import escape, json_text, one_line
 from seqedit.requests import Request
 
 MAX_FACTS = 100
@@ -86,7 +88,8 @@ def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str |
 
 
 def _scores(ledger: Reader, rev: str) -> dict[str, dict[str, Any]]:
-    return {kind: ledger.scores(rev, kind).get(kind, {}) for kind in (_SCORES, _TASKS)}
+    # Tasks are the state's, whichever entry led to it; averages of the newest batch are this entry's.
+    return {_SCORES: ledger.scores(rev, _SCORES).get(_SCORES, {}), _TASKS: ledger.state_scores(rev, _TASKS)}
 
 
 def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/directory") -> str:
@@ -106,11 +109,11 @@ def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/dir
     return "\n".join(
         [
             *cards.header({"base_model": name, "library_name": library, "tags": tags}),
-            f"# {_count(len(shipped.requests), 'edited fact')} on {cards.escape(shown)}",
+            f"# {_count(len(shipped.requests), 'edited fact')} on {escape(shown)}",
             "",
             f"{'One batch' if shipped.single else 'A sequence'} of knowledge edits, {what}.",
             "",
-            f"- Base model: {cards.escape(shown)}; SHA-256 of its weights `{shipped.base_model.fingerprint}`",
+            f"- Base model: {escape(shown)}; SHA-256 of its weights `{shipped.base_model.fingerprint}`",
             f"- {'Entry' if shipped.single else 'State'}: `{shipped.rev}`, "
             f"{_count(len(shipped.entries), 'batch', 'batches')} of edits",
             "",
@@ -134,19 +137,20 @@ def _count(number: int, one: str, many: str | None = None) -> str:
 
 
 def _loading(merged: bool, place: str, base: str) -> list[str]:
+    shown = quote(one_line(place))
     if merged:
         code = [
             "from transformers import AutoModelForCausalLM",
-            f'model = AutoModelForCausalLM.from_pretrained("{place}")',
+            f"model = AutoModelForCausalLM.from_pretrained({json_text(place)})",
         ]
-        arguments = f"pretrained={place}"
+        arguments = f"pretrained={shown}"
     else:
         code = [
             "from peft import PeftModel",
             "from transformers import AutoModelForCausalLM",
-            f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "{place}")',
+            f'model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), {json_text(place)})',
         ]  # fmt: skip
-        arguments = f"pretrained={base},peft={place}"
+        arguments = f"pretrained={base},peft={shown}"
     return [
         "## How to load",
         "```python",
@@ -178,7 +182,7 @@ def _score_section(shipped: Shipped) -> list[str]:
         lines += [*cards.table(("", "before", "after: newest batch", "after: earlier batches"), rows), ""]
     old, new = shipped.before.get(_TASKS, {}), shipped.after.get(_TASKS, {})
     tasks = [
-        [cards.escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
+        [escape(task), metric, _number((old.get(task) or {}).get(metric), 4), _number(value, 4)]
         for task, values in sorted(new.items())
         for metric, value in values.items()
         if metric in ("mcc", "acc", "f1", values.get("metric")) or metric in (old.get(task) or {})
@@ -193,7 +197,7 @@ def _truncation_section(truncation: Truncation | None) -> list[str]:
         f"## Truncated to rank {truncation.rank}",
         *cards.table(
             ("module", "relative error (Frobenius)"),
-            [[f"`{module}`", f"{error:.2e}"] for module, error in truncation.errors.items()],
+            [[cards.code(module), f"{error:.2e}"] for module, error in truncation.errors.items()],
         ),
         "",
     ]
@@ -217,8 +221,8 @@ def _entry_section(entries: Sequence[Entry]) -> list[str]:
         names.setdefault(_settings(entry), chr(ord("A") + len(names)) if len(names) < 26 else f"S{len(names) + 1}")
     rows = [
         [
-            f"`{e.id[:12]}`", e.time, cards.escape(str(e.method.get("name", e.operation))), names[_settings(e)],
-            f"{len(e.requests):,}", cards.escape(e.message),
+            f"`{e.id[:12]}`", e.time, escape(str(e.method.get("name", e.operation))), names[_settings(e)],
+            f"{len(e.requests):,}", escape(e.message),
         ]
         for e in entries[:MAX_ENTRIES]
     ]  # fmt: skip
@@ -230,7 +234,7 @@ def _entry_section(entries: Sequence[Entry]) -> list[str]:
         *(["", f"... and {left:,} more."] if left else []),
         "",
         "Settings:",
-        *[f"- {name}: {cards.escape(text)}" for text, name in names.items() if name in shown],
+        *[f"- {name}: {escape(text)}" for text, name in names.items() if name in shown],
         "",
     ]
 

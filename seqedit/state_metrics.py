@@ -14,10 +14,9 @@ from ledger.ledger import Ledger
 from seqedit.digests import json_digest
 from seqedit.errors import CheckFailed, InputError
 from seqedit.requests import Record
-from seqedit.session import KIND_OUTCOMES, Session
+from seqedit.session import KIND_FIXED, KIND_OUTCOMES, Session
 
-KIND_FIXED = "fixed"
-"""Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
+__all__ = ["KIND_FIXED", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]
 
 
 class StateMetric(Protocol):
@@ -57,7 +56,7 @@ class TaskMetric:
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From the outcomes of the task that a run has left."""
-        data = ledger.scores(entry, KIND_OUTCOMES).get(KIND_OUTCOMES, {}).get(self.task)
+        data = ledger.state_scores(entry, KIND_OUTCOMES).get(self.task)
         if data is None:
             return None
         result = TaskResult.from_dict(self.task, data)
@@ -117,7 +116,7 @@ class FactMetric:
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From an earlier measurement of the same records."""
-        value = ledger.scores(entry, KIND_FIXED).get(KIND_FIXED, {}).get(self._key(self.name))
+        value = ledger.state_scores(entry, KIND_FIXED).get(self._key(self.name))
         return None if value is None else float(value)
 
     def measure(self, session: Session, entry: str) -> float:
@@ -142,15 +141,15 @@ class PerplexityMetric:
 
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
-        self._key = f"nll:{json_digest(self.texts)[:16]}"  # its exponential may be infinite, which JSON has not
+        self.key = f"nll:{json_digest(self.texts)[:16]}"  # its exponential may be infinite, which JSON has not
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From an earlier measurement of the same texts."""
-        nll = ledger.scores(entry, KIND_FIXED).get(KIND_FIXED, {}).get(self._key)
+        nll = ledger.state_scores(entry, KIND_FIXED).get(self.key)
         return None if nll is None else perplexity_of(float(nll))
 
     def measure(self, session: Session, entry: str) -> float:
         """Scores the texts."""
         found = score_perplexity(session.edited.model, session.edited.tokenizer, self.texts)
-        session.ledger.add_scores(entry, KIND_FIXED, {self._key: found.nll})
+        session.ledger.add_scores(entry, KIND_FIXED, {self.key: found.nll})
         return found.value

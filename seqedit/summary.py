@@ -11,16 +11,18 @@ from typing import Any
 from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
 from ledger import Entry, Ledger
 from seqedit.evaluation import SUMMARY_METRICS
+from seqedit.gate_evidence import KIND_FAILURE
 from seqedit.session import (
     KIND_ANSWERS,
+    KIND_BASELINE,
     KIND_DRIFT,
-    KIND_FORGETTING,
     KIND_GATES,
     KIND_RECORDS,
     KIND_SCORES,
     KIND_TASKS,
     KIND_TIMINGS,
 )
+from seqedit.state_scores import batch_scores
 
 FORGETTING_METRIC = "ES"
 
@@ -36,7 +38,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     Returns:
         {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
         "forgetting_curve", "half_life" (steps), "collapse"}. Row t, column i of the forgetting matrix is the score at
-        step t of the edits made at step i; None where they were not in force or not scored.
+        step t of the edits made at step i; None where they were not in force or not scored. The curve is that of the
+        batches in force at ``rev``, aged by one another.
     """
     history = ledger.log(rev)[::-1]
     root, entries = history[0], history[1:]
@@ -45,14 +48,15 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
     _mark_force(steps, ledger, rev)
     matrix = forgetting_matrix(
-        [_row(ledger, entry, entries[: t + 1], FORGETTING_METRIC) for t, entry in enumerate(entries)]
+        [[row.get(e.id, {}).get(FORGETTING_METRIC) for e in entries] for row in batch_scores(ledger, entries)]
     )
-    curve = forgetting_curve(matrix)
+    # Age counts batches that are in force: neither a revert nor what it has taken back ages the others.
+    curve = forgetting_curve(matrix, steps=[t for t, step in enumerate(steps) if step["active"]])
     return {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
         "method": dict(edits[-1].method) if edits else {},
-        "baseline": baseline_of(ledger, root),
+        "baseline": baseline_of(ledger, root) | _of_the_runs_facts(ledger, entries),
         "steps": steps,
         "forgetting_metric": FORGETTING_METRIC,
         "forgetting": matrix,
@@ -95,6 +99,13 @@ def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
 
 
+def _of_the_runs_facts(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The baseline that a history's last run has noted, if any; the root's is that of the ledger's last run."""
+    rows = ledger.log_rows(entries[-1].id, kinds=(KIND_BASELINE,)) if entries else []
+    found = [row["scores"][KIND_BASELINE] for row in rows if KIND_BASELINE in row["scores"]]
+    return {"counterfact": found[0]["counterfact"]} if found else {}
+
+
 def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
     """A step of the summary.
 
@@ -117,7 +128,10 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "method": entry.method.get("name"),
         "requests": len(entry.requests),
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},
+        "generation": new.get("generation"),
         "intervals": new.get("intervals"),
+        "generated": new.get("generated"),
+        "failure": scores.get(KIND_FAILURE, {}).get("reason"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
         "drift": scores.get(KIND_DRIFT, {}),
@@ -158,18 +172,12 @@ def _facts(
     return facts
 
 
-def _row(ledger: Ledger, entry: Entry, made: Sequence[Entry], metric: str) -> list[float | None]:
-    """The metric, at one entry, of the edits of every entry up to it."""
-    found = ledger.scores(entry.id, KIND_FORGETTING).get(KIND_FORGETTING, {})
-    return [found.get(earlier.id, {}).get(metric) for earlier in made]
-
-
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the whole file, old or new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        text = json.dumps(summary, indent=1, ensure_ascii=False)
+        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", "utf-8")
         os.replace(temporary, path)
     finally:

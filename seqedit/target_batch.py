@@ -122,14 +122,14 @@ class TargetBatch:
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
     def losses(
-        self, model: Any, delta: Tensor, initial: Tensor, config: TargetValueConfig, nll_factor: Tensor
+        self, model: Any, delta: Tensor, reference: Tensor, config: TargetValueConfig, nll_factor: Tensor
     ) -> Losses:
         """Losses of every request.
 
         Args:
             model: The causal LM.
             delta: (requests, p, d) perturbations.
-            initial: (requests, p, d) unperturbed values.
+            reference: (requests, p, d) values whose norms the decay is relative to.
             config: Weights of the parts.
             nll_factor: (requests,) weights of the likelihood.
         """
@@ -148,7 +148,7 @@ class TargetBatch:
             logprobs = other.log_softmax(-1)
             kl = F.kl_div(self.kl_logprobs, logprobs, log_target=True, reduction="none").sum(1).to(device)
             kl = config.kl_factor * kl
-        decay = (delta.norm(dim=2) / initial.norm(dim=2) ** 2).sum(1)
+        decay = (delta.norm(dim=2) / reference.norm(dim=2) ** 2).sum(1)
         return Losses(nll_factor * nll + kl + config.weight_decay * decay, kl.detach(), argmax.to(device))
 
     def select(self, keep: Tensor) -> TargetBatch:

@@ -7,10 +7,14 @@ token, in every context, and the loss
     + kl_factor * KL(edited || initial) at the lookup token of "{subject} is a"
     + v_weight_decay * |delta| / |init|^2
 
-is minimised with Adam (ROME, arXiv 2202.05262 eq. 4; MEMIT, arXiv 2210.07229 eq. 16; details as in their public
-code). The target value is z = init + delta. Requests do not interact, so many are optimised at once, and what cannot
-change is not run again: only the layers above L, only the tokens from the lookup token on (`seqedit.past`), only the
-positions with a loss through the LM head; and a request that has converged leaves the batch.
+is minimised with Adam, |delta| being kept within clamp_norm_factor * |init| (ROME, arXiv 2202.05262 eq. 4; MEMIT, arXiv
+2210.07229 eq. 16; details as in their public code). The target value is z = init + delta. For ROME |init| is the norm
+of the FFN's output, to which its public code adds delta (``mlp_module_tmp``); it is far smaller than the hidden
+state's. Where a layer adds that output as it is, delta does the same at either place, so only the norm differs.
+
+Requests do not interact, so many are optimised at once, and what cannot change is not run again: only the layers above
+L, only the tokens from the lookup token on (`seqedit.past`), only the positions with a loss through the LM head; and a
+request that has converged leaves the batch.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
 from seqedit.fused_activations import fused_activations
+from seqedit.keys import measure_outputs
 from seqedit.lookup import BARE, tokenize_kl_prompt, tokenize_request
 from seqedit.memory import in_memory
 from seqedit.progress import Bar, progress_bar
@@ -113,7 +118,13 @@ def optimise_target_values(
             batch = TargetBatch.build(model, place, [prompts[i] for i in members], kl)
             names = [", ".join(f"{i} (subject {requests[i].subject!r})" for i in unit) for unit in group]
             unit_of = torch.tensor([u for u, unit in enumerate(group) for _ in unit])
-            return _optimise(model, batch, unit_of, config, names, bar)
+            reference = None
+            if config.init_norm == "ffn":
+                reference = measure_outputs(
+                    model, tokenizer, [requests[i] for i in members], parts.projections[layer].module,
+                    max_tokens=max_tokens,
+                ).unsqueeze(1)  # fmt: skip
+            return _optimise(model, batch, unit_of, reference, config, names, bar)
 
         for group in (groups[g] for g in share.pick(costs)):
             needed = [bytes_needed(parts, layer, [p for i in unit for p in prompts[i]]) for unit in group]
@@ -141,24 +152,35 @@ def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
 
 
 def _optimise(
-    model: Any, batch: TargetBatch, unit_of: Tensor, config: TargetValueConfig, names: Sequence[str], bar: Bar
+    model: Any,
+    batch: TargetBatch,
+    unit_of: Tensor,
+    reference: Tensor | None,
+    config: TargetValueConfig,
+    names: Sequence[str],
+    bar: Bar,
 ) -> list[tuple[Tensor, Tensor, float, int]]:
-    """(init, delta, last loss, updates) of each unit of a group; ``unit_of`` (requests,) says whose is whose."""
+    """(init, delta, last loss, updates) of each unit of a group.
+
+    ``unit_of`` (requests,) says whose is whose; decay and clamp are relative to the norms of ``reference`` (requests,
+    p, d), None for init's own.
+    """
     each = batch.initial(model)
     unit_of = unit_of.to(each.device)
     initial = unit_means(each, unit_of)
+    reference = initial if reference is None else unit_means(reference.to(initial), unit_of)
     delta = torch.zeros_like(initial)
     units = delta.shape[0]
     first, second = torch.zeros_like(delta), torch.zeros_like(delta)
-    limit = config.clamp_norm_factor * initial.norm(dim=2, keepdim=True)
+    limit = config.clamp_norm_factor * reference.norm(dim=2, keepdim=True)
     inside = torch.arange(units, device=delta.device)  # units whose rows the batch still holds
     open_ = torch.ones(units, dtype=torch.bool, device=delta.device)  # which of these have not converged
     nll_factor = torch.ones(units, device=delta.device)
     losses, updates = [float("nan")] * units, [0] * units
     for step in range(config.steps):
         current = delta[inside].requires_grad_(True)
-        each, start = current[unit_of], initial[inside][unit_of]
-        found = batch.losses(model, each, start, config, nll_factor[inside][unit_of]).of_units(unit_of)
+        each, scale = current[unit_of], reference[inside][unit_of]
+        found = batch.losses(model, each, scale, config, nll_factor[inside][unit_of]).of_units(unit_of)
         for index, is_open, value in zip(inside.tolist(), open_.tolist(), found.total.detach().tolist(), strict=True):
             if is_open:
                 if not math.isfinite(value):

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from seqedit.cli.terminal import say
+
 app = typer.Typer(
     name="seqedit",
     help="Change what a language model knows, batch after batch: every batch an adapter, in a ledger, measured.",
@@ -20,7 +22,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from seqedit.version import __version__
 
-        typer.echo(f"seqedit {__version__}")
+        say(f"seqedit {__version__}")
         raise typer.Exit
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, default_place, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, default_place, open_ledger
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -28,6 +29,7 @@ def init(
     """
     from ledger import Ledger
     from ledger.database import is_url, without_password
+    from ledger.places import has_ledger
     from seqedit.adapters import BaseModel
     from seqedit.fingerprint import fingerprint
     from seqedit.models import load_model
@@ -35,14 +37,14 @@ def init(
     place = default_place(ledger)
     if is_url(place) and objects is None:  # before the model is read
         raise InputError("a ledger at a database URL needs --objects, the directory or URL of its object store")
-    if not is_url(place) and (Path(place) / "ledger.db").exists():
-        raise InputError(f"{place} holds a ledger already; choose another place")
+    if has_ledger(place):
+        raise InputError(f"{without_password(place)} holds a ledger already; choose another place")
     shown = without_password(place)
     if dry_run:
         if json_:
             print_json({"ledger": shown, "model": model, "done": False})
         else:
-            typer.echo(f"would make a ledger of {model} at {shown}")
+            say(f"would make a ledger of {model} at {shown}")
         return
     loaded, _ = load_model(model, dtype=dtype)
     with Ledger.create(place, BaseModel(model, fingerprint(loaded)), objects=objects, author=author) as made:
@@ -51,7 +53,7 @@ def init(
     if json_:
         print_json({"ledger": shown, "root": root, "model": base.name, "fingerprint": base.fingerprint})
     else:
-        typer.echo(f"{shown}: ledger of {base.name} (fingerprint {base.fingerprint[:12]}), root {root[:12]}")
+        say(f"{shown}: ledger of {base.name} (fingerprint {base.fingerprint[:12]}), root {root[:12]}")
 
 
 @app.command()
@@ -78,9 +80,9 @@ def add(
             told.append([str(overlap) for overlap in opened.overlaps(adapter.requests)])
             if not json_:
                 verb = "would add" if dry_run else "adding"
-                typer.echo(f"{verb} {path}: {len(adapter.requests)} facts by {adapter.method.get('name')}", err=True)
+                say(f"{verb} {path}: {len(adapter.requests)} facts by {adapter.method.get('name')}", err=True)
                 for line in told[-1]:
-                    typer.echo(f"  {line}", err=True)
+                    say(f"  {line}", err=True)
         if not dry_run:
             for path, adapter in zip(adapters, found, strict=True):
                 text = message or f"{len(adapter.requests)} facts by {adapter.method.get('name')} ({path.name})"
@@ -89,4 +91,4 @@ def add(
         print_json({"entries": [entry.id for entry in made], "overlaps": told, "done": not dry_run})
         return
     for entry in made:
-        typer.echo(f"{entry.id[:12]} {entry.message}")
+        say(f"{entry.id[:12]} {entry.message}")

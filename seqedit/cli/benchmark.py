@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.common import JsonOption
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import EnvironmentFailure, InputError
 
 NAMES = ("mquake", "ripple", "real-life")
@@ -66,7 +67,7 @@ def benchmark(
     unusable: list[str] = []
     cases = _cases(name, records, limit, zsre, unusable)
     for line in unusable:
-        typer.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     if not cases:
         raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
 
@@ -88,7 +89,7 @@ def benchmark(
         print_json(result)
         return
     for text in {"mquake": _mquake_lines, "ripple": _ripple_lines, "real-life": _real_life_lines}[name](result):
-        typer.echo(text)
+        say(text)
 
 
 def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list[str]) -> Any:

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
+from seqedit.cli.trust import SignersOption, trusted_signers
 from seqedit.errors import InputError
 
 
@@ -36,17 +38,17 @@ def branch(
                 print_json({"current": current, "branches": there})
                 return
             for each, entry in there.items():
-                typer.echo(f"{'*' if each == current else ' '} {each:<24} {entry[:12]}")
+                say(f"{'*' if each == current else ' '} {each:<24} {entry[:12]}")
             return
         would = "would be " if dry_run else ""
         if delete:
             old = opened.check_delete_branch(name) if dry_run else opened.delete_branch(name)
-            typer.echo(f"{name} {would}deleted (was at {old[:12]})", err=json_)
+            say(f"{name} {would}deleted (was at {old[:12]})", err=json_)
         else:
             at = opened.check_branch(name, rev)
             if not dry_run:
                 opened.start_branch(name, at)
-            typer.echo(f"{name} {would}at {at[:12]}", err=json_)
+            say(f"{name} {would}at {at[:12]}", err=json_)
         if json_:
             print_json({"current": opened.branch(), "branches": opened.branches()})
 
@@ -56,6 +58,7 @@ def checkout(
     name: Annotated[str, typer.Argument(help="The branch that HEAD is to name.")],
     create: Annotated[bool, typer.Option("--branch", "-b", help="Make it first, at HEAD.")] = False,
     ledger: LedgerOption = None,
+    signers: SignersOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -63,8 +66,11 @@ def checkout(
 
     Example: seqedit checkout -b experiment
     """
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
         at = opened.check_branch(name) if create else opened.branch_entry(name)
+        if trusted is not None:  # what the ledger keeps is asked where a state comes or goes, not of work at hand
+            opened.check_signed(at, trusted)
         if not dry_run:
             if create:
                 opened.start_branch(name, at)
@@ -72,7 +78,7 @@ def checkout(
     if json_:
         print_json({"branch": name, "entry": at, "done": not dry_run})
     else:
-        typer.echo(f"{'would be ' if dry_run else ''}on {name} at {at[:12]}")
+        say(f"{'would be ' if dry_run else ''}on {name} at {at[:12]}")
 
 
 @app.command()
@@ -97,7 +103,7 @@ def reset(
     if json_:
         print_json({"branch": name, "old": old, "new": new, "done": not dry_run})
     else:
-        typer.echo(f"{'would move ' if dry_run else ''}{name}: {old[:12]} -> {new[:12]}")
+        say(f"{'would move ' if dry_run else ''}{name}: {old[:12]} -> {new[:12]}")
 
 
 @app.command()
@@ -118,7 +124,7 @@ def reflog(
         return
     for move in moves:
         new, old = (move.new or "-")[:12], (move.old or "-")[:12]
-        typer.echo(f"{move.time} {move.ref:<16} {old:<12} -> {new:<12} {move.message}")
+        say(f"{move.time} {move.ref:<16} {old:<12} -> {new:<12} {move.message}")
 
 
 @app.command()
@@ -137,6 +143,4 @@ def undo(
     if json_:
         print_json({"undone": asdict(move), "done": not dry_run})
     else:
-        typer.echo(
-            f"{'would undo' if dry_run else 'undone'}: {move.message} ({move.ref} back at {(move.old or '')[:12]})"
-        )
+        say(f"{'would undo' if dry_run else 'undone'}: {move.message} ({move.ref} back at {(move.old or '')[:12]})")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from seqedit.cli.terminal import say
 
 LedgerOption = Annotated[
     str | None,
@@ -33,12 +33,6 @@ def open_ledger(place: str | None) -> Any:
     return Ledger.open(default_place(place))
 
 
-def print_json(value: Any) -> None:
-    """JSON on stdout."""
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
-
-
 def number(value: Any, digits: int = 1, width: int = 6) -> str:
     """A number in a table, a dash where it is not known."""
     return ("-" if value is None else f"{value:.{digits}f}").rjust(width)
@@ -59,7 +53,8 @@ class StepTable:
 
     def title(self, text: str) -> None:
         """A line above the table."""
-        self._print(f"\n{text}")
+        self._print("")
+        self._print(text)
 
     def baseline(self, baseline: Mapping[str, Any]) -> None:
         """Heading, and the unedited model as step 0."""
@@ -91,7 +86,7 @@ class StepTable:
         return f"{task[metric]:.3f}({task.get('change') or 0:+.2f}){star}"
 
     def _print(self, line: str) -> None:
-        print(line, file=self.stream, flush=True)
+        say(line, stream=self.stream)
 
 
 _COLUMNS = ("ES", "PS", "NS", "S", "GE", "old ES", "old S")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.common import JsonOption
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 
 
 @app.command()
@@ -35,22 +35,29 @@ def compare(
         if json_:
             print_json(plans)
         else:
-            typer.echo("\n\n".join("\n".join([label, *run_lines(plan)]) for label, plan in plans.items()))
+            for position, (label, plan) in enumerate(plans.items()):
+                for line in [*([""] if position else []), label, *run_lines(plan)]:
+                    say(line)
         return
 
-    from evals.comparison import columns, markdown
+    from evals.comparison import columns, markdown, notes_text
     from seqedit.comparison import compare as compare_methods
+    from seqedit.comparison import read_notes
 
     def row_done(row: object) -> None:
         from evals.comparison import ComparisonRow
 
         assert isinstance(row, ComparisonRow)
         texts = [f"{name} {row.cells[name].text(1 if '.' not in name else 3)}" for name in columns([row])]
-        typer.echo(f"{row.label}: {'  '.join(texts)}{'  ' + row.note if row.note else ''}", err=True)
+        say(f"{row.label}: {'  '.join(texts)}{'  ' + row.note if row.note else ''}", err=True)
 
     rows = compare_methods(settings, resume=resume, on_row=row_done, ranks=ranks_of(context))
     if json_:
-        print_json({"title": settings.title, "rows": [row.to_dict() for row in rows]})
+        print_json(
+            {"title": settings.title, "rows": [row.to_dict() for row in rows], "notes": read_notes(settings.out)}
+        )
         return
-    sys.stdout.write(markdown(rows))
-    typer.echo(f"\ntables and plot: {settings.out / 'comparison.md'} (.csv, .tex, .json, .png)")
+    for line in (markdown(rows) + notes_text(read_notes(settings.out))).splitlines():
+        say(line)
+    say()
+    say(f"tables and plot: {settings.out / 'comparison.md'} (.csv, .tex, .json, .png)")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
 
@@ -40,6 +41,10 @@ def edit(
     second_moments: Annotated[Path | None, typer.Option(help="Safetensors, one matrix per module name.")] = None,
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
+    zsre: Annotated[
+        str,
+        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
+    ] = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: Annotated[str, typer.Option("-m", "--message", help="Message of the ledger's new entry.")] = "",
     author: Annotated[str, typer.Option(help="Its author.")] = "",
@@ -65,7 +70,7 @@ def edit(
         raise InputError("--out needs --model")
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")
-    batch = requests_of(load_records(requests, limit=limit))
+    batch = requests_of(load_records(requests, limit=limit, zsre=zsre))
     check_batch(batch)
     templates = _read_templates(context_templates) if context_templates else None
 
@@ -91,7 +96,7 @@ def edit(
     if json_:
         print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks)})
         return
-    typer.echo(
+    say(
         f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
         f"digest {adapter.digest[:12]}",
         err=True,
@@ -110,7 +115,7 @@ def _edit_ledger(
             _tell(plan, batch, method, config, model or opened.base_model.name, overlaps, json_)
             return
         for line in overlaps:  # before minutes are spent
-            typer.echo(line, err=True)
+            say(line, err=True)
         from seqedit.open_session import open_session
 
         session = open_session(
@@ -121,7 +126,7 @@ def _edit_ledger(
     if json_:
         print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps})
     else:
-        typer.echo(f"{entry.id[:12]} {entry.message}")
+        say(f"{entry.id[:12]} {entry.message}")
 
 
 def _tell(
@@ -138,7 +143,7 @@ def _tell(
         print_json(plan)
         return
     for line in plan_lines(plan):
-        typer.echo(line)
+        say(line)
 
 
 def _read_templates(path: Path) -> list[list[str]]:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -21,6 +22,10 @@ def evaluate(
         list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
     ] = None,
     records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
+    zsre: Annotated[
+        str,
+        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
+    ] = "mend",
     text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
@@ -37,8 +42,10 @@ def evaluate(
     Example: seqedit eval --task cola --gate "cola.mcc: max_drop 0.05 at 95 %" --gate "earlier.ES: min 90"
     """
     from evals.gates import parse_gates
+    from seqedit.gate_check import check_measured
 
     gates = parse_gates(gate or [])  # before anything is loaded
+    check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
 
     from evals.tasks import load_tasks
     from seqedit.demo_files import resolve_demo_file
@@ -55,7 +62,7 @@ def evaluate(
     for name, file in files.items():
         if not Path(file).is_file():
             raise InputError(f"task '{name}': no such file: {file}")
-    facts = load_records(records) if records else []
+    facts = load_records(records, zsre=zsre) if records else []
     texts = [line for line in TextSource(resolve_demo_file(str(text))) if line] if text else []
     with open_ledger(ledger) as opened:
         opened.resolve(rev)
@@ -71,23 +78,28 @@ def evaluate(
         print_json({
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
             "gates": [result.to_dict() for result in found.gates],
+            **({} if found.failure is None else {"failure": found.failure}),
         })  # fmt: skip
+    elif found.failure is not None:
+        say(f"the state of {found.entry[:12]} cannot be scored: {found.failure}", err=True)
+        for result in found.gates:
+            say(str(result))
     else:
         for name in ("ES", "PS", "NS", "S"):
             earlier = (found.step["earlier"] or {}).get(name)
-            typer.echo(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
+            say(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
             metric = main_metric(row) or str(row.get("metric"))
             if row.get("change") is None:
-                typer.echo(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
+                say(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
                 continue
-            typer.echo(
+            say(
                 f"{name + '.' + metric:>12} {row[metric]:8.4f}  change {row['change']:+.4f} "
                 f"[{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
             )
         if found.step["drift"]:
-            typer.echo(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
+            say(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
         for result in found.gates:
-            typer.echo(str(result))
+            say(str(result))
     if found.tripped:
         raise typer.Exit(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, number, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, number, open_ledger
+from seqedit.cli.terminal import print_json, say
+from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
 
 
 @app.command()
@@ -35,7 +36,7 @@ def log(
         scores = row["scores"]
         shown = " ".join(f"{name} {scores[name]:.1f}" for name in _AVERAGES if scores.get(name) is not None)
         state = "active" if row["active"] else "      "
-        typer.echo(f"{row['id'][:12]} {row['time']} {row['operation']:<6} {state}  {row['message']}  {shown}".rstrip())
+        say(f"{row['id'][:12]} {row['time']} {row['operation']:<6} {state}  {row['message']}  {shown}".rstrip())
 
 
 _AVERAGES = ("ES", "PS", "NS")
@@ -81,21 +82,23 @@ def show(
     if json_:
         print_json(data)
         return
-    typer.echo(f"entry {entry.id}\noperation {entry.operation}\ntime {entry.time}\nmessage {entry.message}")
+    for name in ("id", "operation", "time", "message"):
+        say(f"{'entry' if name == 'id' else name} {data[name]}")
     if entry.adapter:
-        typer.echo(f"adapter {entry.adapter}\nactive {'yes' if data['active'] else 'no'}")
+        say(f"adapter {entry.adapter}")
+        say(f"active {'yes' if data['active'] else 'no'}")
     for target in entry.targets:
-        typer.echo(f"target {target}")
+        say(f"target {target}")
     if entry.method:
-        typer.echo("method " + ", ".join(f"{k}={v}" for k, v in sorted(entry.method.items())))
+        say("method " + ", ".join(f"{k}={v}" for k, v in sorted(entry.method.items())))
     for position, request in enumerate(entry.requests):
         note = "" if position in live or not data["active"] else "  (superseded)"
-        typer.echo(f"  {request.text} -> {request.target_new}{note}")
+        say(f"  {request.text} -> {request.target_new}{note}")
     for name, value in scores.get("counterfact", {}).items():
         if isinstance(value, int | float):
-            typer.echo(f"{name:>4} {number(value, 2, 8)}")
+            say(f"{name:>4} {number(value, 2, 8)}")
     for name, task in scores.get("tasks", {}).items():
-        typer.echo(f"{name} " + ", ".join(f"{k} {v:.4f}" for k, v in task.items() if isinstance(v, int | float)))
+        say(f"{name} " + ", ".join(f"{k} {v:.4f}" for k, v in task.items() if isinstance(v, int | float)))
 
 
 @app.command()
@@ -115,36 +118,32 @@ def revert(
         target = opened.entry(entry)
         if dry_run:
             opened.check_revert(entry)
-            typer.echo(f"would revert {target.id[:12]}: {len(target.requests)} facts", err=True)
+            say(f"would revert {target.id[:12]}: {len(target.requests)} facts", err=True)
             for request in target.requests:
-                typer.echo(f"  {request.text} -> {request.target_new}")
+                say(f"  {request.text} -> {request.target_new}")
             return
         made = opened.revert(entry, message=message, author=author)
     if json_:
         print_json({"id": made.id, "reverts": target.id})
     else:
-        typer.echo(f"{made.id[:12]} {made.message}")
+        say(f"{made.id[:12]} {made.message}")
 
 
 @app.command()
 def verify(
     ledger: LedgerOption = None,
     shallow: Annotated[bool, typer.Option("--shallow", help="Presence and sizes only, without reading data.")] = False,
-    signers: Annotated[
-        Path | None,
-        typer.Option(help="Public keys, one per line (hex or ssh-ed25519); they must vouch for every entry."),
-    ] = None,
+    signers: SignersOption = None,
+    at_least: AtLeastOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Check every entry and every byte of every object; exit code 1 if something is damaged.
 
     Example: seqedit verify --ledger out/demo/ledger
     """
-    from ledger.signers import read_signers
-
-    trusted = None if signers is None else read_signers(signers)
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
-        problems = opened.verify(deep=not shallow, signers=trusted)
+        problems = opened.verify(deep=not shallow, signers=trusted, at_least=at_least)
         entries, objects = len(opened.log()), len(list(opened.store.objects()))
     damage = [problem for problem in problems if problem.damage]
     if json_:
@@ -158,7 +157,7 @@ def verify(
         )
     else:
         for problem in problems:
-            typer.echo(f"{'damage' if problem.damage else 'notice'}: {problem.code}: {problem.path}: {problem.detail}")
-        typer.echo(f"{entries} entries, {objects} objects, {len(damage)} damaged", err=bool(damage))
+            say(f"{'damage' if problem.damage else 'notice'}: {problem.code}: {problem.path}: {problem.detail}")
+        say(f"{entries} entries, {objects} objects, {len(damage)} damaged", err=bool(damage))
     if damage:
         raise typer.Exit(1)

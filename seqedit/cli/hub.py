@@ -27,6 +27,7 @@ from seqedit.cli.ship import (
     measured,
     print_result,
 )
+from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 
 
 @app.command()
@@ -45,6 +46,7 @@ def push(
     scores: ScoresOption = True,
     base_name: BaseOption = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    signers: SignersOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -58,7 +60,10 @@ def push(
     from seqedit.hub import push_state
 
     check_options(Format.PEFT, entry=False, rank=rank, records=records)
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
+        opened.signers = opened.kept_signers() if trusted is None else trusted
+        opened.check_signed(rev)
         exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
         if rank is not None and measure:
             exported = measured(opened, exported, model, records, device)
@@ -76,6 +81,9 @@ def pull(
     branch: BranchOption = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the repository.")] = None,
     objects: ObjectsOption = None,
+    signers: SignersOption = None,
+    at_least: AtLeastOption = None,
+    allow_older: AllowOlderOption = False,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -86,6 +94,10 @@ def pull(
     from ledger.import_bundle import import_bundle
     from seqedit.hub import fetch_bundle
 
+    trusted = trusted_signers(signers)
     with fetch_bundle(repository, revision=revision) as file:
-        imported = import_bundle(ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run)
+        imported = import_bundle(
+            ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
+            signers=trusted, at_least=at_least, allow_older=allow_older,
+        )  # fmt: skip
     print_result({"repository": repository, **imported_result(imported, ledger)}, json_, dry_run)

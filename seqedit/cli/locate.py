@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.cli.common import JsonOption, number
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -94,36 +95,32 @@ COLUMNS = (
 
 def _print(found: Mapping[str, Any]) -> None:
     facts, settings, suggested = found["facts"], found["settings"], found["suggested"]
-    typer.echo(f"{facts['traced']} facts traced, {facts['unknown']} left out because the model gives another answer")
-    typer.echo(
+    say(f"{facts['traced']} facts traced, {facts['unknown']} left out because the model gives another answer")
+    say(
         f"p(answer) {_percent(found['clean'])} % clean, {_percent(found['corrupted'])} % with noise on the subject "
         f"(standard deviation {settings['noise_std']:.3g}, {settings['noise']:g} times the embeddings')"
     )
-    typer.echo(
-        f"effect of restoring, in points of p(answer); FFN and attention over {settings['window']} layers at a time"
-    )
-    typer.echo(f"{'':5} {'last subject token':>23} {'last token':>23}")
-    typer.echo(f"layer {'layer':>7} {'FFN':>7} {'attn':>7} {'layer':>7} {'FFN':>7} {'attn':>7}")
+    say(f"effect of restoring, in points of p(answer); FFN and attention over {settings['window']} layers at a time")
+    say(f"{'':5} {'last subject token':>23} {'last token':>23}")
+    say(f"layer {'layer':>7} {'FFN':>7} {'attn':>7} {'layer':>7} {'FFN':>7} {'attn':>7}")
     for layer in range(found["layers"]):
         points = [found["effects"][kind][name][layer] for name, kind in COLUMNS]
         mark = " *" if layer == suggested["peak"] else ""
-        typer.echo(f"{layer:>5} " + " ".join(_percent(point, 7) for point in points) + mark)
+        say(f"{layer:>5} " + " ".join(_percent(point, 7) for point in points) + mark)
     if suggested["peak"] is None:
-        typer.echo(
-            "suggested layers: none, because every prompt ends with its subject; give prompts that go on after it"
-        )
+        say("suggested layers: none, because every prompt ends with its subject; give prompts that go on after it")
         return
     effect = suggested["effect"]
     interval = (
         f" [{_percent(effect, field='ci_low')}, {_percent(effect, field='ci_high')}]" if facts["traced"] > 1 else ""
     )
-    typer.echo(f"FFN peak at the last subject token: layer {suggested['peak']}, effect {_percent(effect)}{interval}")
+    say(f"FFN peak at the last subject token: layer {suggested['peak']}, effect {_percent(effect)}{interval}")
     if not suggested["clear"]:
-        typer.echo("this peak is not clear: its 95 % interval includes 0, so take the suggestion as a guess")
+        say("this peak is not clear: its 95 % interval includes 0, so take the suggestion as a guess")
     elif suggested["alike"]:
-        typer.echo(f"not told from the peak: layers {','.join(map(str, suggested['alike']))}")
-    typer.echo("suggested layers (a heuristic, see docs/locate.md):")
-    typer.echo(f"--layers {','.join(map(str, suggested['layers']))}")
+        say(f"not told from the peak: layers {','.join(map(str, suggested['alike']))}")
+    say("suggested layers (a heuristic, see docs/locate.md):")
+    say(f"--layers {','.join(map(str, suggested['layers']))}")
 
 
 def _percent(point: Mapping[str, Any], width: int = 0, field: str = "mean") -> str:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.cli.common import JsonOption, number
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -78,7 +79,7 @@ def train_mend(
     from seqedit.models import load_model
 
     def show(row: dict[str, float]) -> None:
-        typer.echo(f"step {row['step']:>6}: held-out {_figures(row)}", err=True)
+        say(f"step {row['step']:>6}: held-out {_figures(row)}", err=True)
 
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
     start = time.perf_counter()
@@ -94,10 +95,10 @@ def train_mend(
             "training": trained.training, "validation": trained.validation, "seconds": seconds,
         })  # fmt: skip
         return
-    typer.echo(f"{out}: layers {','.join(map(str, trained.network.layers))}, digest {trained.digest[:12]}")
-    typer.echo(f"held-out records: {trained.validation['records']}")
+    say(f"{out}: layers {','.join(map(str, trained.network.layers))}, digest {trained.digest[:12]}")
+    say(f"held-out records: {trained.validation['records']}")
     for name in ("unedited", "untrained", "trained"):
-        typer.echo(f"{name:>9}: {_figures(trained.validation[name])}")
+        say(f"{name:>9}: {_figures(trained.validation[name])}")
 
 
 def _figures(row: dict[str, float]) -> str:

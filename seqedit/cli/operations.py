@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def swap(
         made = swap_entry(session, old.id, name, config, message=message, author=author)
     _tell_entry(made, json_)
     if follow and not json_:
-        typer.echo(
-            f"{follow} later entries were computed on the old one; `seqedit rebase` computes them again", err=True
-        )
+        say(f"{follow} later entries were computed on the old one; `seqedit rebase` computes them again", err=True)
 
 
 @app.command()
@@ -147,7 +146,7 @@ def merge(
                 ranks=ranks_of(context),
             )  # fmt: skip
         made = merge_entries(
-            session, opened, entries, how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
+            session, opened, [e.id for e, _ in found], how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
         )  # fmt: skip
     _tell_entry(made, json_)
@@ -180,7 +179,7 @@ def rebase(
     with open_ledger(ledger) as opened:
         if abort:
             there = abort_rebase(opened)
-            typer.echo("the interrupted rebase is dropped" if there else "no rebase was interrupted", err=True)
+            say("the interrupted rebase is dropped" if there else "no rebase was interrupted", err=True)
             return
         plan = plan_rebase(opened, onto=onto)
         label = "rebase" if onto is None else f"rebase: onto {onto}"
@@ -225,15 +224,15 @@ def _replay(
             print_json({"branch": plan.branch, "start": plan.start, "changes": plan.changes, "steps": rows})
             return
         for row in rows:
-            typer.echo(f"{row['action']:<9} {row['entry'][:12]}  {row['message']}")
+            say(f"{row['action']:<9} {row['entry'][:12]}  {row['message']}")
         if not plan.changes:
-            typer.echo("nothing to do: every entry is already computed on what precedes it", err=True)
+            say("nothing to do: every entry is already computed on what precedes it", err=True)
         return
     from seqedit.open_session import open_session
     from seqedit.rebase import rebase as run_rebase
 
     def told(step: Step, new: Entry) -> None:
-        typer.echo(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
+        say(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
 
     session = open_session(
         opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device, ranks=ranks
@@ -242,7 +241,7 @@ def _replay(
     if json_:
         print_json({"branch": plan.branch, "old": plan.head, "new": tip, "steps": rows})
     else:
-        typer.echo(f"{plan.branch}: {plan.head[:12]} -> {tip[:12]} (`seqedit undo` brings the old history back)")
+        say(f"{plan.branch}: {plan.head[:12]} -> {tip[:12]} (`seqedit undo` brings the old history back)")
 
 
 def _settings_for(
@@ -288,11 +287,11 @@ def _tell_plan(plan: dict[str, Any], json_: bool) -> None:
         print_json(plan)
         return
     for line in plan_lines(plan):
-        typer.echo(line)
+        say(line)
 
 
 def _tell_entry(made: Entry, json_: bool) -> None:
     if json_:
         print_json({"id": made.id, "operation": made.operation, "targets": list(made.targets), "adapter": made.adapter})
     else:
-        typer.echo(f"{made.id[:12]} {made.message}")
+        say(f"{made.id[:12]} {made.message}")

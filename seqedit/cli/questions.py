@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,19 +77,22 @@ def _print_diff(
     found: StateDiff, norms: dict[str, float], said: dict[str, tuple[str, str]], prompts: list[str]
 ) -> None:
     counts = ", ".join(f"{found.count(kind)} {kind}" for kind in _SIGNS if found.count(kind))
-    typer.echo(f"{found.old[:12]} .. {found.new[:12]}: {counts or 'no fact differs'}")
+    say(f"{found.old[:12]} .. {found.new[:12]}: {counts or 'no fact differs'}")
     for change in found.facts:
         row = _change(change, said)
         target = row["new"] if row["old"] is None or change.kind == "moved" else row["old"]
         arrow = f"{row['old']} => {row['new']}" if change.kind == "superseded" else target
         entry = (change.new_entry or change.old_entry or "")[:12]
-        typer.echo(f"{_SIGNS[change.kind]} {row['prompt']} -> {arrow}  [{entry}]")
+        say(f"{_SIGNS[change.kind]} {row['prompt']} -> {arrow}  [{entry}]")
         if "answer_old" in row:
-            typer.echo(f"      before: {row['answer_old']}\n      after:  {row['answer_new']}")
+            say(f"      before: {row['answer_old']}")
+            say(f"      after:  {row['answer_new']}")
     for name, norm in norms.items():
-        typer.echo(f"|delta| {norm:10.4f}  {name}")
+        say(f"|delta| {norm:10.4f}  {name}")
     for prompt in prompts:
-        typer.echo(f"? {prompt}\n      before: {said[prompt][0]}\n      after:  {said[prompt][1]}")
+        say(f"? {prompt}")
+        say(f"      before: {said[prompt][0]}")
+        say(f"      after:  {said[prompt][1]}")
 
 
 @app.command()
@@ -117,7 +121,7 @@ def blame(
     for a in answers:
         by = f" by {a.by[:12]}" if a.by else ""
         prompt = a.taught.prompt.replace("{}", a.taught.subject)
-        typer.echo(f"{a.taught.entry[:12]} {a.taught.time} {a.status}{by}: {prompt} -> {a.taught.target_new}")
+        say(f"{a.taught.entry[:12]} {a.taught.time} {a.status}{by}: {prompt} -> {a.taught.target_new}")
 
 
 @app.command()
@@ -151,7 +155,7 @@ def bisect(
     measure = _metric(metric, task or [], records, text)
 
     def told(entry: str, value: float, measured: bool) -> None:
-        typer.echo(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)
+        say(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)
 
     with open_ledger(ledger) as opened:
         found = bisect_ledger(
@@ -165,7 +169,7 @@ def bisect(
             "threshold": found.threshold, "values": found.values,
         })  # fmt: skip
     else:
-        typer.echo(f"first bad: {entry.id[:12]} {entry.operation}  {entry.message}")
+        say(f"first bad: {entry.id[:12]} {entry.operation}  {entry.message}")
 
 
 def _metric(metric: str, tasks: list[str], records: str | None, text: Path | None) -> StateMetric:

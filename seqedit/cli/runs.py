@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, StepTable, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, StepTable, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
@@ -41,7 +42,8 @@ def run(
         if json_:
             print_json(plan)
         else:
-            typer.echo("\n".join(run_lines(plan)))
+            for line in run_lines(plan):
+                say(line)
         return
 
     from evals.report import write_report
@@ -59,11 +61,11 @@ def run(
     if json_:
         print_json(summary)
     else:
-        typer.echo(
-            f"ledger {without_password(settings.ledger)}\nsummary {settings.out / 'summary.json'}\nreport {page}"
-        )
+        say(f"ledger {without_password(settings.ledger)}")
+        say(f"summary {settings.out / 'summary.json'}")
+        say(f"report {page}")
     if summary["stopped"] is not None:
-        typer.echo(f"stopped by a gate: {summary['stopped']}", err=True)
+        say(f"stopped by a gate: {summary['stopped']}", err=True)
         raise typer.Exit(1)
 
 
@@ -90,10 +92,10 @@ def demo(
     if json_:
         print_json(summary)
     else:
-        typer.echo(
-            f"\nledger  {out / 'ledger'}   (try: seqedit log --ledger {out / 'ledger'})\n"
-            f"summary {out / 'summary.json'}\nreport  {page}"
-        )
+        say()
+        say(f"ledger  {out / 'ledger'}   (try: seqedit log --ledger {out / 'ledger'})")
+        say(f"summary {out / 'summary.json'}")
+        say(f"report  {page}")
 
 
 @app.command()
@@ -134,7 +136,7 @@ def report(
         except (KeyError, TypeError) as error:
             raise InputError(f"{comparison}: not what `seqedit compare` writes ({error!r})") from error
     # Of several runs in one summary, each is shown; a ledger's branch may be called "runs".
-    typer.echo(str(write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)))
+    say(str(write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)))
 
 
 def _read_json(path: Path) -> Any:

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, number, print_json
+from seqedit.cli.common import JsonOption, number
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 
 
 @app.command()
@@ -56,6 +57,6 @@ def score(
     if json_:
         print_json(result.to_dict())
         return
-    typer.echo(f"{len(facts)} records")
+    say(f"{len(facts)} records")
     for name in METRICS:
-        typer.echo(f"{name:>3} {number(result[name], 2, 8)}")
+        say(f"{name:>3} {number(result[name], 2, 8)}")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
+from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def export(
     scores: ScoresOption = True,
     base_name: BaseOption = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    signers: SignersOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -70,7 +73,10 @@ def export(
               seqedit export --format bundle --out history.zip
     """
     check_options(format_, entry=entry, rank=rank, records=records)
+    trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
+        opened.signers = opened.kept_signers() if trusted is None else trusted
+        opened.check_signed(rev)
         if format_ is Format.BUNDLE:
             result = _bundle(opened, rev, out, entry=entry, scores=scores, dry_run=dry_run)
         elif format_ is Format.MERGED:
@@ -89,6 +95,9 @@ def import_(
     ledger: LedgerOption = None,
     branch: BranchOption = None,
     objects: ObjectsOption = None,
+    signers: SignersOption = None,
+    at_least: AtLeastOption = None,
+    allow_older: AllowOlderOption = False,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -98,7 +107,10 @@ def import_(
     """
     from ledger.import_bundle import import_bundle
 
-    imported = import_bundle(ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run)
+    imported = import_bundle(
+        ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
+        signers=trusted_signers(signers), at_least=at_least, allow_older=allow_older,
+    )  # fmt: skip
     print_result(imported_result(imported, ledger), json_, dry_run)
 
 
@@ -171,7 +183,7 @@ def measured(
 
     name = model or opened.base_model.name
     if model is None and not Path(resolve_model(name)).is_dir():
-        typer.echo(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
+        say(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
         return exported
     chosen: list[Record] | None = None
     if records is not None:
@@ -211,7 +223,9 @@ def ledger_place(ledger: str | None) -> str:
 
 
 def imported_result(imported: Imported, ledger: str | None) -> dict[str, Any]:
-    return {"ledger": ledger_place(ledger), **asdict(imported)}
+    from ledger.url_secrets import without_password
+
+    return {"ledger": without_password(ledger_place(ledger)), **asdict(imported)}
 
 
 def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
@@ -220,27 +234,27 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
         print_json({**result, "dry_run": dry_run})
         return
     if dry_run:
-        typer.echo("dry run: nothing is written", err=True)
+        say("dry run: nothing is written", err=True)
     for name, value in result.items():
         if name == "truncation":
             _print_truncation(value)
         elif isinstance(value, dict):
-            typer.echo(f"{name}")
+            say(f"{name}")
             for key, item in value.items():
-                typer.echo(f"  {key}: {item}")
+                say(f"  {key}: {item}")
         elif value is not None:
-            typer.echo(f"{name}: {value}")
+            say(f"{name}: {value}")
 
 
 def _print_truncation(truncation: dict[str, Any] | None) -> None:
     if truncation is None:
         return
-    typer.echo(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
+    say(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
     for module, error in truncation["errors"].items():
-        typer.echo(f"  {module}: {error:.2e}")
+        say(f"  {module}: {error:.2e}")
     if truncation["before"] is None:
-        typer.echo("ES, PS and NS were not measured")
+        say("ES, PS and NS were not measured")
         return
-    typer.echo(f"on {truncation['records']} records: exact -> truncated")
+    say(f"on {truncation['records']} records: exact -> truncated")
     for metric, value in truncation["before"].items():
-        typer.echo(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")
+        say(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")

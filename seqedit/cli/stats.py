@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.common import JsonOption
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 from seqedit.texts import DEFAULT
 
@@ -77,30 +78,28 @@ def stats(
 
 
 def _print_plan(planned: Mapping[str, Any]) -> None:
-    typer.echo(
-        f"would measure {planned['max_tokens']:,} tokens of {planned['text']} in rows of {planned['sequence_length']}"
-    )
+    say(f"would measure {planned['max_tokens']:,} tokens of {planned['text']} in rows of {planned['sequence_length']}")
     for module in planned["modules"]:
         state = "cached" if module["cached"] else f"to be measured, {module['bytes'] / 1e6:,.1f} MB"
-        typer.echo(f"layer {module['layer']:>3}  {module['module']}  d_in {module['d_in']:,}  {state}")
-    typer.echo(f"cache: {planned['cache']}")
+        say(f"layer {module['layer']:>3}  {module['module']}  d_in {module['d_in']:,}  {state}")
+    say(f"cache: {planned['cache']}")
     if planned["out"]:
-        typer.echo(f"would write {planned['out']}")
+        say(f"would write {planned['out']}")
 
 
 def _print(found: Mapping[str, Any]) -> None:
-    typer.echo(f"{found['tokens']:,} tokens of {found['text']} in rows of {found['sequence_length']}")
+    say(f"{found['tokens']:,} tokens of {found['text']} in rows of {found['sequence_length']}")
     width = max(len(module["module"]) for module in found["modules"])
     heads = f"{'d_in':>7} {'per dim':>8} {'condition':>10} {'eff. rank':>10} {'shrinkage':>10}"
-    typer.echo(f"layer {'module':{width}} {heads}")
+    say(f"layer {'module':{width}} {heads}")
     for module in found["modules"]:
         condition = "singular" if module["condition"] is None else f"{module['condition']:.2g}"
         shrinkage = f"{module['shrinkage']:.2g}" if module["shrinkage"] else "none"
-        typer.echo(
+        say(
             f"{module['layer']:>5} {module['module']:{width}} {module['d_in']:>7,} "
             f"{module['tokens_per_dimension']:>8.1f} {condition:>10} {module['effective_rank']:>10.1f} {shrinkage:>10}"
         )
     needed = max(module["shrinkage"] for module in found["modules"])
     if needed:
-        typer.echo(f"near to singular: edit with --set shrinkage={needed:.2g} or more, or measure more text")
-    typer.echo(f"--second-moments {found['out']}" if found["out"] else f"cache: {found['cache']}")
+        say(f"near to singular: edit with --set shrinkage={needed:.2g} or more, or measure more text")
+    say(f"--second-moments {found['out']}" if found["out"] else f"cache: {found['cache']}")

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, print_json
+from seqedit.cli.common import JsonOption
+from seqedit.cli.terminal import print_json, say
 
 
 @app.command()
@@ -30,6 +31,6 @@ def tasks(
         print_json({"folder": str(task_folder()), "tasks": known})
     elif list_:
         for task in shipped_tasks().values():
-            typer.echo(f"{task.name:<24} {','.join(task.metrics):<30} {task.about}")
+            say(f"{task.name:<24} {','.join(task.metrics):<30} {task.about}")
     else:
-        typer.echo(str(task_folder()))
+        say(str(task_folder()))

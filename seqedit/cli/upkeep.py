@@ -1,4 +1,4 @@
-"""Verbs that look after a ledger: gc, sign."""
+"""Verbs that look after a ledger: gc, sign, signers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger, print_json
+from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -24,6 +25,17 @@ def gc(
     grace: Annotated[
         float, typer.Option(min=0, help="Unused files younger than this many hours stay; a writer may need them.")
     ] = 1.0,
+    all_registered: Annotated[
+        bool,
+        typer.Option(
+            "--all-registered",
+            help="Every ledger that uses the object store is registered with it; asked once for a store of old.",
+        ),
+    ] = False,
+    forget_ledger: Annotated[
+        list[str] | None,
+        typer.Option(help="First unregister a ledger that is gone for good from the object store; repeatable."),
+    ] = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -31,15 +43,23 @@ def gc(
 
     Example: seqedit gc --dry-run
     """
+    from ledger.database import without_password
     from ledger.gc import collect
+    from ledger.store_users import forget
 
+    if forget_ledger and dry_run:
+        raise InputError("--forget-ledger has no dry run: give it without --dry-run")
     with open_ledger(ledger) as opened:
+        for place in forget_ledger or ():
+            forget(opened.database, opened.store, place)
+            say(f"forgot the ledger {without_password(place)}", err=True)
         found = collect(
             opened.database,
             opened.store,
             keep_days=None if prune_now else keep_days,
             grace=grace * 3600,
             dry_run=dry_run,
+            all_registered=all_registered,
         )
     if json_:
         print_json(
@@ -49,21 +69,28 @@ def gc(
                 "objects": [vars(files) for files in found.objects],
                 "temporary": [vars(files) for files in found.temporary],
                 "young": found.young,
+                "unsure": found.unsure,
                 "bytes": found.size,
             }
         )
         return
     for entry in found.entries:
-        typer.echo(f"entry {entry.id[:12]} {entry.operation:<6} {entry.message}".rstrip())
+        say(f"entry {entry.id[:12]} {entry.operation:<6} {entry.message}".rstrip())
     for kind, items in (("object", found.objects), ("temporary", found.temporary)):
         for files in items:
-            typer.echo(f"{kind} {files.path} {files.size:,} bytes")
-    typer.echo(
+            say(f"{kind} {files.path} {files.size:,} bytes")
+    say(
         f"{'would remove' if dry_run else 'removed'} {len(found.entries)} entries, {len(found.objects)} objects and "
         f"{len(found.temporary)} temporary files, {found.size:,} bytes"
     )
     if found.young:
-        typer.echo(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
+        say(f"{found.young} unused objects or files are younger than {grace:g} hours and stay", err=True)
+    if found.unsure:
+        say(
+            f"{found.unsure} unused objects stay: the object store is older than its list of ledgers, so others may "
+            "need them. Run `seqedit gc` once on each other ledger that uses it, then `seqedit gc --all-registered`",
+            err=True,
+        )
 
 
 @app.command()
@@ -87,8 +114,8 @@ def sign(
         if dry_run:
             raise InputError("--new-key has no dry run: a key that was only shown is none")
         public = signing.new_key(new_key)
-        print_json({"key": public}) if json_ else typer.echo(public)
-        typer.echo(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
+        print_json({"key": public}) if json_ else say(public)
+        say(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
         return
     assert key is not None
     private = signing.load_key(key)
@@ -102,4 +129,40 @@ def sign(
         print_json({"entry": signature.entry, "key": signature.key, "new": bool(new), "dry_run": dry_run})
         return
     done = "would sign" if dry_run else "signed" if new else "was signed already:"
-    typer.echo(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
+    say(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
+
+
+@app.command()
+def signers(
+    ledger: LedgerOption = None,
+    set_: Annotated[Path | None, typer.Option("--set", help="Keep the public keys of this file.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Keep none any more.")] = False,
+    dry_run: DryRunOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Show or set the public keys that verify, import, pull, export and push ask for where --signers is not given.
+
+    They stand in the ledger's database: a reminder, which whoever writes the ledger can change. Where that matters,
+    keep the file elsewhere and give --signers, or name it in SEQEDIT_SIGNERS.
+
+    Example: seqedit signers --set team-keys
+    """
+    from ledger.signers import read_signers
+
+    if set_ is not None and clear:
+        raise InputError("give either --set FILE or --clear")
+    wanted = None if set_ is None else read_signers(set_)
+    with open_ledger(ledger) as opened:
+        if wanted is not None or clear:
+            found = wanted
+            if not dry_run:
+                opened.keep_signers(wanted)
+        else:
+            found = opened.kept_signers()
+    if json_:
+        print_json({"signers": found, "dry_run": dry_run})
+        return
+    for key, name in sorted((found or {}).items()):
+        say(f"{key} {name}")
+    if not found:
+        say("the ledger keeps no signers: signatures are asked for with --signers only", err=True)

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from seqedit.errors import InputError
+from seqedit.memory import is_out_of_memory
 from seqedit.mend.files import write_whole
 from seqedit.mend.hypernetwork import Hypernetwork
 
@@ -87,6 +88,8 @@ def read_checkpoint(out: Path, network: Hypernetwork, optimizer: torch.optim.Ada
                 moments = {moment: tensors[f"{moment}.{name}"].to(parameter) for moment in _MOMENTS}
                 optimizer.state[parameter] = {"step": torch.tensor(float(state.step)), **moments}
     except (KeyError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InputError(f"{path}: damaged ({' '.join(str(error).split())[:200]})") from error
     return state
 

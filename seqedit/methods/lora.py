@@ -15,6 +15,7 @@ from seqedit.config import EditConfig, check_positive, setting
 from seqedit.errors import InputError
 from seqedit.fine_tuning import target_prompts, train, trained_update
 from seqedit.methods.registry import register
+from seqedit.random_state import seeded
 from seqedit.requests import Request
 from seqedit.tracing import inference_state
 from seqedit.workbench import Update, Workbench, add_to_weight
@@ -80,8 +81,7 @@ def _injected(model: Any, projections: Sequence[Projection], config: LoraEditCon
         r=config.rank, lora_alpha=config.alpha, target_modules=names, fan_in_fan_out=projections[0].transposed,
         task_type="CAUSAL_LM",
     )  # type: ignore[arg-type]  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, {p.weight.device for p in projections}):
         inject_adapter_in_model(settings, model, adapter_name=_ADAPTER)
     try:
         yield [model.get_submodule(name) for name in names]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, Spread, setting
+from seqedit.config import ClosedFormConfig, Spread, TargetPlace, setting
+from seqedit.errors import InputError
 from seqedit.methods.registry import register
 from seqedit.requests import Request
 from seqedit.sites import Sublayers
@@ -17,11 +19,18 @@ from seqedit.workbench import Update, Workbench
 class PmetConfig(ClosedFormConfig):
     """PMET's settings."""
 
+    target_place: ClassVar[TargetPlace] = "ffn output"
+
     spread: Spread = setting("sqrt", "how the residual is distributed over the layers: single, even or sqrt")
     kl_factor: float = setting(1.0, "weight of the KL divergence at '{subject} is a'")
     stop_at_argmax: bool = setting(True, "a request is also done when all its target tokens are the argmax")
     argmax_kl: float | None = setting(0.01, "stop at the argmax only if the weighted KL is at most this")
     argmax_nll_factor: float = setting(0.1, "weight of the likelihood in steps after the target is the argmax")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_norm != "perturbed":
+            raise InputError("setting 'init_norm' must be perturbed for 'pmet': each of its two outputs has its own")
 
 
 @register("pmet", PmetConfig)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 
 from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, Spread, setting
+from seqedit.config import ClosedFormConfig, InitNorm, Spread, setting
 from seqedit.methods.registry import register
 from seqedit.requests import Request
 from seqedit.workbench import LayerUpdate, Update, Workbench
@@ -18,8 +19,14 @@ from seqedit.workbench import LayerUpdate, Update, Workbench
 class RomeConfig(ClosedFormConfig):
     """ROME's settings; the weight of C0 cancels, and one layer is the published form."""
 
+    unrecorded: ClassVar[Mapping[str, Any]] = {"init_norm": "perturbed"}
+
     a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
     spread: Spread = setting("single", "how the residual is distributed over the layers: single, even or sqrt")
+    init_norm: InitNorm = setting("ffn", "what |init| is the norm of: the perturbed output, or the FFN's (ROME)")
+    published_keys: bool = setting(
+        False, "divide by the bare prompt's key, all templates counting alike in the other, as before R-ROME"
+    )
 
 
 @register("rome", RomeConfig)
@@ -27,9 +34,12 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
     """Equality constraint, one request after the other, each a rank-one update."""
     # Each request sees the ones before it already written; the batch's update is the sum of theirs. One and the same
     # averaged key is used everywhere, as in R-ROME (arXiv 2403.07175): mixing two kinds of keys made ROME collapse.
+    # The first public code mixes them, with all templates counting alike: to compare with.
+    if config.published_keys:
+        bench = replace(bench, contexts=[[template for group in bench.contexts for template in group]])
     given = [None] * len(requests) if bench.target_values is None else bench.target_values.split(1)
     singles = [
-        closed_form_edit(bench, [request], config, config.a, target_values=z)
+        closed_form_edit(bench, [request], config, config.a, target_values=z, met_at_bare=config.published_keys)
         for request, z in zip(requests, given, strict=True)
     ]
     layers = []

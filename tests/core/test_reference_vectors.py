@@ -104,7 +104,9 @@ def test_rome_of_one_request_is_the_reference_of_one_request(reference_model: An
     case, (model, tokenizer) = Case("single_layer_batch1", tmp_path), reference_model
     expected = load_file(REFERENCE / "single_layer_batch1" / "emmet.safetensors")
     adapter = compute_adapter(
-        model, tokenizer, case.requests, "rome", get_method("rome").config.from_dict(case.settings),
+        model, tokenizer, case.requests, "rome",
+        # EMMET's decay and clamp are relative to the layer's output, ROME's own to the FFN's.
+        get_method("rome").config.from_dict({**case.settings, "init_norm": "perturbed"}),
         base_model=BaseModel("reference", "0" * 64), second_moments=case.moments, context_templates=case.contexts,
     )  # fmt: skip
     (module,) = adapter.deltas

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import yaml
 
 from seqedit.compare_config import read_compare_config
-from seqedit.config import ClosedFormConfig, TargetValueConfig
+from seqedit.config import ClosedFormConfig, TargetValueConfig, coerce
 from seqedit.errors import InputError
 from seqedit.hparams import read_hparams, read_mapping
+from seqedit.hparams_fields import ONLY, READ
 from seqedit.methods import get_method, method_names
 from seqedit.run_config import read_run_config
 from seqedit.settings import PRESETS, method_config, preset_names, read_preset
@@ -66,6 +70,110 @@ def test_hyperparameter_files_of_the_public_projects_are_read(
 
 
 @pytest.mark.parametrize(
+    ("method", "changes"),
+    [("emmet", {"a"}), ("memit", set()), ("rome", set()), ("pmet", set()), ("alphaedit", set())],
+)
+def test_a_field_has_an_effect_for_the_methods_whose_public_code_reads_it_and_no_other(
+    method: str, changes: set[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "h.json").write_text('{"layers": [1], "emmet_lambda": 0.1}')
+    assert set(read_hparams(tmp_path / "h.json", method)) == {"layers"} | changes
+    assert ("emmet_lambda" in capsys.readouterr().err) == (not changes)
+    config = method_config(method, hparams=tmp_path / "h.json")
+    assert config.a == (0.1 if changes else get_method(method).config().a)
+
+
+def test_every_field_read_is_a_setting_of_the_method_that_reads_it() -> None:
+    for method, reads in READ.items():
+        assert set(reads.values()) <= {f.name for f in dataclasses.fields(get_method(method).config)}, method
+
+
+# Files in the layout of the public projects, with all that theirs hold.
+MODULES = {
+    "layer_module_tmp": "transformer.h.{}", "mlp_module_tmp": "transformer.h.{}.mlp", "ln_f_module": "transformer.ln_f",
+    "attn_module_tmp": "transformer.h.{}.attn", "lm_head_module": "transformer.wte",
+    "rewrite_module_tmp": "transformer.h.{}.mlp.c_proj",
+}  # fmt: skip
+SEARCH = {
+    "fact_token": "subject_last", "v_num_grad_steps": 20, "v_lr": "5e-1", "v_loss_layer": 47, "v_weight_decay": 0.5,
+    "kl_factor": 0.0625, "clamp_norm_factor": 4,
+}  # fmt: skip
+MOMENTS = {"mom2_dataset": "wikipedia", "mom2_n_samples": 100000, "mom2_dtype": "float32"}
+RUNTIME = {"model_name": "./hugging_cache/gpt2-xl", "stats_dir": "./data/stats", "device": 0, "model_parallel": False}
+FOUND = {"steps": 20, "learning_rate": "5e-1", "weight_decay": 0.5, "kl_factor": 0.0625, "clamp_norm_factor": 4}
+
+
+@pytest.mark.parametrize(
+    ("method", "file", "expected"),
+    [
+        ("rome", {"alg_name": "ROME", "layers": [17], "mom2_adjustment": False, "fp16": False,
+                  "context_template_length_params": [[5, 10], [10, 10]], **SEARCH, **MOMENTS, **MODULES, **RUNTIME},
+         {"layers": [17], "shrinkage": 1.0, **FOUND}),
+        ("rome", {"alg_name": "R-ROME", "layers": [5], "mom2_adjustment": True, "enable_prompt_keys": False,
+                  "enable_random_prefix_keys": True, "original_implementation": True, **SEARCH, **MODULES},
+         {"layers": [5], "published_keys": True, **FOUND}),
+        ("rome", {"layers": [17], "mom2_adjustment": True, "dynamic": False, "dynamic_multiplier": 1,
+                  "bias_update": False, "update_norm_lambda": 3, **SEARCH, **MODULES}, {"layers": [17], **FOUND}),
+        ("memit", {"layers": [13, 14], "layer_selection": "all", "mom2_adjustment": True, "mom2_update_weight": 20000,
+                   "calculate_objective_value": False, "update_norm_lambda": 2, "emmet_lambda": 0.1,
+                   **SEARCH, **MOMENTS, **MODULES},
+         {"layers": [13, 14], "second_moment_weight": 20000, "frobenius_weight": 2, **FOUND}),
+        ("alphaedit", {"alg_name": "AlphaEdit", "P_loc": "./null_space_project.pt", "layers": [4, 5], "L2": 1,
+                       "nullspace_threshold": "2e-2", "mom2_update_weight": 15000, "mom2_adjustment": True,
+                       **SEARCH, **MOMENTS, **MODULES, **RUNTIME},
+         {"layers": [4, 5], "l2": 1, "nullspace_threshold": "2e-2", **FOUND}),
+        # PMET's code writes to rewrite_module_tmps; what its files hold in rewrite_module_tmp is attention's.
+        ("pmet", {"layers": [3], "nll_loss_factor": 1, **SEARCH, **MODULES, "mom2_update_weight": 6000,
+                  "rewrite_module_tmp": "transformer.h.{}.attn.out_proj",
+                  "rewrite_module_tmps": ["transformer.h.{}.mlp.fc_out"]},
+         {"layers": [3], "second_moment_weight": 6000, **FOUND}),
+        ("ft", {"layers": [21], "num_steps": 25, "batch_size": 1, "max_length": 40, "lr": "5e-4", "weight_decay": 0,
+                "kl_factor": 0, "norm_constraint": False, "objective_optimization": "target_new", **RUNTIME,
+                "rewrite_module_tmp": "model.layers.{}.mlp.down_proj.weight"},
+         {"layers": [21], "steps": 25, "batch_size": 1, "learning_rate": "5e-4", "weight_decay": 0,
+          "norm_constraint": None}),
+        ("lora", {"layers": [], "lora_type": "lora", "rank": 8, "lora_alpha": 32, "lora_dropout": 0, "lr": "5e-3",
+                  "norm_constraint": False, "target_modules": ["down_proj"], **RUNTIME},
+         {"rank": 8, "alpha": 32, "learning_rate": "5e-3"}),
+    ],
+)  # fmt: skip
+def test_a_public_file_is_read_and_what_has_no_effect_is_named_in_one_notice(
+    method: str, file: dict[str, object], expected: dict[str, object], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (tmp_path / "h.yaml").write_text(yaml.safe_dump(file))
+    assert read_hparams(tmp_path / "h.yaml", method) == expected
+    notice = capsys.readouterr().err
+    assert notice.count("\n") == 1
+    reads = {
+        "fact_token",
+        "mom2_adjustment",
+        "rewrite_module_tmp",
+        "rewrite_module_tmps",
+        "target_modules",
+        *READ[method],
+    }
+    checked = {name for name, only in ONLY.items() if method in only.methods}
+    silent = {name for name in file if name not in reads | checked} | ({"layers"} if file["layers"] == [] else set())
+    for name in silent | ({"mom2_dataset", "mom2_n_samples", "v_loss_layer", "P_loc"} & set(file)):
+        assert name in notice
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "value"),
+    [("ft", "rewrite_module_tmp", "transformer.h.{}.attn.c_attn"), ("ft", "rewrite_module_tmp", "transformer.h.{}"),
+     ("memit", "rewrite_module_tmp", "model.layers.{}.self_attn.o_proj"), ("rome", "rewrite_module_tmp", None),
+     ("emmet", "rewrite_module_tmp", "model.layers.{}.mlp.up_proj.weight"),
+     ("pmet", "rewrite_module_tmps", ["transformer.h.{}.mlp.fc_out", "transformer.h.{}.attn.out_proj"]),
+     ("lora", "target_modules", ["q_proj", "v_proj"]), ("lora", "target_modules", ["c_attn"])],
+)  # fmt: skip
+def test_a_file_for_another_module_is_refused(method: str, field: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / "h.json").write_text(json.dumps({"layers": [1], field: value}))
+    with pytest.raises(InputError, match=f"{field}.*"):
+        read_hparams(tmp_path / "h.json", method)
+
+
+@pytest.mark.parametrize(
     ("method", "field", "value"),
     [("memit", "mom2_adjustment", False), ("ft", "kl_factor", 0.5), ("ft", "objective_optimization", "prompt_last"),
      ("lora", "lora_type", "adalora"), ("emmet", "prob_cutoff", 0.5)],
@@ -103,6 +211,53 @@ def test_public_hyperparameter_names_are_mapped_and_ours_accepted(tmp_path: Path
 def test_values_that_make_no_sense_are_refused_by_name(field: str, value: object, message: str) -> None:
     with pytest.raises(InputError, match=f"'{field}'.*{message}"):
         TargetValueConfig.from_dict({field: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        (tuple[int, ...], "1, 2", (1, 2)), (tuple[int, ...], [1, 2.0], (1, 2)), (tuple[int, ...], (), ()),
+        (tuple[float, ...], [1, "2e-1"], (1.0, 0.2)), (tuple[str, ...], ["a", "b c"], ("a", "b c")),
+        (int, "1e3", 1000), (int, 2**53 + 1, 2**53 + 1), (int, str(2**53 + 1), 2**53 + 1), (bool, "False", False),
+        (int | str, "auto", "auto"), (int | str, "7", "7"), (int | str, 7, 7), (int | float, 1.5, 1.5),
+        (float | int, 3, 3), (bool | int, 1, 1), (bool | int, True, True), (int | bool, True, True),
+        (float | tuple[float, ...], [1, 2], (1.0, 2.0)), (int | None, "none", None), (int | float | None, "0.5", 0.5),
+        (Literal["a", 1], "1", 1), (Literal["a", 1] | None, None, None),
+    ],
+)  # fmt: skip
+def test_a_value_is_read_as_the_member_of_its_kind_that_it_is(kind: Any, value: object, expected: object) -> None:
+    found = coerce("x", value, kind)
+    assert found == expected
+    assert type(found) is type(expected)
+    if isinstance(expected, tuple):
+        assert [type(part) for part in found] == [type(part) for part in expected]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "message"),
+    [
+        (tuple[int, ...], [1.5], "a list of integers"), (tuple[int, ...], [True], "a list of integers"),
+        (tuple[int, ...], "1.5", "a list of integers"), (tuple[int, ...], {1: 2}, "a list of integers"),
+        (tuple[int, ...], [[1]], "a list of integers"), (tuple[int, ...], 3, "a list of integers"),
+        (tuple[int, ...], [None], "a list of integers"), (tuple[str, ...], [1], "a list of strings"),
+        (tuple[float, ...], [float("nan")], "a list of numbers"), (int, True, "int"), (int, 1.5, "int"),
+        (int, "1.5", "int"), (int, float("inf"), "int"), (int, None, "int"), (float, False, "float"),
+        (float, "inf", "float"), (float, 10**400, "float"), (bool, 1, "true or false"), (str, 1, "str"),
+        (int | None, "x", "int or none"), (int | float | None, True, "int or float or none"),
+        (Literal["a", "b"], ["a"], "one of a, b"), (Literal[1, 2], True, "one of 1, 2"),
+    ],
+)  # fmt: skip
+def test_a_value_that_is_of_no_member_of_a_kind_is_refused_and_nothing_is_rounded(
+    kind: Any, value: object, message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"setting 'x' must be {message}, got {value!r}")):
+        coerce("x", value, kind)
+
+
+@pytest.mark.parametrize("value", [[1.5], [True], "1.5", "true"])
+def test_layers_that_are_no_integers_are_refused_by_name(value: object) -> None:
+    with pytest.raises(InputError, match="'layers' must be a list of integers"):
+        get_method("memit").config.from_dict({"layers": value})
 
 
 def test_a_single_spread_over_several_layers_is_refused() -> None:

@@ -79,3 +79,75 @@ def test_a_collapse_after_which_the_score_slowly_goes_on_falling_is_found_where_
 
 def test_a_fall_that_levels_off_from_the_start_is_no_collapse() -> None:
     assert find_collapse([100 * 0.9**i for i in range(40)]) is None
+
+
+def wandering(rng: np.random.Generator, steps: int, phi: float, deviation: float, mean: float = 90.0) -> list[float]:
+    """An AR(1) series (phi 1: a random walk) in percent; ``deviation`` is that of its innovations."""
+    values, state = [], 0.0 if phi == 1 else rng.normal(0, deviation / np.sqrt(1 - phi**2))
+    for _ in range(steps):
+        values.append(mean + state)
+        state = phi * state + rng.normal(0, deviation)
+    return list(np.clip(values, 0, 100))
+
+
+@pytest.mark.parametrize(
+    ("phi", "deviation"), [(0.0, 5.0), (0.5, 4.0), (0.7, 3.0), (0.9, 2.0), (0.95, 2.0), (1.0, 2.0)]
+)
+@pytest.mark.parametrize("steps", [14, 60])
+def test_series_that_only_wander_are_rarely_called_a_collapse(phi: float, deviation: float, steps: int) -> None:
+    rng = np.random.default_rng(7)
+    alarms = sum(find_collapse(wandering(rng, steps, phi, deviation)) is not None for _ in range(150))
+    assert alarms <= 5  # 1 % promised; more than 5 of 150 would be seen in 0.4 % of the trials at that rate
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("at", [5, 12, 30])
+def test_sudden_and_gradual_collapse_are_found_within_two_steps(width: int, at: int, phi: float) -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(20):
+        noise = np.array(wandering(rng, 60, phi, 1.0, 0.0 + 50)) - 50
+        falls = np.minimum(np.maximum(np.arange(60) - at + 1, 0), width) / width
+        found = find_collapse(list(np.clip(97 - 95 * falls + noise, 0, 100)))
+        hits += found is not None and abs(found.step - (at + 1)) <= 2
+    assert hits >= 19
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 36, 37, 38, 39])
+def test_a_cliff_near_either_end_is_found(count: int) -> None:
+    found = find_collapse([98.0] * count + [0.0] * (40 - count))
+    assert found is not None
+    assert found.step == count + 1
+    assert found.drop == pytest.approx(98)
+
+
+def test_a_collapse_in_a_short_run_is_found() -> None:
+    found = find_collapse([100, 100, 100, 98, 96, 90, 60, 20, 5, 0, 0, 0, 0, 0])
+    assert found is not None
+    assert 6 <= found.step <= 8
+
+
+def test_a_constant_series_and_a_dip_that_recovers_are_no_collapse() -> None:
+    assert find_collapse([100.0] * 60) is None
+    assert find_collapse([100.0] * 20 + [60.0] + [100.0] * 20) is None
+
+
+def test_values_that_are_not_finite_count_as_not_measured() -> None:
+    values = [98.0] * 20 + [0.0] * 20
+    with_holes: list[float | None] = list(values)
+    with_holes[3], with_holes[30] = float("nan"), float("inf")
+    assert find_collapse(with_holes) == find_collapse([v if np.isfinite(v or 0) else None for v in with_holes])
+    assert find_collapse(with_holes) is not None
+
+
+def test_gradual_forgetting_of_records_scored_again_at_every_step_is_no_collapse() -> None:
+    rng = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(100):
+        holds, means = np.zeros(0, dtype=bool), []
+        for _step in range(40):
+            holds = np.concatenate([holds & (rng.random(len(holds)) > 0.01), rng.random(16) < 0.97])
+            means.append(100 * float(holds.mean()))
+        alarms += find_collapse(means) is not None
+    assert alarms <= 4

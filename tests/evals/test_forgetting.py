@@ -93,3 +93,27 @@ def test_retention_compares_now_with_then() -> None:
     assert retention([[100.0]]) is None
     assert retention([[0.0, None], [0.0, 90.0]]) is None
     assert retention([]) is None
+
+
+def test_curve_of_the_steps_in_force_ages_batches_by_each_other_only() -> None:
+    # Batches at steps 0, 1, 3 and 4; step 2 takes back the one of step 1.
+    matrix = [
+        [50.0, None, None, None, None],
+        [40.0, 10.0, None, None, None],
+        [50.0, None, None, None, None],
+        [48.0, None, None, 75.0, None],
+        [46.0, None, None, 70.0, 80.0],
+    ]
+    curve = forgetting_curve(matrix, steps=[0, 3, 4])
+    assert [(p.age, p.mean, p.count) for p in curve] == [(0, (50 + 75 + 80) / 3, 3), (1, 59.0, 2), (2, 46.0, 1)]
+
+
+def test_a_report_of_a_summary_without_a_curve_ages_by_the_batches_in_force() -> None:
+    from evals.report_charts import curve_points
+
+    steps = [{"step": 1, "active": True}, {"step": 2, "active": False}, {"step": 3, "active": False},
+             {"step": 4, "active": True}]  # fmt: skip
+    matrix = [[90.0] + [None] * 3, [80.0, 0.0, None, None], [90.0] + [None] * 3, [70.0, None, None, 60.0]]
+    assert [(p["age"], p["mean"], p["count"]) for p in curve_points({"forgetting": matrix, "steps": steps})] == [
+        (0, 75.0, 2), (1, 70.0, 1)
+    ]  # fmt: skip

@@ -36,7 +36,7 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_imports_only_the_shared_types_of_the_core() -> None:
-    shared = "batching cases errors fused_activations packing requests shares tokenization"
+    shared = "batching cases errors fused_activations packing printable random_state requests shares tokenization"
     allowed = {f"seqedit.{name}" for name in shared.split()}
     for path in Path(evals.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -110,7 +110,7 @@ def test_examples_are_part_of_a_tasks_definition(rows: TaskRows, tmp_path: Path)
 
 
 def test_run_files_name_examples(tmp_path: Path, rows: TaskRows) -> None:
-    data = {"model": "demo-llama", "facts": "facts.json", "method": "memit", "preset": "demo-llama"}
+    data = {"model": "demo-llama", "facts": "facts.json", "method": "memit", "preset": "demo-llama", "out": "out"}
     (tmp_path / "facts.json").write_text("[]")
     given = {"file": "rows.jsonl", "num_fewshot": 3, "fewshot_file": "shots.jsonl"}
     assert run_config({**data, "tasks": {"sst2": given}}, tmp_path).tasks == {

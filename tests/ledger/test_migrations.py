@@ -22,10 +22,11 @@ from sqlalchemy import Connection, inspect, text
 from ledger import Ledger, fact_keys
 from ledger.database import Database
 from ledger.migrations import upgrade
-from ledger.migrations.versions import schema_2
+from ledger.migrations.versions import schema_2, schema_3
 from ledger.places import read_meta
 from ledger.schema import SCHEMA_VERSION, Base
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
+from seqedit.fact_identity import canonical
 from tests.conftest import DATA
 from tests.ledger.databases import ServerPlace
 from tests.ledger.helpers import build_adapter
@@ -129,9 +130,13 @@ class TestSchema:
             ]
 
     @given(st.text(max_size=100), st.text(max_size=100))
-    def test_the_script_makes_the_keys_that_the_ledger_looks_for(self, subject: str, relation: str) -> None:
+    def test_the_scripts_make_the_keys_that_the_ledger_looks_for(self, subject: str, relation: str) -> None:
         assert schema_2._folded(subject) == fact_keys.folded(subject)
-        assert schema_2._fact_digest(subject, relation) == fact_keys.fact_digest(subject, relation)
+        assert schema_3._subject_digest(subject) == fact_keys.subject_digest(subject)
+        assert schema_3._fact_digest(subject, relation) == fact_keys.fact_digest(subject, relation)
+        # Schema 3 digests anew only what is not written canonically.
+        if canonical(subject) == subject and canonical(relation) == relation:
+            assert schema_2._fact_digest(subject, relation) == fact_keys.fact_digest(subject, relation)
         assert len(fact_keys.folded(subject)) <= fact_keys.FOLDED_CHARACTERS
 
 

@@ -196,4 +196,89 @@ PROMISES = (
         "Ledgers that earlier versions wrote are kept with the tests and read, verified and carried on.",
         ("tests/ledger/test_golden.py", "tests/ledger/test_migrations.py"),
     ),
+    Promise(
+        19,
+        "No byte that decides what a model computes changes under a valid signature",
+        "Every file, field and row.",
+        "Every file of an object, every field of its configuration and every row of the database is flipped or forged "
+        "under a signed state, snapshots and padding included, without a key: `verify --signers` finds each, and "
+        "composing a signed ledger gives the signed weights or refuses. Refs are not signed; `--at-least` names the "
+        "newest entry that is known. The model card is not compared.",
+        ("tests/ledger/test_forgery.py",),
+    ),
+    Promise(
+        20,
+        "A store belongs to its ledgers: gc of one removes nothing of another, and nothing that is not ours",
+        "0 objects, 0 foreign files.",
+        "Ledgers with one store in a directory, in memory, on SFTP, on SQLite and PostgreSQL, with adapters in common "
+        "and apart; directories that are in use for something else as a new, an old and a forged store; a registered "
+        "ledger that is missing, replaced, copied, reached by two ways; damaged markers and registrations; ledgers of "
+        "released formats and shared stores of versions before there were markers.",
+        ("tests/ledger/test_store_users.py",),
+    ),
+    Promise(
+        21,
+        "A run owns its branch",
+        "Every writing method; exit code 3.",
+        "While a session edits, reverts, swaps, merges or rebases, a second writer checks out another branch (nothing "
+        "changes for the session), or appends to, resets or deletes its branch: nothing is recorded, weights in memory "
+        "are those of the entry that the session knows, and a run ends with exit code 3 and resumes once the branch is "
+        "back. Scores are recorded with the state that was scored.",
+        ("tests/session/test_owned_branch.py",),
+    ),
+    Promise(
+        22,
+        "A killed creation can be repeated",
+        "By every command that makes ledgers.",
+        "`Ledger.create` is killed before its transaction commits, on SQLite and PostgreSQL; then create, init, run "
+        "and import make the ledger there. A half-written marker of a store elsewhere is written anew. Kills at every "
+        "call: row 1.",
+        ("tests/ledger/test_killed_create.py", "tests/ledger/test_store_users.py"),
+    ),
+    Promise(
+        23,
+        "Adapters, bundles and side files cost what their size says, and end in a typed error",
+        "Memory and disk within a bound.",
+        "Files that would unpack to far more than their size, and side files whose fields have other types than they "
+        "should: seeded mutations of every field.",
+        ("tests/ship/test_malformed_adapters.py",),
+    ),
+    Promise(
+        24,
+        "No password is shown or written",
+        "0 places.",
+        "URLs with passwords in every spelling that is accepted, through messages, logs, JSON and what a store keeps "
+        "of its ledgers.",
+        ("tests/cli/test_passwords.py", "tests/ledger/test_store_users.py"),
+    ),
+    Promise(
+        25,
+        "Text of a ledger cannot steer a terminal, forge a line or become a formula",
+        "0 characters.",
+        "Control, bidirectional and line characters in every text, through every command that prints and every page "
+        "and table that is written.",
+        ("tests/cli/test_terminal.py", "tests/ship/test_hostile_texts.py"),
+    ),
+    Promise(
+        26,
+        "Import takes time in proportion to what it imports",
+        "Linear in the entries.",
+        "Statements and reads are counted for bundles of two sizes.",
+        ("tests/ship/test_import_growth.py",),
+    ),
+    Promise(
+        27,
+        "Signers are checked before anything is imported",
+        "Nothing written.",
+        "Unsigned, foreign and older signed states are refused by import and pull before the ledger changes.",
+        ("tests/ship/test_signed_import.py", "tests/ship/test_hub.py"),
+    ),
+    Promise(
+        28,
+        "Killed at random, whole commands lose nothing and are carried on to the same state",
+        "50 seeded kills.",
+        "init, run, edit, revert, merge, gc and import through the command line, on a small model, killed by SIGKILL "
+        "at a random call that changes something or at a random moment. Afterwards verify is clean, and the command, "
+        "or `run --resume`, leads to the adapters, scores, weights and objects of an undisturbed one.",
+    ),
 )

@@ -137,3 +137,21 @@ def test_tables_hold_the_values_their_intervals_and_the_notes() -> None:
 
 def test_rows_survive_json() -> None:
     assert [ComparisonRow.from_dict(json.loads(json.dumps(row.to_dict()))) for row in ROWS] == ROWS
+
+
+def test_a_finished_row_is_scored_again_for_other_facts_of_the_same_number(tmp_path: Path, capsys: Any) -> None:
+    config = write(tmp_path, methods={"ft": METHODS["ft"]}, tasks={}, evals={"generation": False, "answer_tokens": 1})
+    assert run(["compare", str(config), "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)["rows"]
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    for fact in facts:  # the edits are the same, what they are asked by is not
+        fact["paraphrase_prompts"] = fact["neighborhood_prompts"][:1]
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    assert run(["compare", str(config), "--json", "--resume"]) == 0
+    resumed = json.loads(capsys.readouterr().out)["rows"]
+    change = yaml.safe_load(config.read_text()) | {"out": "fresh"}
+    config.write_text(yaml.safe_dump(change, sort_keys=False))
+    assert run(["compare", str(config), "--json"]) == 0
+    fresh = json.loads(capsys.readouterr().out)["rows"]
+    assert resumed[1]["cells"] == fresh[1]["cells"]
+    assert resumed[1]["cells"]["PS"] != first[1]["cells"]["PS"]

@@ -169,3 +169,110 @@ def test_every_task_is_compared_with_the_unedited_model_and_with_the_step_before
         assert row["previous_change"] == pytest.approx(row["mcc"] - before["mcc"])
         assert row["previous_ci_low"] <= row["previous_change"] <= row["previous_ci_high"]
     assert rows[0]["previous_change"] == rows[0]["change"]
+
+
+def null(folder: Path, **fields: Any) -> Path:  # noqa: F811
+    """A run of edits that do nothing."""
+    return change(folder, method="ft", settings={"layers": [3], "learning_rate": 1e-12, "steps": 1}, **fields)
+
+
+def test_a_drop_is_one_from_the_unedited_model_on_the_records_of_the_batch(folder: Path) -> None:  # noqa: F811
+    """The batches differ in what the unedited model makes of them; an edit that does nothing drops none of them."""
+    kinds = ("ES", "NS", "S", "EM", "earlier.ES", "earlier.NS", "earlier.S")
+    gates = [f"{metric}: {kind} 0{level}" for metric in kinds for kind in ("max_drop", "max_rise")
+             for level in ("", " at 95 %")]  # fmt: skip
+    facts = json.loads((folder / "facts.json").read_text())
+    for fact in facts[:4]:
+        rewrite = fact["requested_rewrite"]
+        rewrite["target_new"], rewrite["target_true"] = rewrite["target_true"], rewrite["target_new"]
+    (folder / "facts.json").write_text(json.dumps(facts))
+    assert run(["run", str(null(folder, gates=gates))]) == 0
+    found = summary(folder)
+    by_step = [{gate["gate"]: gate for gate in step["gates"]} for step in found["steps"]]
+    assert [step["ES"] for step in found["steps"]] == [100, 100, 0, 0]
+    assert found["baseline"]["counterfact"]["ES"] == 50
+    for step in by_step[1:]:
+        for gate in gates:
+            assert step[gate]["value"] == pytest.approx(0, abs=1e-9)
+            assert (step[gate]["bound"] is None) == ("at" not in gate)
+
+
+def test_a_level_on_scores_is_that_of_a_paired_interval_and_survives_resuming(folder: Path) -> None:  # noqa: F811
+    gates = ["NS: max_drop 0 at 60 %", "NS: max_drop 0 at 99 %", "GE: min 0 at 95 %", "earlier.ES: min 1 at 80 %"]
+    assert run(["run", str(change(folder, gates=gates, steps=2))]) == 0
+    first = [{gate["gate"]: gate for gate in step["gates"]} for step in summary(folder)["steps"]]
+    assert first[0][gates[0]]["bound"] < first[0][gates[1]]["bound"]
+    assert all(gate["bound"] is not None for gate in first[1].values())
+    with Ledger.open(folder / "out" / "ledger") as ledger:
+        kept = ledger.scores("HEAD", KIND_GATES)[KIND_GATES]
+    assert run(["run", str(change(folder, gates=gates, steps=3)), "--resume"]) == 0
+    assert [{gate["gate"]: gate for gate in step["gates"]} for step in summary(folder)["steps"]][:2] == first
+    assert kept == first[1]
+
+
+def test_a_resumed_run_keeps_to_what_it_decided(folder: Path) -> None:  # noqa: F811
+    """Verdicts are in the ledger, so what follows an entry follows from them whoever reads it."""
+    config = change(folder, gates=["ES: min 1"], on_gate={"action": "revert", "then": "continue"}, steps=2)
+    assert run(["run", str(config)]) == 0
+    with Ledger.open(folder / "out" / "ledger") as ledger:
+        first = ledger.log()[-2].id
+        other = {"gate": "ES: min 1", "value": 0.5, "bound": None, "tripped": False}
+        ledger.add_scores(first, KIND_GATES, {"ES: min 1": other})
+    assert run(["run", str(config), "--resume"]) == 0
+    assert summary(folder)["steps"][0]["gates"] == [other]
+
+
+def test_facts_that_cannot_tell_a_gates_score_are_refused_before_anything_is_edited(
+    folder: Path,  # noqa: F811
+    capsys: Any,
+) -> None:
+    facts = json.loads((folder / "facts.json").read_text())
+    plain = [
+        {"subject": f["requested_rewrite"]["subject"], "prompt": f["requested_rewrite"]["prompt"],
+         "target_new": f["requested_rewrite"]["target_new"]["str"]} for f in facts
+    ]  # fmt: skip
+    (folder / "plain.jsonl").write_text("\n".join(map(json.dumps, plain)))
+    for gate in ("ES: min 90", "ES of earlier edits: min 90", "PS: max_drop 5", "NM: min 1", "S: min 1", "RS: min 1"):
+        assert run(["run", str(change(folder, facts="plain.jsonl", gates=[gate]))]) == 2
+        said = capsys.readouterr().err
+        assert "batch 1" in said
+        assert gate.split(":")[0].split()[0] in said
+        assert not (folder / "out" / "ledger").exists()
+    assert run(["run", str(change(folder, facts="plain.jsonl", gates=["EM: min 0", "ET: min 0"], steps=1))]) == 0
+
+
+@pytest.mark.parametrize(
+    ("gate", "evals"),
+    [
+        ("GE: min 1", {"generation": False}),
+        ("RS: min 1 at 95 %", {"generation": False}),
+        ("drift.perplexity: max 50", {}),
+        ("drift.nll: max_rise 1", {}),
+        ("drift.weight_norm: max 1", {"drift": False}),
+        ("ES: min 1", {"counterfact": False}),
+        ("drift.perplexity: max 50 at 95 %", {"perplexity_text": "facts.json"}),
+        ("cola.mcc: max_drop 5", {}),
+        ("GE: min 500 at 95 %", {"generation_records": 1}),
+        ("cola.f1: min 0.1", {}),
+        ("sst2.acc: min 0.1", {}),
+    ],
+)
+def test_a_gate_on_what_this_run_does_not_measure_is_refused_before_anything_is_edited(
+    gate: str,
+    evals: dict[str, Any],
+    folder: Path,  # noqa: F811
+    capsys: Any,
+) -> None:
+    assert run(["run", str(change(folder, gates=[gate], evals=evals))]) == 2
+    assert gate in capsys.readouterr().err
+    assert not (folder / "out" / "ledger").exists() or log(folder) == []
+
+
+def test_perplexity_may_rise_by_so_much_from_the_unedited_model(folder: Path) -> None:  # noqa: F811
+    (folder / "plain.txt").write_text("It rained in the morning.\nThe sport of the man is golf.\n")
+    evals = {"generation": False, "resamples": 100, "perplexity_text": "plain.txt"}
+    gates = ["drift.perplexity: max_rise 1e6", "drift.nll: max_drop 5", "drift.nll: max_rise 5"]
+    assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1))]) == 0
+    found = {gate["gate"]: gate["value"] for gate in summary(folder)["steps"][0]["gates"]}
+    assert found["drift.nll: max_rise 5"] == pytest.approx(0, abs=1e-5)
+    assert found["drift.nll: max_drop 5"] == pytest.approx(0, abs=1e-5)

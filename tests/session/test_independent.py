@@ -84,3 +84,14 @@ def test_closed_forms_get_their_second_moments(tmp_path: Path, capsys: Any) -> N
 def test_what_cannot_be_scored_edit_by_edit_is_refused(extra: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
     assert run(["compare", str(write(tmp_path, methods=FT, **{**SINGLE, **extra}))]) == 2
     assert "independent" in capsys.readouterr().err
+
+
+def test_results_of_other_prompts_or_another_model_are_not_taken_over(tmp_path: Path, capsys: Any) -> None:
+    config = write(tmp_path, methods=FT, **SINGLE)
+    assert run(["compare", str(config)]) == 0
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    facts[0]["paraphrase_prompts"] = facts[0]["neighborhood_prompts"][:1]  # the request is the same
+    (tmp_path / "facts.json").write_text(json.dumps(facts))
+    assert run(["compare", str(config), "--resume"]) == 1
+    assert "other facts or settings" in capsys.readouterr().err
+    assert run(["compare", str(write(tmp_path, methods=FT, **SINGLE, seed=5)), "--resume"]) == 1

@@ -263,3 +263,26 @@ def test_with_endpoint_and_token_in_the_environment_push_pull_and_stock_peft_wor
         expected = edited.model(torch.arange(12)[None]).logits
     edited.write({})
     torch.testing.assert_close(torch.load(logits, weights_only=True), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_push_and_pull_ask_for_signers_before_anything_is_written(
+    hub: str, place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    pytest.importorskip("cryptography")
+    key, signers = tmp_path / "key.pem", tmp_path / "signers"
+    assert run(["sign", "--new-key", str(key)]) == 0
+    signers.write_text(capsys.readouterr().out)
+    push = ["push", "tester/signed", "--ledger", str(place)]
+    pull = ["pull", "tester/signed", "--ledger", str(tmp_path / "new"), "--signers", str(signers)]
+    assert run([*push, "--signers", str(signers)]) == 1
+    assert "vouches" in capsys.readouterr().err
+    assert run(push) == 0  # nobody asked
+    assert run(pull) == 1
+    assert "not signed" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+    assert run(["signers", "--ledger", str(place), "--set", str(signers)]) == 0
+    assert run(push) == 1
+    assert run(["sign", "HEAD", "--key", str(key), "--ledger", str(place)]) == 0
+    assert run(push) == 0
+    assert run(pull) == 0
+    assert run(["verify", "--ledger", str(tmp_path / "new"), "--signers", str(signers)]) == 0

@@ -1,0 +1,125 @@
+"""Which field of the public hyperparameter files which method's public code reads, and what it is called here.
+
+Looked up in the code of ROME, MEMIT, PMET, AlphaEdit, unified-model-editing (ROME, MEMIT, EMMET, FT) and EasyEdit (all
+of these, R-ROME and LoRA), not in their files, which are copied from method to method with all they hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_TARGETS = {
+    "layers": "layers",
+    "v_lr": "learning_rate",
+    "v_num_grad_steps": "steps",
+    "v_weight_decay": "weight_decay",
+    "clamp_norm_factor": "clamp_norm_factor",
+    "kl_factor": "kl_factor",
+}
+_WEIGHT = {"mom2_update_weight": "second_moment_weight"}
+_NORM = {"update_norm_lambda": "frobenius_weight"}
+_TRAINED = {
+    "layers": "layers",
+    "lr": "learning_rate",
+    "num_steps": "steps",
+    "weight_decay": "weight_decay",
+    "batch_size": "batch_size",
+}
+
+READ: Mapping[str, Mapping[str, str]] = {
+    "rome": {**_TARGETS, "original_implementation": "published_keys"},
+    "memit": {**_TARGETS, **_WEIGHT, **_NORM},
+    "emmet": {**_TARGETS, **_WEIGHT, **_NORM, "emmet_lambda": "a"},
+    "pmet": {**_TARGETS, **_WEIGHT},
+    "alphaedit": {**_TARGETS, "nullspace_threshold": "nullspace_threshold", "L2": "l2"},
+    "ft": {**_TRAINED, "norm_constraint": "norm_constraint"},
+    "lora": {**_TRAINED, "rank": "rank", "lora_alpha": "alpha"},
+}
+"""Method -> their name of a field that its code reads -> ours."""
+
+IDENTITY = ("rome",)
+"""Methods that take the identity for C0 where ``mom2_adjustment`` is false."""
+
+OFF: Mapping[str, Any] = {"norm_constraint": None, "weight_decay": 0.0}
+"""Our settings for which their fine-tuning files say false to mean none."""
+
+
+@dataclass(frozen=True)
+class Only:
+    """A field of which only some values mean what is done here; any other would silently be another edit.
+
+    Attributes:
+        values: These values.
+        methods: Methods it is checked for.
+    """
+
+    values: tuple[Any, ...]
+    methods: tuple[str, ...]
+
+
+_CLOSED = ("alphaedit", "emmet", "memit", "pmet", "rome")
+
+ONLY: Mapping[str, Only] = {
+    "fact_token": Only(("subject_last",), _CLOSED),
+    "mom2_adjustment": Only((True,), _CLOSED),
+    "nll_loss_factor": Only((1,), ("pmet",)),
+    "bias_update": Only((False,), ("rome",)),
+    "dynamic": Only((False,), ("rome",)),
+    "enable_prompt_keys": Only((False,), ("rome",)),
+    "enable_random_prefix_keys": Only((True,), ("rome",)),
+    "prob_cutoff": Only((0,), _CLOSED),
+    "norm_control": Only((0,), _CLOSED),
+    "objective_optimization": Only(("target_new",), ("ft",)),
+    "wd_power_law": Only((None, []), ("ft",)),
+    "kl_factor": Only((0,), ("ft", "lora")),
+    "lora_type": Only(("lora",), ("lora",)),
+    "lora_dropout": Only((0,), ("lora",)),
+    "use_chat_template": Only((False,), ("lora",)),
+}
+
+NO_EFFECT: Mapping[str, str] = {
+    # What is said elsewhere here.
+    "context_template_length_params": "give templates of your own with --context-templates",
+    "device": "use --device",
+    "fp16": "use --dtype",
+    "model_name": "use --model",
+    "model_parallel": "use --device",
+    "mom2_dataset": "use --text",
+    "mom2_n_samples": "it counts documents; the sample here is counted in tokens",
+    "v_loss_layer": "the loss is that of the last layer",
+    "P_loc": "the projection is computed from the second moments",
+    "stats_dir": "use --second-moments for a file of your own",
+    # What is found in the model.
+    "attn_module_tmp": "",
+    "layer_module_tmp": "",
+    "lm_head_module": "",
+    "ln_f_module": "",
+    "mlp_module_tmp": "",
+    "rewrite_module_tmp": "",
+    # What changes no edit, and what no code reads.
+    "alg_name": "",
+    "calculate_objective_value": "",
+    "dynamic_multiplier": "",
+    "layer_selection": "",
+    "max_length": "",
+    "mom2_dtype": "",
+}
+"""Fields that change nothing for any method -> what to use instead, if there is something."""
+
+KNOWN: frozenset[str] = frozenset(
+    {name for reads in READ.values() for name in reads} | {*ONLY, *NO_EFFECT, "rewrite_module_tmps", "target_modules"}
+)
+"""Every field of the public files that anything is known of."""
+
+
+def edited_modules(method: str) -> tuple[str, ...]:
+    """The fields that say which modules a method's code writes to."""
+    if method == "pmet":
+        return (
+            "rewrite_module_tmps",
+        )  # its code leaves rewrite_module_tmp unread, and its files have attention's there
+    if method == "lora":
+        return ("target_modules",)
+    return ("rewrite_module_tmp", "rewrite_module_tmps")
