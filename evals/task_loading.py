@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evals.task_examples import SPLIT, TaskRows, leave_tested_out, set_examples
 from evals.task_library import shipped_tasks
 from evals.task_measures import is_bypass
 from seqedit.errors import EnvironmentFailure, InputError
@@ -35,11 +36,11 @@ class TaskFinder:
             self._entry(name)
             return dict(self._index().load([name])["tasks"])
 
-    def load_on(self, name: str, file: Path) -> Any:
+    def load_on(self, name: str, rows: str | Path | TaskRows) -> Any:
         """A task over the documents of a local file, which replace its data set.
 
         Raises:
-            InputError: no such task, the file is unreadable, or the task needs more than documents to be evaluated on.
+            InputError: no such task, a file is unreadable, or the task needs more than the files hold.
         """
         from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -53,8 +54,8 @@ class TaskFinder:
         if "group" in config:
             raise InputError(f"task {name!r} is a group of tasks; a local file can stand for one task only")
         if "class" in config:
-            return _fact_task(config, name, file)
-        return _rows_task(_on_rows(config, name, read_rows(file)), name, file)
+            return _fact_task(config, name, TaskRows.of(rows))
+        return _rows_task(config, name, TaskRows.of(rows))
 
     def _index(self) -> Any:
         from lm_eval.tasks import TaskManager
@@ -147,55 +148,60 @@ def _loading(name: str) -> Iterator[None]:
         ) from error
 
 
-def _on_rows(config: dict[str, Any], name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _on_rows(config: dict[str, Any], name: str, rows: TaskRows) -> dict[str, Any]:
     """The packaged task's config over rows held in memory."""
     from datasets import Dataset
 
     split = config.get("test_split") or config.get("validation_split") or "validation"
-    documents = {split: Dataset.from_list([dict(row) for row in rows])}
-    fewshot = config.get("fewshot_config")
-    if config.get("num_fewshot") and not (isinstance(fewshot, dict) and fewshot.get("samples")):
-        raise InputError(
-            f"task {name!r} puts {config['num_fewshot']} examples of its training split before every document, which a "
-            "local file does not hold; leave the file out"
-        )
-    for field in ("training_split", "fewshot_split", "dataset_kwargs", "tag"):
+    documents = {split: Dataset.from_list(read_rows(Path(rows.file)))}
+    set_examples(config, name, rows)
+    if rows.fewshot_file is not None:
+        documents[SPLIT] = Dataset.from_list(read_rows(Path(rows.fewshot_file)))
+    for field in ("training_split", "dataset_kwargs", "tag"):
         config.pop(field, None)
     config |= {"task": name, "custom_dataset": lambda **_: documents}
-    config.setdefault("num_fewshot", 0)
     # A task that has both would look for the other one as well.
     config["validation_split"] = None if config.get("test_split") else split
     return config
 
 
-def _rows_task(config: dict[str, Any], name: str, file: Path) -> Any:
+def _rows_task(config: dict[str, Any], name: str, rows: TaskRows) -> Any:
     from jinja2 import UndefinedError
     from lm_eval.api.task import ConfigurableTask
 
+    config, file = _on_rows(config, name, rows), rows.file
     try:
         task = ConfigurableTask(config=config)
         if task.OUTPUT_TYPE == "multiple_choice":
-            _check_targets(task)
+            _check_targets(task, task.eval_docs[0])
+        if rows.fewshot_file is not None:
+            file = rows.fewshot_file
+            for doc in task.sampler.df:
+                task.doc_to_text(doc), task.doc_to_target(doc)
+                if task.OUTPUT_TYPE == "multiple_choice":
+                    _check_targets(task, doc)
+            leave_tested_out(task, name, rows)
     except (UndefinedError, KeyError) as error:
         raise InputError(f"data file {file}: a column that task {name!r} needs is missing ({error})") from error
     return task
 
 
-def _check_targets(task: Any) -> None:
-    """Refuse documents without a right choice; lm-eval takes the name of a missing column for the answer itself."""
-    doc = task.eval_docs[0]
+def _check_targets(task: Any, doc: Any) -> None:
+    """Refuse a document without a right choice; lm-eval takes the name of a missing column for the answer itself."""
     choices = task.doc_to_choice(doc)
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     targets = target if isinstance(target, list) else [target]
-    if not all(t in choices if isinstance(t, str) else 0 <= t < len(choices) for t in targets):
+    if not all(t in choices if isinstance(t, str) else isinstance(t, int) and 0 <= t < len(choices) for t in targets):
         raise KeyError(f"no right choice among {choices}: {target!r}")
 
 
-def _fact_task(config: dict[str, Any], name: str, file: Path) -> Any:
+def _fact_task(config: dict[str, Any], name: str, rows: TaskRows) -> Any:
     """A task of facts over the records of a file, in any layout."""
     from evals.fact_tasks import FactTask
 
     if not (isinstance(config["class"], type) and issubclass(config["class"], FactTask)):
         raise InputError(f"task {name!r} is written in Python and finds its data set itself; leave the file out")
-    metadata = {**(config.get("metadata") or {}), "records": str(file)}
+    if rows.num_fewshot or rows.fewshot_file is not None:
+        raise InputError(f"task {name!r}: scores of facts have no examples in the prompt (num_fewshot, fewshot_file)")
+    metadata = {**(config.get("metadata") or {}), "records": str(rows.file)}
     return config["class"](config={**config, "task": name, "metadata": metadata})

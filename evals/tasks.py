@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 from evals.task_definition import task_definition
+from evals.task_examples import TaskRows
 from evals.task_loading import TaskFinder, check_task
 from evals.task_measures import Aggregation
 from evals.task_outcomes import TaskResults
@@ -54,7 +55,7 @@ class LoadedTasks:
 
 def load_tasks(
     names: Iterable[str] = GLUE_TASKS,
-    data_files: Mapping[str, str | Path] | None = None,
+    data_files: Mapping[str, str | Path | TaskRows] | None = None,
     *,
     limit: int | None = None,
 ) -> LoadedTasks:
@@ -65,8 +66,8 @@ def load_tasks(
             (`evals.task_library`), or paths of task YAML files.
         data_files: For some of the names a local file (JSONL, or JSON with a list) with the documents to
             evaluate on, columns named as in the data set; for tasks of facts records in any layout. Prompts and
-            metrics stay those of the task; neither the network nor a cache is touched. The other tasks take their
-            data set from the Hub or its cache.
+            metrics stay those of the task; neither the network nor a cache is touched. `TaskRows` puts examples of a
+            further file before them. The other tasks take their data set from the Hub or its cache.
         limit: Only the first so many documents.
 
     Raises:
@@ -88,7 +89,7 @@ def load_tasks(
     with quiet():
         for name in names:
             if name in files:
-                loaded[name] = finder.load_on(name, Path(files[name]))
+                loaded[name] = finder.load_on(name, files[name])
             else:
                 loaded.update(finder.load(name))
     for name, task in loaded.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evals.task_examples import TaskRows
 from seqedit.errors import InputError
 from seqedit.hparams import read_mapping
 from seqedit.run_config import EvalSettings, RunConfig, run_config
@@ -33,7 +34,7 @@ class CompareConfig:
 
     runs: Mapping[str, RunConfig]
     evals: EvalSettings
-    tasks: Mapping[str, str | None]
+    tasks: Mapping[str, str | TaskRows | None]
     every_step: bool
     independent: bool
     out: Path

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from evals.gates import Gate, parse_gates
 from evals.generation import Writing
+from evals.task_examples import TaskRows
 from seqedit.config import Config, EditConfig, setting
 from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
@@ -105,7 +106,7 @@ class RunConfig:
         steps: Number of batches; None means all facts.
         second_moments: Where second moments come from.
         evals: What is measured.
-        tasks: lm-eval task name -> local JSONL file, or None for the packaged data.
+        tasks: lm-eval task name -> local JSONL file, or rows with examples, or None for the packaged data.
         context_templates: Groups of context templates; None means sampled from the model.
         ledger: Ledger directory or database URL.
         branch: Branch of the ledger that the run's entries go to.
@@ -129,7 +130,7 @@ class RunConfig:
     steps: int | None = None
     second_moments: SecondMomentSettings = field(default_factory=SecondMomentSettings)
     evals: EvalSettings = field(default_factory=EvalSettings)
-    tasks: Mapping[str, str | None] = field(default_factory=dict)
+    tasks: Mapping[str, str | TaskRows | None] = field(default_factory=dict)
     context_templates: list[list[str]] | None = None
     branch: str = "main"
     seed: int = 0
@@ -281,9 +282,29 @@ class RunNumbers(Config):
     seed: int = setting(0, "seed of everything random")
 
 
-def _tasks(value: Any, local: Any) -> dict[str, str | None]:
+_TASK_FIELDS = {"file", "num_fewshot", "fewshot_file"}
+
+
+def _tasks(value: Any, local: Any) -> dict[str, str | TaskRows | None]:
     if isinstance(value, Mapping):
-        return {str(name): local(None if file is None else str(file)) for name, file in value.items()}
+        return {str(name): _task(str(name), given, local) for name, given in value.items()}
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return dict.fromkeys(value)
     raise InputError("field 'tasks' must be a list of lm-eval task names, or a mapping of names to local JSONL files")
+
+
+def _task(name: str, given: Any, local: Any) -> str | TaskRows | None:
+    """A task's local file, or with "file", "num_fewshot" and "fewshot_file" its rows and examples."""
+    if not isinstance(given, Mapping):
+        found: str | None = local(None if given is None else str(given))
+        return found
+    number = given.get("num_fewshot")
+    if set(given) - _TASK_FIELDS or given.get("file") is None:
+        raise InputError(
+            f"task '{name}' needs 'file' and may have 'num_fewshot' and 'fewshot_file', got: "
+            f"{', '.join(map(str, given))}"
+        )
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise InputError(f"task '{name}': num_fewshot must be a whole number, got {number!r}")
+    examples = given.get("fewshot_file")
+    return TaskRows(local(str(given["file"])), number, None if examples is None else local(str(examples)))

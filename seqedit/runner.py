@@ -10,6 +10,7 @@ from typing import Any
 
 from evals.model_access import position_limit
 from evals.perplexity import perplexity_of
+from evals.task_examples import TaskRows
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database import without_password
@@ -201,11 +202,12 @@ def _methods(config: RunConfig) -> list[tuple[str, EditConfig]]:
     return [(config.method, config.settings), *other]
 
 
-def _task_files(config: RunConfig) -> dict[str, str]:
+def _task_files(config: RunConfig) -> dict[str, str | TaskRows]:
     files = {name: file for name, file in config.tasks.items() if file is not None}
-    for name, file in files.items():
-        if not Path(file).is_file():
-            raise InputError(f"task '{name}': no such file: {file}")
+    for name, rows in ((name, TaskRows.of(file)) for name, file in files.items()):
+        for file in (rows.file, rows.fewshot_file):
+            if file is not None and not Path(file).is_file():
+                raise InputError(f"task '{name}': no such file: {file}")
     return files
 
 
