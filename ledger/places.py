@@ -16,6 +16,7 @@ from ledger.objects import ObjectStore
 from ledger.schema import SCHEMA_VERSION, Meta
 from ledger.schema_upgrade import at_current_schema, schema_number
 from ledger.store import open_store
+from ledger.url_secrets import without_secrets
 from seqedit.adapters import BaseModel
 from seqedit.errors import CheckFailed, InputError
 
@@ -77,8 +78,9 @@ def has_ledger(place: str | Path) -> bool:
         database_url = str(place)
         try:
             url = make_url(database_url)
-        except ArgumentError as error:
-            raise InputError(f"database URL '{without_password(place)}': {error}") from error
+        except (ArgumentError, ValueError) as error:
+            said = without_secrets(f"database URL '{without_password(place)}': {error}", place)
+            raise InputError(said) from None  # its cause may quote the URL
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
             return False
         database = Database(database_url)

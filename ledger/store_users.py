@@ -275,7 +275,7 @@ def _open(record: Mapping[str, str] | None, own: Database) -> Database:
     if is_url(where):
         try:
             url = make_url(where)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:
             raise CheckFailed(f"the registration is damaged: {error}") from error
         if (url.host, url.port, url.username) == (own.url.host, own.url.port, own.url.username):
             # The server that this ledger is on lets its user in the same way. Others: PGPASSWORD, ~/.pgpass.

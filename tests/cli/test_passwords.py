@@ -19,8 +19,9 @@ URL = "postgresql://someone:secret-word@nowhere.invalid/ledger"
 
 @pytest.mark.parametrize("json_", [[], ["--json"]])
 def test_a_dry_run_of_init_names_the_place_without_its_password(
-    json_: list[str], capsys: pytest.CaptureFixture[str]
+    json_: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ledger.places.has_ledger", lambda place: False)  # no server answers there
     assert run(["init", "--model", "demo-llama", "--ledger", URL, "--objects", "objects", "--dry-run", *json_]) == 0
     said = capsys.readouterr()
     assert "nowhere.invalid" in said.out
