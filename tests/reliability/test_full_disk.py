@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,15 @@ def exit_code(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int
 
 
 class _Command:
+    """Stands for the parsed command line: what `seqedit.cli.main` asks of it."""
+
     def __init__(self, act: Callable[[], object]) -> None:
         self.act = act
 
-    def main(self, **_: Any) -> None:
+    def make_context(self, *_: object, **__: object) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def invoke(self, context: None) -> None:
         self.act()
 
 
