@@ -224,7 +224,7 @@ ROWS = {
     "the base model's fingerprint": "UPDATE meta SET value = 'e' WHERE key = 'base_fingerprint'",
     "the base model's name": "UPDATE meta SET value = 'evil/model' WHERE key = 'base_model'",
     "the signatures": "DELETE FROM signatures",
-    "who signed": "UPDATE signatures SET key = replace(key, 'a', 'b')",
+    "who signed": "UPDATE signatures SET key = substr(key, 2) || substr(key, 1, 1)",
     "what was signed": "UPDATE signatures SET entry = (SELECT id FROM entries WHERE message = 'edit 0')",
     "the branch": "UPDATE refs SET entry = (SELECT id FROM entries WHERE message = 'edit 0') WHERE name = 'main'",
     "head": "UPDATE refs SET symbolic = 'elsewhere' WHERE name = 'HEAD'",
