@@ -277,7 +277,7 @@ def _score(
         paired = PairedScore.from_dict(data)
         change = gate.kind in CHANGES
         return _Found(value, paired.before, paired.change_interval if change else paired.interval)
-    unedited = (step.get("unedited") or {}).get(group) or baseline.get("counterfact") or {}
+    unedited = baseline.get("counterfact") or {}
     if gate.kind in CHANGES:
         return _Found(value, unedited.get(name))
     return _Found(value, ends=lambda level: _share_interval(gate, name, scores, level))

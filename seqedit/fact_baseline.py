@@ -15,7 +15,7 @@ from evals.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
 from seqedit.digests import json_digest
 from seqedit.errors import CheckFailed
-from seqedit.evaluation import Batch, Evaluator
+from seqedit.evaluation import Evaluator
 from seqedit.requests import Record
 
 KIND_UNEDITED = "unedited"
@@ -79,29 +79,6 @@ class FactBaseline:
     def averages(self) -> dict[str, float | None]:
         """Averages over all the records, in percent."""
         return dict(self.scores().summary)
-
-
-def unedited_scores(
-    ledger: Ledger, evaluator: Evaluator, batches: Sequence[Batch], new: str
-) -> dict[str, dict[str, float | None]]:
-    """The unedited model on the very facts that a step's averages are of: what a drop of them is a drop from.
-
-    Args:
-        ledger: The ledger, which holds the scores of these records.
-        evaluator: As for `FactBaseline`.
-        batches: The active batches.
-        new: Entry of the new batch.
-
-    Returns:
-        {"new": averages over the new batch, "earlier": averages over the earlier ones}, facts in force; {} for none.
-    """
-    if not evaluator.settings.counterfact:
-        return {"new": {}, "earlier": {}}
-    live = {batch.entry: [batch.records[i] for i in batch.live] for batch in batches}
-    groups = {"new": live.get(new, []), "earlier": [r for e, records in live.items() if e != new for r in records]}
-    return {
-        name: FactBaseline(ledger, evaluator, records).averages() if records else {} for name, records in groups.items()
-    }
 
 
 def _rows(record: Mapping[str, Any]) -> dict[str, list[list[Any]]]:
