@@ -23,11 +23,12 @@ from benchmarks.target_values import counted
 from benchmarks.timing import Cost, measure
 from benchmarks.world import Subject, requests, synthetic_moments
 from seqedit.adapters import BaseModel
-from seqedit.closed_form import cholesky, solve
+from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.preconditioner import CholeskyPreconditioner
 from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
+from seqedit.support.cholesky import cholesky
 from seqedit.target_values import TargetValues, optimise_target_values
 
 RATIO_IS = (

@@ -14,8 +14,9 @@ from benchmarks.plain_loop import plain_solve
 from benchmarks.plots import Plot
 from benchmarks.timing import measure, measure_both
 from benchmarks.world import synthetic_moments
-from seqedit.closed_form import cholesky, solve
+from seqedit.closed_form import solve
 from seqedit.preconditioner import CholeskyPreconditioner
+from seqedit.support.cholesky import cholesky
 
 RATIO_IS = (
     "baseline_seconds / seconds of one batch on one layer, for the first width: the factor of C is at hand against "

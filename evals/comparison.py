@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.spreadsheet import cell as cell_text
-from seqedit.printable import escape, one_line
+from seqedit.support.printable import escape, one_line
 
 COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
 """Scores of the published tables, in their order; the first four in percent, the last two x100."""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from evals.comparison import Cell, ComparisonRow, columns
 from evals.figures import COLORS, INK, blank_figure, quiet_axes
-from seqedit.printable import one_line
+from seqedit.support.printable import one_line
 
 
 def plot_comparison(rows: Sequence[ComparisonRow]) -> Figure:

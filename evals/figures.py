@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from seqedit.printable import visible
+from seqedit.support.printable import visible
 
 INK = "#24292f"
 """Colour of text and axes; in SVG it becomes the page's own text colour."""

@@ -16,7 +16,7 @@ from evals.comparison import ComparisonRow
 from evals.export_table import tables_of, write_tables
 from evals.report_view import Figures, view_of
 from seqedit.errors import EnvironmentFailure, InputError
-from seqedit.printable import json_text, visible
+from seqedit.support.printable import json_text, visible
 
 Summary = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ import torch
 from evals.finite import check_logits
 from evals.model_access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.errors import InputError
-from seqedit.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, Share
 from seqedit.tokenization import encode
 
 

@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from evals.model_access import input_device
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.errors import InputError
-from seqedit.random_state import seeded as seeded_devices
+from seqedit.support.random_state import seeded as seeded_devices
 
 
 class InMemoryModel(HFLM):

@@ -21,7 +21,7 @@ from seqedit.batching import pass_tokens
 from seqedit.errors import InputError, NumericsError
 from seqedit.fused_activations import fused_activations
 from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
-from seqedit.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, Share
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""

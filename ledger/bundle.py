@@ -30,8 +30,8 @@ from ledger.reading import Reader
 from ledger.revisions import resolve
 from ledger.scores import load_scores
 from ledger.signing import signatures_of
-from seqedit.digests import canonical_json
 from seqedit.errors import CheckFailed, InputError
+from seqedit.support.digests import canonical_json
 
 _CHUNK = 1 << 20
 _ENTRIES = 100  # how many entries one query reads

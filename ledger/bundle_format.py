@@ -24,8 +24,8 @@ from ledger.manifest import FileInfo
 from ledger.names import check_digest
 from seqedit.adapter_files import ALL as ADAPTER_FILES
 from seqedit.adapters import BaseModel
-from seqedit.digests import canonical_json
 from seqedit.errors import CheckFailed, InputError
+from seqedit.support.digests import canonical_json
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"

@@ -33,7 +33,7 @@ from ledger.scores import check_scores
 from ledger.signing import Signature
 from seqedit.adapters import Adapter
 from seqedit.errors import CheckFailed, InputError
-from seqedit.memory import is_out_of_memory
+from seqedit.support.memory import is_out_of_memory
 
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1

@@ -12,9 +12,9 @@ from typing import Any
 from ledger.graph import OPERATIONS
 from ledger.names import check_digest
 from seqedit.adapters import BaseModel
-from seqedit.digests import canonical_json
 from seqedit.errors import InputError
 from seqedit.requests import Request
+from seqedit.support.digests import canonical_json
 
 ENTRY_FORMAT = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 
-from seqedit.digests import json_digest
 from seqedit.fact_identity import canonical
+from seqedit.support.digests import json_digest
 
 FOLDED_CHARACTERS = 64
 """How many characters `folded` keeps."""

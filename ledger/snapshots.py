@@ -31,8 +31,8 @@ from ledger.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Meta
 from ledger.store_users import count_users
-from seqedit.digests import canonical_json
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.support.digests import canonical_json
 
 FORMAT = 1
 _ROW = "snapshot:"  # rows of the meta table: there is no table to migrate for what may be deleted at any time

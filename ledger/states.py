@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 from ledger import graph
 from ledger.rows import EntryNode
-from seqedit.digests import json_digest
+from seqedit.support.digests import json_digest
 
 
 def state_id(base_fingerprint: str, adapters: Iterable[str]) -> str:

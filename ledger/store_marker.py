@@ -9,8 +9,8 @@ import uuid
 from dataclasses import dataclass, replace
 
 from ledger.objects import MARKER, SNAPSHOTS, TEMPORARY, ObjectStore, is_unfinished_marker
-from seqedit.digests import canonical_json
 from seqedit.errors import CheckFailed, EnvironmentFailure
+from seqedit.support.digests import canonical_json
 
 FORMAT = 1
 # What our writers name what they leave behind; gc empties these two directories.

@@ -26,8 +26,8 @@ from ledger.schema import Entries, Meta
 from ledger.schema_upgrade import schema_number
 from ledger.store import LocalStore
 from ledger.store_marker import Marker, first_foreign, is_empty, read_marker
-from seqedit.digests import canonical_json
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
+from seqedit.support.digests import canonical_json
 
 _FILE = re.compile(r"[0-9a-f]{32}\.json")
 _BESIDE = "ledger.db"

@@ -19,8 +19,8 @@ from ledger.signers import ancestors
 from ledger.signing import Signature, stored
 from ledger.verify import check_entries
 from seqedit.adapters import BaseModel
-from seqedit.digests import canonical_json
 from seqedit.errors import CheckFailed, InputError
+from seqedit.support.digests import canonical_json
 
 _ROW = "signers"
 _KEY = re.compile(r"[0-9a-f]{64}")

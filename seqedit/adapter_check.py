@@ -15,8 +15,8 @@ from torch import Tensor
 
 from seqedit.adapter_files import CONFIG, SIDECAR, VALUES, WEIGHTS, lora_name
 from seqedit.delta import Delta, Dense, is_identity
-from seqedit.digests import canonical_json
 from seqedit.errors import InputError
+from seqedit.support.digests import canonical_json
 
 _NONE: tuple[Any, ...] = (None,)
 _NOTHING: tuple[Any, ...] = (None, {})

@@ -19,9 +19,9 @@ from seqedit import adapter_check as check
 from seqedit import adapter_files as files
 from seqedit.adapter_sidecar import check_config, check_sidecar, read_json
 from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
-from seqedit.digests import json_digest, tensor_digest
 from seqedit.errors import InputError
 from seqedit.requests import Request
+from seqedit.support.digests import json_digest, tensor_digest
 
 FORMAT_VERSION = 1
 

@@ -27,8 +27,8 @@ from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
-from seqedit.progress import progress_bar
 from seqedit.requests import Record, Request
+from seqedit.support.progress import progress_bar
 
 _T = TypeVar("_T")
 

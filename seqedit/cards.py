@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqedit.printable import escape, one_line
 from seqedit.requests import Request
+from seqedit.support.printable import escape, one_line
 
 """What begins a list, or underlines a heading, at the start of a line."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")

@@ -10,8 +10,8 @@ from typing import Any
 
 from evals.task_examples import TaskRows
 from seqedit.errors import InputError
-from seqedit.hparams import read_mapping
 from seqedit.run_config import EvalSettings, RunConfig, run_config
+from seqedit.support.files import read_mapping
 
 _OF_METHOD = ("method", "preset", "settings", "second_moments")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}")

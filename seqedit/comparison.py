@@ -21,12 +21,10 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.compare_config import CompareConfig
-from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.independent import score_independent
 from seqedit.models import load_model
-from seqedit.printable import escape
 from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig
@@ -35,6 +33,8 @@ from seqedit.runner import batches_of, run
 from seqedit.session import KIND_TIMINGS
 from seqedit.split_scoring import SplitScoring
 from seqedit.summary import write_summary
+from seqedit.support.digests import json_digest
+from seqedit.support.printable import escape
 
 KIND_COMPARISON = "comparison"
 OnRow = Callable[[ComparisonRow], None]

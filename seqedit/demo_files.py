@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from seqedit.errors import InputError
-from seqedit.moment_store import default_cache_dir
+from seqedit.support.cache import default_cache_dir
 
 DEMO_FILE = "demo:"
 """Before the name of a file of the demo world, e.g. ``demo:counterfact.json``; it is written where it is missing."""

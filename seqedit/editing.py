@@ -13,7 +13,6 @@ from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.delta import Dense, LowRank
-from seqedit.digests import json_digest
 from seqedit.errors import InputError, NumericsError
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
@@ -22,6 +21,7 @@ from seqedit.prompt_lengths import check_requests
 from seqedit.ranks import Ranks
 from seqedit.requests import Request, check_batch
 from seqedit.second_moments import SecondMoments
+from seqedit.support.digests import json_digest
 from seqedit.version import __version__
 from seqedit.workbench import Update, Workbench, add_to_weight, scratch
 

@@ -13,10 +13,10 @@ from typing import Any
 from evals.counterfact import TokenizedPrompt, TokenizedRecord
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
-from seqedit.digests import json_digest
 from seqedit.errors import CheckFailed
 from seqedit.evaluation import Evaluator
 from seqedit.requests import Record
+from seqedit.support.digests import json_digest
 
 KIND_UNEDITED = "unedited"
 """Record's key -> {group: one row per prompt, the fields of a `PromptScore` but for its text}."""

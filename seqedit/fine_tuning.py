@@ -15,8 +15,8 @@ from seqedit.batching import pad_right
 from seqedit.errors import NumericsError
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import Prompt, tokenize_request
-from seqedit.progress import progress_bar
 from seqedit.requests import Request
+from seqedit.support.progress import progress_bar
 from seqedit.tracing import input_device
 from seqedit.workbench import LayerUpdate, Update, Workbench
 

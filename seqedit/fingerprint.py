@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from seqedit.adapters import BaseModel
-from seqedit.digests import tensors_digest
 from seqedit.errors import ModelError
+from seqedit.support.digests import tensors_digest
 
 
 def fingerprint(model: Any) -> str:

@@ -8,18 +8,16 @@ named in one notice, what asks for another edit than is done here is refused, an
 from __future__ import annotations
 
 import difflib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from seqedit.errors import InputError
 from seqedit.hparams_fields import IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
 from seqedit.methods import get_method
+from seqedit.support.files import read_mapping
 
 
 @dataclass(frozen=True)
@@ -108,23 +106,3 @@ def _check_modules(path: str | Path, name: str, value: Any) -> None:
                 f"{path}: {name} is '{template}', but the FFN output projection (such as mlp.c_proj or mlp.down_proj) "
                 "is what is edited here; edits of other modules are not supported"
             )
-
-
-def read_mapping(path: str | Path) -> Mapping[str, Any]:
-    """A JSON or YAML file whose top level is a mapping.
-
-    Raises:
-        InputError: missing, malformed, or not a mapping.
-    """
-    file = Path(path)
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    try:
-        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: malformed ({' '.join(str(error).split())})") from error
-    if not isinstance(data, Mapping):
-        raise InputError(f"{path}: expected a mapping of settings, got {type(data).__name__}")
-    return data

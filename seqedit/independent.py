@@ -17,16 +17,16 @@ from evals.counterfact import score_records
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger.compose import compose
 from seqedit.context_templates import sample_context_templates
-from seqedit.digests import json_digest
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.methods import get_method
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
-from seqedit.progress import progress_bar
 from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
+from seqedit.support.digests import json_digest
+from seqedit.support.progress import progress_bar
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from seqedit.anatomy import Anatomy
 from seqedit.batching import pass_tokens, token_budget_batches
 from seqedit.lookup import Prompt, tokenize_request
-from seqedit.memory import free_bytes
 from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
 from seqedit.replay import Cut, lower_layers_replaced
 from seqedit.requests import Request
+from seqedit.support.memory import free_bytes
 from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device, run_until
 
 _SHARE = 0.25

@@ -15,8 +15,8 @@ from seqedit.embedding_noise import embedding_std, unit_noise
 from seqedit.errors import InputError
 from seqedit.keys import MAX_TOKENS
 from seqedit.location import Location, TraceConfig, TracedFact
-from seqedit.progress import progress_bar
 from seqedit.requests import Request
+from seqedit.support.progress import progress_bar
 from seqedit.trace_prompts import tokenize_for_trace
 
 WINDOW = 10

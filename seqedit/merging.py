@@ -17,9 +17,9 @@ from seqedit.config import EditConfig, TargetPlace
 from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
 from seqedit.methods import get_method, method_names
-from seqedit.random_state import seeded
 from seqedit.requests import Request, check_batch
 from seqedit.state_deltas import concatenate
+from seqedit.support.random_state import seeded
 from seqedit.version import __version__
 
 How = Literal["sum", "solve", "ties", "dare"]

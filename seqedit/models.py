@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
-from seqedit.memory import is_out_of_memory
+from seqedit.support.memory import is_out_of_memory
 
 DEMO_PREFIX = "demo-"
 DEVICE_MAPS = ("auto", "balanced", "sequential")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqedit.closed_form import factor_in_place, factored_solve
+from seqedit.support.cholesky import factor_in_place, factored_solve
 
 MAX_CONDITION = 1e6
 """Condition number up to which C0 is used as it is. It is stored in float32, so eigenvalues are known to about 1e-7 of

@@ -9,22 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from seqedit.anatomy import Projection
-from seqedit.digests import json_digest
 from seqedit.errors import InputError
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
+from seqedit.support.cache import default_cache_dir
+from seqedit.support.digests import json_digest
 from seqedit.texts import TextSource
 
 _LOG = logging.getLogger(__name__)
-
-
-def default_cache_dir() -> Path:
-    """Where cached second moments live: ``SEQEDIT_CACHE``, or the user's cache directory."""
-    return Path(os.environ.get("SEQEDIT_CACHE") or platformdirs.user_cache_dir("seqedit"))
 
 
 def read_second_moments(path: str | Path) -> SecondMoments:

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from seqedit.anatomy import Projection
-from seqedit.closed_form import cholesky_, factored_solve
 from seqedit.errors import NumericsError
-from seqedit.memory import free_bytes
 from seqedit.protection import Preconditioner, ProtectedKeys, ProtectedPreconditioner, protect
 from seqedit.second_moments import SecondMoments, shrink_
+from seqedit.support.cholesky import cholesky_, factored_solve
+from seqedit.support.memory import free_bytes
 
 __all__ = [
     "CholeskyPreconditioner",

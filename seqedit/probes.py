@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from seqedit.memory import is_out_of_memory
+from seqedit.support.memory import is_out_of_memory
 
 _LOG = logging.getLogger(__name__)
 _TOLD: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqedit.closed_form import check_pivots, cholesky, factored_solve
+from seqedit.support.cholesky import check_pivots, cholesky, factored_solve
 
 _NAME = "the protected keys"
 

@@ -25,7 +25,7 @@ from seqedit.rank_link import LEADER, Link
 from seqedit.rank_messages import Message, error_message, raise_error
 from seqedit.rank_place import Place
 from seqedit.replica import Replica
-from seqedit.shares import Share
+from seqedit.support.shares import Share
 
 Job = Callable[[Replica, Share, Mapping[str, Any]], Message]
 """Does a rank's share of something; the arguments are JSON types."""

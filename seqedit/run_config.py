@@ -10,14 +10,15 @@ from typing import Any, Literal, get_args
 from evals.gates import Gate, parse_gates
 from evals.generation import Writing
 from evals.task_examples import TaskRows
-from seqedit.config import Config, EditConfig, setting
+from seqedit.config import EditConfig
 from seqedit.demo_files import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
 from seqedit.gate_check import check_measured
-from seqedit.hparams import read_mapping
 from seqedit.layouts import check_convention
 from seqedit.methods import get_method
 from seqedit.settings import method_config
+from seqedit.support.config import Config, setting
+from seqedit.support.files import read_mapping
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ from typing import Any
 
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
-from seqedit.hparams import read_hparams, read_mapping
+from seqedit.hparams import read_hparams
 from seqedit.methods import get_method
+from seqedit.support.files import read_mapping
 
 PRESETS = Path(__file__).parent / "presets"
 

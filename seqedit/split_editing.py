@@ -15,8 +15,8 @@ from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica
 from seqedit.requests import Request
-from seqedit.shares import Share
 from seqedit.sites import LayerOutput, Site, Sublayers
+from seqedit.support.shares import Share
 from seqedit.target_values import TargetValues, optimise_target_values
 
 _SITES: Mapping[str, Callable[[Anatomy, int], Site]] = {"layer": LayerOutput, "sublayers": Sublayers}

@@ -12,7 +12,7 @@ from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica
 from seqedit.second_moments import SecondMoments, compute_second_moments
-from seqedit.shares import Share
+from seqedit.support.shares import Share
 from seqedit.texts import TextSource
 
 

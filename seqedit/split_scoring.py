@@ -12,7 +12,7 @@ from evals.teacher_forcing import Continuation, Progress, score_continuations, s
 from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica
-from seqedit.shares import Share
+from seqedit.support.shares import Share
 
 
 class SplitScoring:

@@ -11,8 +11,8 @@ from ledger import Entry
 from ledger.reading import Reader
 from seqedit import cards
 from seqedit.adapters import BaseModel
-from seqedit.printable import escape, json_text, one_line
 from seqedit.requests import Request
+from seqedit.support.printable import escape, json_text, one_line
 
 MAX_FACTS = 100
 MAX_ENTRIES = 50

@@ -11,10 +11,10 @@ from evals.scores import METRICS
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
-from seqedit.digests import json_digest
 from seqedit.errors import CheckFailed, InputError
 from seqedit.requests import Record
 from seqedit.session import KIND_FIXED, KIND_OUTCOMES, Session
+from seqedit.support.digests import json_digest
 
 __all__ = ["KIND_FIXED", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]
 

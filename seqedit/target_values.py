@@ -33,11 +33,11 @@ from seqedit.errors import NumericsError
 from seqedit.fused_activations import fused_activations
 from seqedit.keys import measure_outputs
 from seqedit.lookup import BARE, tokenize_kl_prompt, tokenize_request
-from seqedit.memory import in_memory
-from seqedit.progress import Bar, progress_bar
 from seqedit.requests import Request
-from seqedit.shares import WHOLE, Share
 from seqedit.sites import LayerOutput, Site
+from seqedit.support.memory import in_memory
+from seqedit.support.progress import Bar, progress_bar
+from seqedit.support.shares import WHOLE, Share
 from seqedit.target_batch import Losses, TargetBatch, unit_means
 from seqedit.target_groups import bytes_needed, group_units
 from seqedit.tracing import inference_state

@@ -98,7 +98,7 @@ def _run(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    from seqedit.memory import is_out_of_memory  # imports torch, which `seqedit log` does not need
+    from seqedit.support.memory import is_out_of_memory  # imports torch, which `seqedit log` does not need
 
     return is_out_of_memory(error)
 

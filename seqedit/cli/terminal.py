@@ -1,8 +1,8 @@
 """The one place where text meets a terminal: every line that a verb prints goes through `say`.
 
-What is printed may be anybody's text, so it is escaped here (`seqedit.printable`), and a reader that goes away, as
-``| head`` does, is no failure of the verb: the rest is dropped, the verb goes on to its end, and its exit code is its
-own.
+What is printed may be anybody's text, so it is escaped here (`seqedit.support.printable`), and a reader that goes away,
+as ``| head`` does, is no failure of the verb: the rest is dropped, the verb goes on to its end, and its exit code is
+its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from seqedit.printable import json_text, one_line
+from seqedit.support.printable import json_text, one_line
 
 LOGGERS = ("seqedit", "ledger", "evals")
 

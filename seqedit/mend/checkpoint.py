@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from seqedit.errors import InputError
-from seqedit.memory import is_out_of_memory
 from seqedit.mend.files import write_whole
 from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.support.memory import is_out_of_memory
 
 CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")

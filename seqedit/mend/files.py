@@ -17,9 +17,9 @@ from torch import Tensor
 from seqedit.adapter_files import read_tensors
 from seqedit.adapters import BaseModel
 from seqedit.anatomy import Anatomy, Projection, features
-from seqedit.digests import tensors_digest
 from seqedit.errors import InputError
 from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.support.digests import tensors_digest
 
 WEIGHTS = "mend.safetensors"
 CONFIG = "mend_config.json"

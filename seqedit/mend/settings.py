@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqedit.config import Config, check_positive, setting
 from seqedit.errors import InputError
+from seqedit.support.config import Config, check_positive, setting
 
 
 @dataclass(frozen=True, kw_only=True)

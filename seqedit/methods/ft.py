@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqedit.config import EditConfig, check_positive, setting
+from seqedit.config import EditConfig
 from seqedit.fine_tuning import target_prompts, train, trained_update
 from seqedit.methods.registry import register
 from seqedit.requests import Request
+from seqedit.support.config import check_positive, setting
 from seqedit.tracing import inference_state
 from seqedit.workbench import Update, Workbench
 

@@ -9,13 +9,14 @@ from typing import Any, ClassVar, Self
 import torch
 
 from seqedit.batching import token_budget_batches
-from seqedit.config import EditConfig, check_positive, setting
+from seqedit.config import EditConfig
 from seqedit.errors import InputError
 from seqedit.fine_tuning import target_losses, target_prompts, trained_update
 from seqedit.mend.files import load_hypernetwork, read_layers
 from seqedit.mend.gradients import token_terms
 from seqedit.methods.registry import register
 from seqedit.requests import Request
+from seqedit.support.config import check_positive, setting
 from seqedit.workbench import Update, Workbench, add_to_weight
 
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 
 from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, InitNorm, Spread, setting
+from seqedit.config import ClosedFormConfig, InitNorm, Spread
 from seqedit.methods.registry import register
 from seqedit.requests import Request
+from seqedit.support.config import setting
 from seqedit.workbench import LayerUpdate, Update, Workbench
 
 

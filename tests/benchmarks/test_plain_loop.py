@@ -13,11 +13,12 @@ from benchmarks.plain_scores import plain_scores
 from benchmarks.world import Subject, records, requests, synthetic_moments
 from evals.counterfact import score_records
 from seqedit.adapters import BaseModel
-from seqedit.closed_form import cholesky, solve
+from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.preconditioner import CholeskyPreconditioner
+from seqedit.support.cholesky import cholesky
 from seqedit.target_values import optimise_target_values
 from seqedit.workbench import scratch
 

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqedit.closed_form import cholesky, solve
+from seqedit.closed_form import solve
 from seqedit.closed_form_edit import spread_divisor
 from seqedit.delta import LowRank
 from seqedit.errors import NumericsError
 from seqedit.preconditioner import CholeskyPreconditioner, NullSpacePreconditioner, protect
+from seqedit.support.cholesky import cholesky
 
 shapes = st.tuples(st.integers(1, 6), st.integers(6, 20), st.integers(1, 12), st.integers(0, 10_000))
 

@@ -19,9 +19,9 @@ from seqedit.errors import EnvironmentFailure
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import Prompt, tokenize_request
-from seqedit.memory import in_memory
 from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Sublayers
+from seqedit.support.memory import in_memory
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units
 from seqedit.target_values import TargetValues, optimise_target_values
 from tests.core.architectures import CONTEXTS, EDITED, LAYER, REQUESTS, build, load_tokenizer, relative
@@ -186,7 +186,7 @@ def test_target_values_in_halves_are_those_of_the_whole_group(
 ) -> None:
     model = built("GPT-2", torch.float64)
     whole = find(model, tokenizer)
-    monkeypatch.setattr("seqedit.memory.free_bytes", lambda device: 1)
+    monkeypatch.setattr("seqedit.support.memory.free_bytes", lambda device: 1)
     torch.testing.assert_close(find(model, tokenizer).values, whole.values, rtol=1e-9, atol=1e-9)
 
 

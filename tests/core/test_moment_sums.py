@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqedit.moment_sums
-from seqedit import memory
 from seqedit.anatomy import anatomy
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.fused_activations import fused_activations
-from seqedit.memory import free_bytes, is_out_of_memory
 from seqedit.moment_sums import MomentSum, blocks, reduced_products
 from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, sample_size
+from seqedit.support import memory
+from seqedit.support.memory import free_bytes, is_out_of_memory
 
 TEXTS = [f"Number {i} is a fact about the town of Lyon and about golf." for i in range(60)]
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from seqedit import preconditioner
 from seqedit.anatomy import Projection
-from seqedit.closed_form import cholesky, cholesky_, factored_solve
 from seqedit.errors import NumericsError
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, NullSpacePreconditioner, protect
 from seqedit.protection import ProtectedKeys
 from seqedit.second_moments import SecondMoments
+from seqedit.support.cholesky import cholesky, cholesky_, factored_solve
 
 D_IN = 24
 

@@ -24,8 +24,8 @@ from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditE
 from seqedit.models import load_model
 from seqedit.packing import takes_trees
 from seqedit.past import continues
-from seqedit.random_state import seeded
 from seqedit.rank_messages import error_message, raise_error
+from seqedit.support.random_state import seeded
 from tests.conftest import REFERENCE
 from tests.core.architectures import build
 from tests.ledger.helpers import MODEL, build_adapter

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from seqedit.anatomy import anatomy
-from seqedit.closed_form import cholesky
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.moment_figures import moment_figures
 from seqedit.moment_store import cached_second_moments
 from seqedit.second_moments import SecondMoments, compute_second_moments, shrink
+from seqedit.support.cholesky import cholesky
 from seqedit.texts import TextSource
 
 TEXTS = ["The first document.", "", "Zweites Dokument, mit Umlaut: ä.", "third"]

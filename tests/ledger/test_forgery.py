@@ -26,9 +26,9 @@ from seqedit.adapter_check import NEUTRAL
 from seqedit.adapter_files import VALUES, WEIGHTS
 from seqedit.adapters import Adapter
 from seqedit.delta import Dense, LowRank
-from seqedit.digests import tensors_digest
 from seqedit.errors import CheckFailed, InputError
 from seqedit.requests import Request
+from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, SHAPES, TIME, build_adapter, build_base
 
 pytest.importorskip("cryptography", reason="signatures need the package cryptography")

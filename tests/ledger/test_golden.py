@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ledger import Ledger
 from ledger.schema import SCHEMA_VERSION
-from seqedit.digests import tensors_digest
+from seqedit.support.digests import tensors_digest
 from tests.conftest import DATA
 from tests.data.ledgers.make import MODEL, adapter
 from tests.ledger.helpers import TIME

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.rank_place import Place
-from seqedit.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, Share
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.integers(1, 9))

@@ -16,7 +16,7 @@ from seqedit.rank_messages import Message
 from seqedit.rank_place import Place
 from seqedit.ranks import Ranks
 from seqedit.replica import Replica
-from seqedit.shares import Share
+from seqedit.support.shares import Share
 
 
 def some_tensors() -> dict[str, torch.Tensor]:

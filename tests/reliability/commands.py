@@ -16,8 +16,8 @@ from ledger.import_bundle import import_bundle
 from ledger.places import DATABASE
 from ledger.schema import Entries, Scores, Signatures
 from ledger.signing import add_signatures, load_key, new_key, sign
-from seqedit.digests import tensors_digest
 from seqedit.errors import InputError
+from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base
 
 

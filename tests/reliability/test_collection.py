@@ -9,8 +9,8 @@ import pytest
 
 from ledger import Ledger
 from ledger.gc import collect
-from seqedit.digests import tensors_digest
 from seqedit.errors import InputError
+from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, build_adapter, build_base
 
 

@@ -20,10 +20,10 @@ from ledger import Ledger
 from ledger.places import has_ledger
 from seqedit.adapters import BaseModel
 from seqedit.cli.main import run
-from seqedit.digests import tensors_digest
 from seqedit.edited_model import EditedModel
 from seqedit.models import load_model
 from seqedit.session import KIND_TIMINGS
+from seqedit.support.digests import tensors_digest
 from tests.conftest import REFERENCE
 from tests.reliability import processes
 from tests.reliability.commands import damage

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from ledger import Ledger
 from seqedit.adapters import Adapter
 from seqedit.delta import LowRank
-from seqedit.digests import tensors_digest
 from seqedit.requests import Request
+from seqedit.support.digests import tensors_digest
 from tests.conftest import DATA
 from tests.ledger.helpers import MODEL, build_adapter
 

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 from ledger import Ledger
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.delta import Dense, LowRank
-from seqedit.digests import tensors_digest
 from seqedit.requests import Request
+from seqedit.support.digests import tensors_digest
 
 MODEL = BaseModel("golden", "0123456789abcdef" * 4)
 SHAPES = {"h.0.mlp": (3, 5), "h.1.mlp": (3, 5)}
