@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from seqedit.batching import pad_right
+from seqedit.forward.batching import pad_right
+from seqedit.forward.hooks import inference_state, input_device
 from seqedit.requests import Record
 from seqedit.tokenization import prompt_and_target_ids
-from seqedit.tracing import inference_state, input_device
 
 
 def plain_scores(

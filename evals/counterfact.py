@@ -11,10 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.model_access import position_limit, too_long
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
+from seqedit.forward.access import position_limit, too_long
 from seqedit.requests import Record
 from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.model_access import output_head
 from seqedit.errors import NumericsError
+from seqedit.forward.access import output_head
 
 REASON = "the model's logits are not finite (NaN or infinity): its weights are broken, or overflow in their dtype"
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from evals.model_access import position_limit
 from evals.teacher_forcing import Progress, Scorer, score_continuations
 from seqedit.errors import InputError
+from seqedit.forward.access import position_limit
 from seqedit.tokenization import encode
 
 

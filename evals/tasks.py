@@ -130,8 +130,8 @@ def evaluate_tasks(
 
     from evals.fact_tasks import FactTask
     from evals.finite import finite_logits
-    from evals.model_access import evaluating
     from evals.task_model import InMemoryModel, quiet, seeded
+    from seqedit.forward.access import evaluating
 
     if not tasks.tasks:
         return {}

@@ -16,11 +16,11 @@ import torch
 
 from evals.batches import bucketed
 from evals.finite import check_logits
-from evals.model_access import evaluating, input_device, output_head, position_limit
-from seqedit.batching import pass_tokens
 from seqedit.errors import InputError, NumericsError
-from seqedit.fused_activations import fused_activations
-from seqedit.packing import PackedRow, forward_arguments, pack, pack_width
+from seqedit.forward.access import evaluating, input_device, output_head, position_limit
+from seqedit.forward.batching import pass_tokens
+from seqedit.forward.fused_gelu import fused_activations
+from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
 from seqedit.support.shares import WHOLE, Share
 
 Progress = Callable[[int, int], None]

@@ -16,10 +16,10 @@ from typing import Any
 from torch import nn
 
 from seqedit.errors import InputError, ModelError
-from seqedit.packing import takes_trees
-from seqedit.past import continues
+from seqedit.forward.fixed_past import continues
+from seqedit.forward.prefix_trees import takes_trees
+from seqedit.forward.trials import adds_output
 from seqedit.projection import Projection, features, linears, output_projection, parent
-from seqedit.residual import adds_output
 
 __all__ = ["Anatomy", "Projection", "anatomy", "features"]
 
@@ -63,7 +63,8 @@ class Anatomy:
 
     @cached_property
     def takes_trees(self) -> bool:
-        """True where the model can run sequences that begin alike as one row (`seqedit.packing`), found by trying."""
+        """True where the model can run sequences that begin alike as one row (`seqedit.forward.prefix_trees`), found
+        by trying."""
         return takes_trees(self.model)
 
     @property

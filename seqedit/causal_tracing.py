@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from evals.finite import check_logits
 from seqedit.anatomy import Anatomy
 from seqedit.embedding_noise import noise_added
+from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
 from seqedit.keys import MAX_TOKENS
 from seqedit.projection import Projection
 from seqedit.replay import Cut, logits_above
 from seqedit.trace_prompts import TracePrompt
-from seqedit.tracing import by_token, hidden_of, hooks, inference_state, input_device
 
 KINDS = ("layer", "ffn", "attention")
 """What is restored: outputs of layers, of FFN output projections, of attention output projections."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from evals.finite import check_logits
+from seqedit.forward.hooks import inference_state, input_device
 from seqedit.lookup import BARE
 from seqedit.tokenization import encode
-from seqedit.tracing import inference_state, input_device
 
 OPENINGS = ("The", "Therefore", "Because", "I", "You")
 

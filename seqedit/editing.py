@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evals.model_access import position_limit
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.delta import Dense, LowRank
 from seqedit.errors import InputError, NumericsError
+from seqedit.forward.access import position_limit
 from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations, Preconditioner

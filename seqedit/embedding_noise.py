@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqedit.forward.hooks import hooks, inference_state, input_device
 from seqedit.trace_prompts import TracePrompt
-from seqedit.tracing import hooks, inference_state, input_device
 
 
 def embedding_std(model: Any, prompts: Sequence[TracePrompt]) -> float:

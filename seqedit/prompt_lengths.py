@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from evals.model_access import too_long
 from seqedit.errors import RequestError
+from seqedit.forward.access import too_long
 from seqedit.lookup import BARE, tokenize_request
 from seqedit.requests import Record, Request
 from seqedit.text_checks import short

@@ -4,7 +4,7 @@ The model's own ``forward`` is called, with the layers up to the cut replaced fo
 ones pass their input on, the last of them returns the given hidden state. Masks, position embeddings, logit
 soft-capping and whatever else a family does around its layers therefore stay the model's own business. The LM
 head sees only the positions that are asked for. Tokens before the first that changes need not run again either: their
-keys and values are fixed (`seqedit.past`).
+keys and values are fixed (`seqedit.forward.fixed_past`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import pad_right
-from seqedit.past import Past, continued_mask, past_of
-from seqedit.tracing import hidden_of, hooks, input_device, run_until
+from seqedit.forward.batching import pad_right
+from seqedit.forward.fixed_past import Past, continued_mask, past_of
+from seqedit.forward.hooks import hidden_of, hooks, input_device, run_until
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,8 @@ def run_to_layer(parts: Anatomy, layer: int, input_ids: Tensor, attention_mask: 
 def run_from(parts: Anatomy, layer: int, sequences: Sequence[Sequence[int]], first: Sequence[int]) -> Cut:
     """As `run_to_layer`, but the cut holds each row from its own first token on only.
 
-    Exact where nothing before these tokens is changed in a replay (`seqedit.past.continues` tells for which models).
+    Exact where nothing before these tokens is changed in a replay (`seqedit.forward.fixed_past.continues` tells for
+    which models).
 
     Args:
         parts: Anatomy of the model.

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from evals.model_access import position_limit
 from evals.perplexity import perplexity_of
 from evals.task_examples import TaskRows
 from evals.tasks import load_tasks
@@ -20,6 +19,7 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
+from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.methods import get_method

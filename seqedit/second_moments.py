@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Projection
-from seqedit.batching import pass_tokens
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
-from seqedit.fused_activations import fused_activations
+from seqedit.forward.batching import pass_tokens
+from seqedit.forward.fused_gelu import fused_activations
+from seqedit.forward.hooks import StopForward, hooks, inference_state, input_device
 from seqedit.moment_sums import TOKENS, MomentSum
 from seqedit.support.digests import tensors_digest
 from seqedit.support.memory import is_out_of_memory, release_cached
 from seqedit.support.progress import progress_bar
 from seqedit.token_rows import packed_rows
-from seqedit.tracing import StopForward, hooks, inference_state, input_device
 
 __all__ = ["SecondMoments", "compute_second_moments", "packed_rows", "sample_size", "shrink"]
 

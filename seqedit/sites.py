@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import pad_right
-from seqedit.probes import fits_window
+from seqedit.forward.batching import pad_right
+from seqedit.forward.hooks import StopForward, by_token, hidden_of, hooks, input_device
+from seqedit.forward.trials import fits_window
 from seqedit.replay import Cut, logits_above, run_from, run_to_layer
-from seqedit.tracing import StopForward, by_token, hidden_of, hooks, input_device
 
 
 class Site(Protocol):

@@ -13,8 +13,8 @@ of the FFN's output, to which its public code adds delta (``mlp_module_tmp``); i
 state's. Where a layer adds that output as it is, delta does the same at either place, so only the norm differs.
 
 Requests do not interact, so many are optimised at once, and what cannot change is not run again: only the layers above
-L, only the tokens from the lookup token on (`seqedit.past`), only the positions with a loss through the LM head; and a
-request that has converged leaves the batch.
+L, only the tokens from the lookup token on (`seqedit.forward.fixed_past`), only the positions with a loss through the
+LM head; and a request that has converged leaves the batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from torch import Tensor
 from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
-from seqedit.fused_activations import fused_activations
+from seqedit.forward.fused_gelu import fused_activations
+from seqedit.forward.hooks import inference_state
 from seqedit.keys import measure_outputs
 from seqedit.lookup import BARE, tokenize_kl_prompt, tokenize_request
 from seqedit.requests import Request
@@ -40,7 +41,6 @@ from seqedit.support.progress import Bar, progress_bar
 from seqedit.support.shares import WHOLE, Share
 from seqedit.target_batch import Losses, TargetBatch, unit_means
 from seqedit.target_groups import bytes_needed, group_units
-from seqedit.tracing import inference_state
 
 _COMPACT = 0.9
 """Converged requests leave together, once the open ones are at most this share: leaving copies what stays."""

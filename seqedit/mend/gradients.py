@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.anatomy import Anatomy
-from seqedit.batching import token_budget_batches
 from seqedit.fine_tuning import target_losses
+from seqedit.forward.batching import token_budget_batches
+from seqedit.forward.hooks import by_token, hooks, inference_state
 from seqedit.lookup import Prompt
-from seqedit.tracing import by_token, hooks, inference_state
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from seqedit.config import EditConfig
 from seqedit.fine_tuning import target_prompts, train, trained_update
+from seqedit.forward.hooks import inference_state
 from seqedit.methods.registry import register
 from seqedit.requests import Request
 from seqedit.support.config import check_positive, setting
-from seqedit.tracing import inference_state
 from seqedit.workbench import Update, Workbench
 
 

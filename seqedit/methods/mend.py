@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from seqedit.batching import token_budget_batches
 from seqedit.config import EditConfig
 from seqedit.errors import InputError
 from seqedit.fine_tuning import target_losses, target_prompts, trained_update
+from seqedit.forward.batching import token_budget_batches
 from seqedit.mend.files import load_hypernetwork, read_layers
 from seqedit.mend.gradients import token_terms
 from seqedit.methods.registry import register

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from seqedit.anatomy import anatomy
-from seqedit.batching import pad_right, token_budget_batches
 from seqedit.config import TargetValueConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.errors import InputError
+from seqedit.forward.batching import pad_right, token_budget_batches
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import tokenize_request
 from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments

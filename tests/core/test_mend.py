@@ -23,6 +23,7 @@ from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
 from seqedit.fine_tuning import target_losses, target_prompts
 from seqedit.fingerprint import base_model_of, fingerprint
+from seqedit.forward.hooks import inference_state
 from seqedit.loaders import load_records
 from seqedit.mend import Hypernetwork, MendTraining, Trained, load_hypernetwork, train_hypernetwork
 from seqedit.mend.cases import group, step_cases, tokenize_records
@@ -35,7 +36,6 @@ from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.requests import Record, requests_of
 from seqedit.settings import method_config
-from seqedit.tracing import inference_state
 from tests.conftest import REFERENCE
 
 LAYERS = (2, 3)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.teacher_forcing import score_continuations
-from seqedit.packing import WIDTH, forward_arguments, pack, pack_width, takes_trees
+from seqedit.forward.prefix_trees import WIDTH, forward_arguments, pack, pack_width, takes_trees
 from tests.core.architectures import EDITED, build
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), max_size=14)
@@ -81,7 +81,7 @@ def test_packed_scores_are_those_of_single_rows_on_every_family(family: str, mon
         for length in (1, 1, 2, 4)
     ]
     found = score_continuations(model, pairs)
-    monkeypatch.setattr("seqedit.packing.takes_trees", lambda model: False)
+    monkeypatch.setattr("seqedit.forward.prefix_trees.takes_trees", lambda model: False)
     plain = score_continuations(model, pairs)
     assert [c.nll for c in found] == pytest.approx([c.nll for c in plain], rel=1e-4, abs=1e-3)
     assert [c.correct for c in found] == [c.correct for c in plain]

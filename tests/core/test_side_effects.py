@@ -21,9 +21,9 @@ from seqedit import merging, models
 from seqedit.adapters import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
+from seqedit.forward.fixed_past import continues
+from seqedit.forward.prefix_trees import takes_trees
 from seqedit.models import load_model
-from seqedit.packing import takes_trees
-from seqedit.past import continues
 from seqedit.rank_messages import error_message, raise_error
 from seqedit.support.random_state import seeded
 from tests.conftest import REFERENCE

@@ -14,7 +14,6 @@ import yaml
 
 from evals.counterfact import score_records
 from evals.gates import parse_gates
-from evals.model_access import output_head
 from evals.perplexity import score_perplexity
 from evals.sampling import generate
 from evals.tasks import evaluate_tasks, load_tasks
@@ -27,6 +26,7 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
+from seqedit.forward.access import output_head
 from seqedit.gate_evidence import KIND_FAILURE
 from seqedit.loaders import load_records
 from seqedit.models import load_model

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.probes import fits_window, lost, trial
-from seqedit.tracing import inference_state, input_device
+from seqedit.forward.hooks import inference_state, input_device
+from seqedit.forward.trials import fits_window, lost, trial
 
 SHARING = "running what sequences begin alike with once"
 WIDTH = 64

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from seqedit.batching import pass_tokens, token_budget_batches
-from seqedit.packing import forward_arguments, pack, pack_width
-from seqedit.probes import fits_window, lost, trial
-from seqedit.tracing import inference_state, input_device, run_until
+from seqedit.forward.batching import pass_tokens, token_budget_batches
+from seqedit.forward.hooks import inference_state, input_device, run_until
+from seqedit.forward.prefix_trees import forward_arguments, pack, pack_width
+from seqedit.forward.trials import fits_window, lost, trial
 
 CONTINUING = "going on from fixed keys and values of earlier tokens"
 
@@ -85,7 +85,8 @@ def past_of(model: Any, last: nn.Module, prefixes: Sequence[tuple[int, ...]], *,
         model: The causal LM.
         last: Its last decoder layer.
         prefixes: For each row the tokens before its first; not all of them empty.
-        trees: Whether the model can run prefixes that begin alike as one row (`seqedit.packing.takes_trees`).
+        trees: Whether the model can run prefixes that begin alike as one row
+        (`seqedit.forward.prefix_trees.takes_trees`).
 
     Returns:
         The past; in a row with a shorter prefix its last columns mean nothing and are to be masked.
