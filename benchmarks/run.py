@@ -13,7 +13,7 @@ from benchmarks.options import Command, size
 from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure
 from benchmarks.world import records
-from seqedit.demo_files import demo_file
+from seqedit.demo.location import demo_file
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run as run_whole
 

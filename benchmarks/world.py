@@ -13,7 +13,7 @@ import torch
 from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import ClosedFormConfig
 from seqedit.context_templates import sample_context_templates
-from seqedit.demo_files import demo_file
+from seqedit.demo.location import demo_file
 from seqedit.errors import InputError
 from seqedit.loaders import load_records
 from seqedit.models import load_model

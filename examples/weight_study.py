@@ -22,7 +22,7 @@ from evals.counterfact import score_records
 from evals.statistics import task_changes
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
-from seqedit.demo_files import resolve_demo_file
+from seqedit.demo.location import resolve_demo_file
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.loaders import load_records

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evals.report import write_report
-from seqedit.demo_files import demo_folder
+from seqedit.demo.location import DEMO_PREFIX, demo_folder
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.loaders import load_records
-from seqedit.models import DEMO_PREFIX
 from seqedit.ranks import Ranks
 from seqedit.requests import Record
 from seqedit.run_config import RunConfig, run_config

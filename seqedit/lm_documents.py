@@ -72,7 +72,7 @@ def demo_documents(*, demo_task: str, **_: Any) -> dict[str, datasets.Dataset]:
 
     import datasets
 
-    from seqedit.demo_files import demo_file
+    from seqedit.demo.location import demo_file
 
     lines = demo_file(f"tasks/{demo_task}.jsonl").read_text("utf-8").splitlines()
     return {"validation": datasets.Dataset.from_list([json.loads(line) for line in lines])}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqedit.attribute_snippets import AttributeSnippets
-from seqedit.demo_files import resolve_demo_file
+from seqedit.demo.location import resolve_demo_file
 from seqedit.errors import InputError, RequestError
 from seqedit.json_rows import Row, read_rows
 from seqedit.layouts import check_convention, layout_of, plain, to_record

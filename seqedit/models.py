@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
+from seqedit.demo.location import DEMO_PREFIX
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 from seqedit.support.memory import is_out_of_memory
 
-DEMO_PREFIX = "demo-"
 DEVICE_MAPS = ("auto", "balanced", "sequential")
 """Devices that stand for a way to spread a model over all of them."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from seqedit.case_fields import Fields
 from seqedit.cases import Hop, MultiHopCase, Names
-from seqedit.demo_files import resolve_demo_file
+from seqedit.demo.location import resolve_demo_file
 from seqedit.errors import InputError, RequestError
 from seqedit.json_rows import read_rows
 from seqedit.requests import Request

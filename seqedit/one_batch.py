@@ -101,10 +101,10 @@ def provide_second_moments(
 
 def default_text(model: str) -> str:
     """Text that goes with a model when none is given: the demo world's corpus, or WikiText from the Hub."""
-    from seqedit.models import DEMO_PREFIX
+    from seqedit.demo.location import DEMO_PREFIX
 
     if model.startswith(DEMO_PREFIX) and not Path(model).exists():
-        from seqedit.demo_files import demo_file
+        from seqedit.demo.location import demo_file
 
         return str(demo_file("corpus.txt"))
     return DEFAULT

@@ -11,7 +11,7 @@ from evals.gates import Gate, parse_gates
 from evals.generation import Writing
 from evals.task_examples import TaskRows
 from seqedit.config import EditConfig
-from seqedit.demo_files import DEMO_FILE, resolve_demo_file
+from seqedit.demo.location import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
 from seqedit.gate_check import check_measured
 from seqedit.layouts import check_convention

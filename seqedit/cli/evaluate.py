@@ -48,7 +48,7 @@ def evaluate(
     check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
 
     from evals.tasks import load_tasks
-    from seqedit.demo_files import resolve_demo_file
+    from seqedit.demo.location import resolve_demo_file
     from seqedit.evaluate_state import evaluate_state
     from seqedit.evaluation import Evaluator
     from seqedit.loaders import load_records

@@ -192,7 +192,7 @@ def _metric(metric: str, tasks: list[str], records: str | None, text: Path | Non
     given = dict(t.partition("=")[::2] for t in tasks)
     if name in given:
         from evals.tasks import load_tasks
-        from seqedit.demo_files import resolve_demo_file
+        from seqedit.demo.location import resolve_demo_file
 
         file = given[name]
         loaded = load_tasks([name], {name: resolve_demo_file(file)} if file else {})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from seqedit.demo import filler
 from seqedit.demo.tasks import TASKS, prompt_text, train_documents
+from seqedit.demo.words import filler
 from seqedit.demo.world import Fact, World
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.demo.corpus import corpus, perplexity_text
-from seqedit.demo.counterfact import records, reference_texts
-from seqedit.demo.mquake import mquake_cases
-from seqedit.demo.ripple import ripple_cases
+from seqedit.demo.records.counterfact import records, reference_texts
+from seqedit.demo.records.mquake import mquake_cases
+from seqedit.demo.records.ripple import ripple_cases
+from seqedit.demo.records.timeline import timeline
+from seqedit.demo.records.zsre import zsre_records
 from seqedit.demo.tasks import TASKS, task_documents
-from seqedit.demo.timeline import timeline
 from seqedit.demo.world import DEFAULT_SEED, world
-from seqedit.demo.zsre import zsre_records
 
 
 def _json(path: Path, data: Any) -> None:

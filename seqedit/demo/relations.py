@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqedit.demo import names
+from seqedit.demo.words import names
 
 
 @dataclass(frozen=True)

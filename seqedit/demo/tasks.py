@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from seqedit.demo import filler, sentiment
-from seqedit.demo.grammar import EASY_FIRST, EVEN, broken, units_of
 from seqedit.demo.relations import RELATIONS
+from seqedit.demo.words import filler, sentiment
+from seqedit.demo.words.grammar import EASY_FIRST, EVEN, broken, units_of
 from seqedit.demo.world import Fact, World
 
 Document = dict[str, str | int]

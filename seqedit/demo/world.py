@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
-from seqedit.demo import names
 from seqedit.demo.relations import RELATIONS, Relation
+from seqedit.demo.words import names
 
 DEFAULT_SEED = 2031
 """Seed of the world that the shipped models were trained on."""

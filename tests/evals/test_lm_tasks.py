@@ -13,8 +13,8 @@ from evals.counterfact import score_records
 from evals.task_library import shipped_tasks, task_folder
 from evals.tasks import evaluate_tasks, load_tasks
 from seqedit.cli.main import run
+from seqedit.demo.location import demo_file
 from seqedit.demo.tasks import CHOICES, TASKS
-from seqedit.demo_files import demo_file
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.lm_documents import RECORDS_VARIABLE, demo_documents, facts
 from seqedit.requests import Record

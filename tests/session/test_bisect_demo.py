@@ -10,7 +10,7 @@ import pytest
 from evals.tasks import load_tasks
 from ledger import Ledger
 from seqedit.bisect_ledger import bisect_ledger
-from seqedit.demo_files import resolve_demo_file
+from seqedit.demo.location import resolve_demo_file
 from seqedit.edited_model import EditedModel
 from seqedit.loaders import load_records
 from seqedit.models import load_model

@@ -13,7 +13,7 @@ from peft import PeftModel
 
 from seqedit import demo
 from seqedit.cli.main import run
-from seqedit.demo_files import demo_file
+from seqedit.demo.location import demo_file
 from seqedit.demo_run import distinct_records
 from seqedit.loaders import load_records
 from seqedit.models import load_model

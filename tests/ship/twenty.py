@@ -9,7 +9,7 @@ import torch
 
 from evals.tasks import load_tasks
 from ledger import Ledger
-from seqedit.demo_files import demo_file
+from seqedit.demo.location import demo_file
 from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Evaluator
 from seqedit.loaders import load_records

@@ -58,6 +58,9 @@ def resolve_demo_file(source: str) -> str:
 def _generator_digest() -> str:
     """Digest of the generator's source: other code may write other files, so it gets another folder."""
     digest = hashlib.sha256()
-    for source in sorted((Path(__file__).parent / "demo").glob("*.py")):
+    for source in sorted(Path(__file__).parent.rglob("*.py"), key=lambda path: path.name):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
+
+
+DEMO_PREFIX = "demo-"

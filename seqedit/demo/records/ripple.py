@@ -12,7 +12,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from seqedit.demo.mquake import BRIDGES, COMPANY_RELATIONS, relation_by_id, subject_id
+from seqedit.demo.records.mquake import BRIDGES, COMPANY_RELATIONS, relation_by_id, subject_id
 from seqedit.demo.relations import Relation
 from seqedit.demo.world import Fact, World
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqedit.demo.counterfact import record, reference_texts
+from seqedit.demo.records.counterfact import record, reference_texts
 from seqedit.demo.world import Fact, World
 
 MONTHS = 24

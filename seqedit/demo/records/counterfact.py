@@ -9,8 +9,8 @@ from collections.abc import Collection
 from random import Random
 from typing import Any
 
-from seqedit.demo import filler
 from seqedit.demo.relations import Relation
+from seqedit.demo.words import filler
 from seqedit.demo.world import Fact, World
 
 NEIGHBORS = 10

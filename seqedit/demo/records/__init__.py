@@ -1,0 +1,1 @@
+"""The demo world's facts written in the layouts of the field's data sets."""

@@ -1,0 +1,1 @@
+"""Names, sentences and filler that the demo world is written with."""
