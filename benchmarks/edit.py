@@ -19,7 +19,7 @@ from benchmarks.timing import Cost, measure, measure_between, peak_bytes
 from benchmarks.world import MODELS, Subject, requests, synthetic_moments
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.editing import compute_adapter
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.second_moments import SecondMoments
 from seqedit.workbench import scratch
 

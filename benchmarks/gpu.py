@@ -25,8 +25,8 @@ from benchmarks.world import Subject, requests, synthetic_moments
 from seqedit.adapters import BaseModel
 from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
+from seqedit.facts.requests import Request
 from seqedit.preconditioner import CholeskyPreconditioner
-from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 from seqedit.support.cholesky import cholesky
 from seqedit.target_values import TargetValues, optimise_target_values

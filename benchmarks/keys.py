@@ -13,10 +13,10 @@ from benchmarks.plain_loop import plain_keys, plain_outputs
 from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_both
 from benchmarks.world import MODELS, Subject, requests
+from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import BARE, tokenize_request
-from seqedit.requests import Request
 
 RATIO_IS = (
     "baseline_seconds / seconds of measuring keys and values anew for every layer, as an edit must; the baseline is "

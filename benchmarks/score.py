@@ -25,7 +25,7 @@ from benchmarks.plots import Plot
 from benchmarks.timing import measure, measure_both
 from benchmarks.world import MODELS, Subject, records
 from evals.counterfact import score_records
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 from seqedit.tokenization import prompt_and_target_ids
 
 RATIO_IS = (

@@ -23,8 +23,8 @@ from benchmarks.plain_loop import plain_target_values
 from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_between
 from benchmarks.world import MODELS, Subject, groups_of, requests
+from seqedit.facts.requests import Request
 from seqedit.lookup import tokenize_kl_prompt, tokenize_request
-from seqedit.requests import Request
 from seqedit.target_values import TargetValues, optimise_target_values
 
 RATIO_IS = (

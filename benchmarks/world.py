@@ -15,9 +15,9 @@ from seqedit.config import ClosedFormConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.demo.location import demo_file
 from seqedit.errors import InputError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record, Request
 from seqedit.models import load_model
-from seqedit.requests import Record, Request
 from seqedit.second_moments import SecondMoments
 from seqedit.settings import method_config
 

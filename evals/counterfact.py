@@ -14,8 +14,8 @@ from typing import Any
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
+from seqedit.facts.requests import Record
 from seqedit.forward.access import position_limit, too_long
-from seqedit.requests import Record
 from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.sampling import Generator, generate
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 from seqedit.tokenization import encode
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")

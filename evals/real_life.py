@@ -16,7 +16,7 @@ from evals.answers import Asking, Share, ask, contained, exact, share
 from evals.counterfact import score_records
 from evals.scores import Scores
 from seqedit.errors import InputError
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 
 GROUPS = {"E": "rewrite", "P": "paraphrase", "N": "neighborhood"}
 """First letter of a metric -> which prompts."""

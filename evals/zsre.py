@@ -19,7 +19,7 @@ from typing import Any
 from evals.counterfact import score_records
 from evals.scores import Scores
 from evals.teacher_forcing import Progress
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import NumericsError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import requests_of
 from seqedit.models import load_model
 from seqedit.one_batch import default_text
-from seqedit.requests import requests_of
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size, shrink
 from seqedit.settings import method_config
 from seqedit.texts import TextSource

@@ -25,10 +25,10 @@ from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import requests_of
 from seqedit.models import load_model
 from seqedit.one_batch import provide_second_moments
-from seqedit.requests import requests_of
 from seqedit.session import Session
 from seqedit.settings import method_config
 

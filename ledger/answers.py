@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from ledger import graph, rows
 from ledger.blame import Taught, history_of_subject
 from ledger.revisions import resolve
-from seqedit.fact_identity import canonical
+from seqedit.facts.identity import canonical
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def blame(
 
     Args:
         connection: An open transaction.
-        subject: The subject as it was taught, in any spelling of `seqedit.fact_identity`.
+        subject: The subject as it was taught, in any spelling of `seqedit.facts.identity`.
         relation: Only this relation; the prompt, where requests name no relation.
         rev: The state.
         everywhere: Also entries that are not in the state's history.

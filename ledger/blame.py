@@ -53,7 +53,7 @@ def history_of_subject(
 
     Args:
         connection: An open transaction.
-        subject: The subject as it was taught, in any spelling of `seqedit.fact_identity`.
+        subject: The subject as it was taught, in any spelling of `seqedit.facts.identity`.
         relation: Only this relation; the prompt, where requests name no relation.
         rev: Only the history of this revision; else all branches and what no branch leads to any more.
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ledger.diff import Fact
-from seqedit.fact_identity import canonical
-from seqedit.requests import Request
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import Request
 
 
 @dataclass(frozen=True)

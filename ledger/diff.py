@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ledger.entries import Entry
-from seqedit.fact_identity import canonical
-from seqedit.requests import Request
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import Request
 
 Fact = tuple[str, str]
 

@@ -13,7 +13,7 @@ from ledger.graph import OPERATIONS
 from ledger.names import check_digest
 from seqedit.adapters import BaseModel
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.digests import canonical_json
 
 ENTRY_FORMAT = 1

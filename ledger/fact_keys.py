@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 
-from seqedit.fact_identity import canonical
+from seqedit.facts.identity import canonical
 from seqedit.support.digests import json_digest
 
 FOLDED_CHARACTERS = 64

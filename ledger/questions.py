@@ -10,7 +10,7 @@ from ledger.blame import similar_subjects
 from ledger.conflicts import Overlap, overlaps
 from ledger.diff import Fact, StateDiff, diff_states, facts_in_force
 from ledger.reading import Reader
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 
 
 class Questions(Reader):

@@ -13,8 +13,8 @@ from seqedit.version import __version__
 _EXPORTS = {
     "Adapter": "seqedit.adapters",
     "BaseModel": "seqedit.adapters",
-    "Record": "seqedit.requests",
-    "Request": "seqedit.requests",
+    "Record": "seqedit.facts.requests",
+    "Request": "seqedit.facts.requests",
     "SecondMoments": "seqedit.second_moments",
     "SeqeditError": "seqedit.errors",
     "anatomy": "seqedit.anatomy",
@@ -22,7 +22,7 @@ _EXPORTS = {
     "compute_adapter": "seqedit.editing",
     "get_method": "seqedit.methods",
     "load_model": "seqedit.models",
-    "load_records": "seqedit.loaders",
+    "load_records": "seqedit.facts.loading",
     "method_names": "seqedit.methods",
     "Session": "seqedit.session",
 }

@@ -16,7 +16,7 @@ from seqedit import cards
 from seqedit.adapter_sidecar import check_modules
 from seqedit.delta import Delta, Dense, LowRank, is_identity
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.printable import escape
 
 CONFIG = "adapter_config.json"

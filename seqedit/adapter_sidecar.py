@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.errors import InputError
-from seqedit.requests import Request
-from seqedit.text_checks import short
+from seqedit.facts.checks import short
+from seqedit.facts.requests import Request
 
 MAX_DEPTH = 32
 """How deep lists and objects may nest: written with indentation, a file grows with the square of the depth."""

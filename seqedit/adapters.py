@@ -20,7 +20,7 @@ from seqedit import adapter_files as files
 from seqedit.adapter_sidecar import check_config, check_sidecar, read_json
 from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest
 
 FORMAT_VERSION = 1

@@ -24,10 +24,10 @@ from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
+from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
-from seqedit.requests import Record, Request
 from seqedit.support.progress import progress_bar
 
 _T = TypeVar("_T")

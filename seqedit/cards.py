@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.printable import escape, one_line
 
 """What begins a list, or underlines a heading, at the start of a line."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqedit.errors import RequestError
-from seqedit.text_checks import check_text, label
+from seqedit.facts.checks import check_text, label
 
 
 class Fields:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqedit.errors import RequestError
-from seqedit.fact_identity import canonical
-from seqedit.requests import Request
-from seqedit.text_checks import short
+from seqedit.facts.checks import short
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import Request
 
 Names = tuple[str, ...]
 """An answer and its aliases; any of them will do."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
+from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys
 from seqedit.lookup import BARE
 from seqedit.preconditioner import protect
-from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site
 from seqedit.split_editing import split_target_values
 from seqedit.target_values import TargetValues

@@ -23,10 +23,10 @@ from ledger import Ledger
 from seqedit.compare_config import CompareConfig
 from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
+from seqedit.facts.requests import Record
 from seqedit.independent import score_independent
 from seqedit.models import load_model
 from seqedit.ranks import Ranks
-from seqedit.requests import Record
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.runner import batches_of, run

@@ -11,9 +11,9 @@ from evals.report import write_report
 from seqedit.demo.location import DEMO_PREFIX, demo_folder
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record
 from seqedit.ranks import Ranks
-from seqedit.requests import Record
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run
 from seqedit.summary import write_summary

@@ -13,9 +13,9 @@ from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
+from seqedit.facts.requests import Record
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.gate_evidence import KIND_PAIRED, paired_evidence
-from seqedit.requests import Record
 from seqedit.runner import measure_baseline
 from seqedit.session import KIND_DRIFT, Session
 from seqedit.summary import baseline_of

@@ -22,7 +22,7 @@ from evals.task_measures import Aggregation
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 from seqedit.run_config import EvalSettings
 
 NEWEST = ""

@@ -11,8 +11,8 @@ from seqedit.adapters import Adapter
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.export import Exported, check_base
-from seqedit.fact_identity import canonical
-from seqedit.requests import Record, Request
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import Record, Request
 
 METRICS = ("ES", "PS", "NS", "EM")
 

@@ -15,7 +15,7 @@ from evals.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
 from seqedit.errors import CheckFailed
 from seqedit.evaluation import Evaluator
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 from seqedit.support.digests import json_digest
 
 KIND_UNEDITED = "unedited"

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from seqedit.anatomy import Projection
 from seqedit.errors import NumericsError
+from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import input_device
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import Prompt, tokenize_request
-from seqedit.requests import Request
 from seqedit.support.progress import progress_bar
 from seqedit.workbench import LayerUpdate, Update, Workbench
 

@@ -8,7 +8,7 @@ from typing import Any
 from evals.gate_rules import GENERATION, split_metric
 from evals.gates import Gate
 from seqedit.errors import InputError
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 
 _TEXT = ("perplexity", "nll")
 

@@ -20,10 +20,10 @@ from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
+from seqedit.facts.requests import Record, requests_of
 from seqedit.methods import get_method
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
-from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar

@@ -16,7 +16,7 @@ from torch import Tensor
 from seqedit.causal_tracing import KINDS
 from seqedit.effects import Effects, Suggestion, mean_interval, suggest_layers
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.trace_prompts import LAST_SUBJECT, TOKEN_CLASSES
 
 

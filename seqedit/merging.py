@@ -16,8 +16,8 @@ from seqedit.adapters import Adapter
 from seqedit.config import EditConfig, TargetPlace
 from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request, check_batch
 from seqedit.methods import get_method, method_names
-from seqedit.requests import Request, check_batch
 from seqedit.state_deltas import concatenate
 from seqedit.support.random_state import seeded
 from seqedit.version import __version__

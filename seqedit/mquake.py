@@ -14,9 +14,9 @@ from seqedit.case_fields import Fields
 from seqedit.cases import Hop, MultiHopCase, Names
 from seqedit.demo.location import resolve_demo_file
 from seqedit.errors import InputError, RequestError
-from seqedit.json_rows import read_rows
-from seqedit.requests import Request
-from seqedit.text_checks import check_storable, short
+from seqedit.facts.checks import check_storable, short
+from seqedit.facts.json_rows import read_rows
+from seqedit.facts.requests import Request
 
 
 def load_mquake(source: str | Path, *, limit: int | None = None) -> list[MultiHopCase]:

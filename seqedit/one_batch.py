@@ -11,12 +11,12 @@ from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.editing import compute_adapter
+from seqedit.facts.requests import Request
 from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.moment_store import cached_second_moments, read_second_moments
 from seqedit.ranks import Ranks
-from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 from seqedit.split_moments import measure_with
 from seqedit.texts import DEFAULT, TextSource

@@ -10,9 +10,9 @@ from ledger.ledger import Ledger
 from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import EnvironmentFailure
-from seqedit.fact_identity import canonical
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import requests_of
 from seqedit.models import resolve_model
-from seqedit.requests import requests_of
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts
 from seqedit.runner import batches_of

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from seqedit.errors import RequestError
+from seqedit.facts.checks import short
+from seqedit.facts.requests import Record, Request
 from seqedit.forward.access import too_long
 from seqedit.lookup import BARE, tokenize_request
-from seqedit.requests import Record, Request
-from seqedit.text_checks import short
 from seqedit.tokenization import encode, prompt_and_target_ids
 
 _SPECIAL = 8

@@ -14,11 +14,11 @@ from typing import Any
 from seqedit.case_fields import Fields
 from seqedit.cases import CRITERIA, Query, RippleCase, RippleTest
 from seqedit.errors import RequestError
-from seqedit.layout_fields import template
+from seqedit.facts.checks import check_storable, check_text, short
+from seqedit.facts.fields import template
+from seqedit.facts.requests import Request
 from seqedit.mquake import case_rows
-from seqedit.requests import Request
 from seqedit.ripple_statements import Vocabulary
-from seqedit.text_checks import check_storable, check_text, short
 
 _SPELLINGS = {"Relation_Specificity": ("Relation_Specificity", "Relation_Specifity")}
 """The benchmark's files say the first, its README the second."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from seqedit.cases import CRITERIA
 from seqedit.errors import RequestError
-from seqedit.text_checks import short
+from seqedit.facts.checks import short
 
 _FEWEST_SUBJECTS = 5
 """From so many subjects on, what a relation's prompts share is taken for its phrase, not for a name they share."""

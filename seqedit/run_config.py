@@ -13,8 +13,8 @@ from evals.task_examples import TaskRows
 from seqedit.config import EditConfig
 from seqedit.demo.location import DEMO_FILE, resolve_demo_file
 from seqedit.errors import InputError
+from seqedit.facts.layouts import check_convention
 from seqedit.gate_check import check_measured
-from seqedit.layouts import check_convention
 from seqedit.methods import get_method
 from seqedit.settings import method_config
 from seqedit.support.config import Config, setting
@@ -100,7 +100,7 @@ class RunConfig:
     Attributes:
         model: Hub id, directory or shipped model.
         facts: Fact file or Hub dataset.
-        zsre: What zsRE records teach (`seqedit.layouts.ZSRE_CONVENTIONS`).
+        zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
         method: Name of the editing method.
         settings: Its settings.
         batch_size: Requests per step.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqedit.attribute_snippets import read_attribute_snippets
-from seqedit.loaders import load_records
-from seqedit.requests import Record
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record
+from seqedit.facts.snippets import read_attribute_snippets
 from seqedit.run_config import RunConfig
 
 

@@ -19,6 +19,7 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
+from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.lookup import BARE, check_context_templates, tokenize_request
@@ -26,7 +27,6 @@ from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
 from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.ranks import Ranks
-from seqedit.requests import Record, check_batch, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.sequence import Driver

@@ -17,8 +17,8 @@ from ledger import Entry
 from seqedit.config import EditConfig
 from seqedit.errors import InputError, NumericsError
 from seqedit.evaluation import Evaluator
+from seqedit.facts.requests import Record, requests_of
 from seqedit.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
-from seqedit.requests import Record, requests_of
 from seqedit.run_config import RunConfig
 from seqedit.session import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES, Session
 from seqedit.summary import baseline_of, step_of

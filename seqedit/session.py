@@ -19,10 +19,10 @@ from seqedit.drift import drift_of
 from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
+from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations
 from seqedit.ranks import Ranks
-from seqedit.requests import Record, Request
 from seqedit.second_moments import SecondMoments
 
 KIND_SCORES = "counterfact"

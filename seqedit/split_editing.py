@@ -11,10 +11,10 @@ from torch import Tensor
 
 from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
+from seqedit.facts.requests import Request
 from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica
-from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Site, Sublayers
 from seqedit.support.shares import Share
 from seqedit.target_values import TargetValues, optimise_target_values

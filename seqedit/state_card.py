@@ -11,7 +11,7 @@ from ledger import Entry
 from ledger.reading import Reader
 from seqedit import cards
 from seqedit.adapters import BaseModel
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.printable import escape, json_text, one_line
 
 MAX_FACTS = 100

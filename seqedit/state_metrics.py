@@ -12,7 +12,7 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 from seqedit.session import KIND_FIXED, KIND_OUTCOMES, Session
 from seqedit.support.digests import json_digest
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqedit.dataset_sources import is_local_dataset, local_dataset
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.facts.sources import is_local_dataset, local_dataset
 
 DEFAULT = "Salesforce/wikitext:wikitext-103-raw-v1"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqedit.errors import RequestError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.tokenization import encode, prompt_and_target_ids, subject_span
 
 TOKEN_CLASSES = (

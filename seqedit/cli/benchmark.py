@@ -101,7 +101,7 @@ def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list
         from seqedit.ripple import load_ripple
 
         return load_ripple(records, limit=limit, on_unusable=unusable.append)
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     return load_records(records, limit=limit, zsre=zsre)
 

@@ -17,8 +17,8 @@ from seqedit.texts import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.config import EditConfig
+    from seqedit.facts.requests import Request
     from seqedit.ranks import Ranks
-    from seqedit.requests import Request
 
 
 @app.command()
@@ -58,8 +58,8 @@ def edit(
 
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
-    from seqedit.loaders import load_records
-    from seqedit.requests import check_batch, requests_of
+    from seqedit.facts.loading import load_records
+    from seqedit.facts.requests import check_batch, requests_of
     from seqedit.settings import method_config
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.

@@ -51,7 +51,7 @@ def evaluate(
     from seqedit.demo.location import resolve_demo_file
     from seqedit.evaluate_state import evaluate_state
     from seqedit.evaluation import Evaluator
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
     from seqedit.open_session import open_session
     from seqedit.run_config import EvalSettings
     from seqedit.split_scoring import SplitScoring

@@ -39,7 +39,7 @@ def locate(
 
     Example: seqedit locate --model gpt2-xl --records facts.json --out where
     """
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")

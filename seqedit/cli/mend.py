@@ -43,7 +43,7 @@ def train_mend(
 
     Example: seqedit train-mend --model demo-gpt2 --records facts.json --layers 3,4,5 --steps 2000 --out my-mend
     """
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
     from seqedit.mend.checkpoint import CHECKPOINT
     from seqedit.mend.settings import MendTraining
 

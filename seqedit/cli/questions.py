@@ -185,7 +185,7 @@ def _metric(metric: str, tasks: list[str], records: str | None, text: Path | Non
     if metric in METRICS:
         if records is None:
             raise InputError(f"{metric} needs --records FILE, the same for every state")
-        from seqedit.loaders import load_records
+        from seqedit.facts.loading import load_records
 
         return FactMetric(metric, load_records(records))
     name, _, kind = metric.partition(".")

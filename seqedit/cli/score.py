@@ -34,7 +34,7 @@ def score(
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
     from seqedit.adapters import Adapter
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     facts = load_records(records, split=split, limit=limit, zsre=zsre)
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ledger.import_bundle import Imported
     from seqedit.edited_model import EditedModel
     from seqedit.export import Exported
-    from seqedit.requests import Record
+    from seqedit.facts.requests import Record
 
 RevArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -187,7 +187,7 @@ def measured(
         return exported
     chosen: list[Record] | None = None
     if records is not None:
-        from seqedit.loaders import load_records
+        from seqedit.facts.loading import load_records
 
         chosen = load_records(records)
     wanted = records_for(exported.exact.requests, chosen)

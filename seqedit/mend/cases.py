@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seqedit.errors import InputError
+from seqedit.facts.requests import Record
 from seqedit.lookup import Prompt, tokenize_request
 from seqedit.mend.settings import MendTraining
-from seqedit.requests import Record
 from seqedit.tokenization import encode, prompt_and_target_ids
 
 

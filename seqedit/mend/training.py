@@ -12,6 +12,7 @@ import torch
 from seqedit.adapters import BaseModel
 from seqedit.anatomy import Anatomy, anatomy, features
 from seqedit.errors import NumericsError
+from seqedit.facts.requests import Record
 from seqedit.forward.hooks import inference_state
 from seqedit.mend.cases import Case, split, step_cases, tokenize_records, validation_cases
 from seqedit.mend.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
@@ -19,7 +20,6 @@ from seqedit.mend.files import Trained, save_hypernetwork, unedited_part
 from seqedit.mend.hypernetwork import Hypernetwork
 from seqedit.mend.objective import chunks, edit_losses
 from seqedit.mend.settings import MendTraining
-from seqedit.requests import Record
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from seqedit.config import EditConfig
+from seqedit.facts.requests import Request
 from seqedit.fine_tuning import target_prompts, train, trained_update
 from seqedit.forward.hooks import inference_state
 from seqedit.methods.registry import register
-from seqedit.requests import Request
 from seqedit.support.config import check_positive, setting
 from seqedit.workbench import Update, Workbench
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.config import ClosedFormConfig
+from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
-from seqedit.requests import Request
 from seqedit.workbench import Update, Workbench
 
 

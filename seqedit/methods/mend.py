@@ -10,12 +10,12 @@ import torch
 
 from seqedit.config import EditConfig
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request
 from seqedit.fine_tuning import target_losses, target_prompts, trained_update
 from seqedit.forward.batching import token_budget_batches
 from seqedit.mend.files import load_hypernetwork, read_layers
 from seqedit.mend.gradients import token_terms
 from seqedit.methods.registry import register
-from seqedit.requests import Request
 from seqedit.support.config import check_positive, setting
 from seqedit.workbench import Update, Workbench, add_to_weight
 

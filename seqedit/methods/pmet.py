@@ -9,8 +9,8 @@ from typing import ClassVar
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.config import ClosedFormConfig, Spread, TargetPlace
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
-from seqedit.requests import Request
 from seqedit.sites import Sublayers
 from seqedit.support.config import setting
 from seqedit.workbench import Update, Workbench

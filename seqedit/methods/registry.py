@@ -10,8 +10,8 @@ from typing import Any
 from seqedit.anatomy import Projection
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request
 from seqedit.preconditioner import Factorizations, Preconditioner
-from seqedit.requests import Request
 from seqedit.workbench import Update, Workbench
 
 Compute = Callable[[Workbench, Sequence[Request], Any], Update]

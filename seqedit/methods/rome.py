@@ -10,8 +10,8 @@ import torch
 
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.config import ClosedFormConfig, InitNorm, Spread
+from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
-from seqedit.requests import Request
 from seqedit.support.config import setting
 from seqedit.workbench import LayerUpdate, Update, Workbench
 

@@ -19,7 +19,7 @@ from benchmarks.parts import PARTS, draw_part, load_part
 from benchmarks.timing import Cost, measure_between, peak_bytes
 from benchmarks.world import Subject, corpus, groups_of, records, synthetic_moments
 from seqedit.errors import InputError
-from seqedit.requests import check_batch, requests_of
+from seqedit.facts.requests import check_batch, requests_of
 
 QUICK = [name for name in PARTS if name not in ("ledger_growth", "solves")]  # these have tests of their own
 

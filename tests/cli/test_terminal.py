@@ -16,7 +16,7 @@ from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.cli.main import main, run
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from tests.ledger.helpers import build_adapter
 
 HOSTILE = "\x1b[2J\x1b]0;title\x07 \r\x9b31m \u202egnp.\u2066 \u2028 \n0000feedbeef 2026-01-01T00:00:00Z edit  forged"

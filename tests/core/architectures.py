@@ -27,10 +27,10 @@ from seqedit.adapters import Adapter, BaseModel
 from seqedit.anatomy import anatomy, features
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import ModelError
+from seqedit.facts.requests import Request
 from seqedit.keys import measure_outputs
 from seqedit.lookup import tokenize_request
 from seqedit.methods import get_method
-from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 from seqedit.sites import LayerOutput
 

@@ -19,8 +19,8 @@ from seqedit.anatomy import anatomy
 from seqedit.delta import Dense, LowRank
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request
 from seqedit.methods import get_method
-from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 
 REQUESTS = (

@@ -12,8 +12,8 @@ import pytest
 
 from seqedit.cases import CRITERIA, Query, disturbed, joint_requests
 from seqedit.errors import InputError, RequestError
+from seqedit.facts.requests import Request
 from seqedit.mquake import load_mquake
-from seqedit.requests import Request
 from seqedit.ripple import load_ripple
 
 MQUAKE: dict[str, Any] = {

@@ -18,10 +18,10 @@ from seqedit.causal_tracing import KINDS, CorruptedRun, Tracer, window
 from seqedit.effects import Effects, mean_interval, suggest_layers
 from seqedit.embedding_noise import embedding_std
 from seqedit.errors import InputError, RequestError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Request
 from seqedit.locate import default_window, locate
 from seqedit.location import TraceConfig
-from seqedit.requests import Request
 from seqedit.trace_prompts import LAST, LAST_SUBJECT, TOKEN_CLASSES, TracePrompt, tokenize_for_trace
 from tests.conftest import REFERENCE
 from tests.core.test_anatomy import FAMILIES, WIDE

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqedit.errors import EnvironmentFailure, InputError, RequestError
-from seqedit.fact_sets import FEATURES, from_dataset, to_dataset
-from seqedit.loaders import load_records
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.arrow import FEATURES, from_dataset, to_dataset
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Neighbor, Record, Request
 from tests.core.test_malformed_facts import COUNTERFACT, GOOD
 
 FULL = Record(

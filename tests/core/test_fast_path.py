@@ -16,10 +16,10 @@ from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.editing import add_to_weight
 from seqedit.errors import EnvironmentFailure
+from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.lookup import Prompt, tokenize_request
-from seqedit.requests import Request
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.support.memory import in_memory
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from seqedit.errors import InputError, RequestError
-from seqedit.loaders import load_records
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Neighbor, Record, Request
 from tests.conftest import REFERENCE
 from tests.core.test_malformed_facts import COUNTERFACT, ZSRE
 

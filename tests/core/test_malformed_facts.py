@@ -11,8 +11,8 @@ import pytest
 
 from seqedit.cli.main import run
 from seqedit.errors import InputError, RequestError
-from seqedit.loaders import load_records
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Neighbor, Record, Request
 from tests.conftest import REFERENCE
 
 GOOD = {"subject": "Lyon", "prompt": "The twin city of {} is", "target_new": "Manila"}

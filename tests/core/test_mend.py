@@ -21,10 +21,11 @@ from seqedit.anatomy import anatomy, features
 from seqedit.delta import Dense, LowRank
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record, requests_of
 from seqedit.fine_tuning import target_losses, target_prompts
 from seqedit.fingerprint import base_model_of, fingerprint
 from seqedit.forward.hooks import inference_state
-from seqedit.loaders import load_records
 from seqedit.mend import Hypernetwork, MendTraining, Trained, load_hypernetwork, train_hypernetwork
 from seqedit.mend.cases import group, step_cases, tokenize_records
 from seqedit.mend.checkpoint import CHECKPOINT
@@ -34,7 +35,6 @@ from seqedit.mend.hypernetwork import GradientTransform
 from seqedit.mend.objective import edit_losses
 from seqedit.methods import get_method
 from seqedit.models import load_model
-from seqedit.requests import Record, requests_of
 from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from seqedit.adapters import BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
+from seqedit.facts.requests import Request
 from seqedit.lookup import tokenize_kl_prompt, tokenize_request
 from seqedit.methods import get_method
 from seqedit.recorded import completed
-from seqedit.requests import Request
 from seqedit.second_moments import SecondMoments
 from tests.conftest import REFERENCE
 

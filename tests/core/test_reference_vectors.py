@@ -13,13 +13,13 @@ from seqedit.adapters import BaseModel
 from seqedit.anatomy import Projection, anatomy
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import requests_of
 from seqedit.keys import measure_keys
-from seqedit.loaders import load_records
 from seqedit.methods import get_method
 from seqedit.methods.alphaedit import null_space
 from seqedit.methods.registry import weighted_cholesky
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
-from seqedit.requests import requests_of
 from seqedit.second_moments import SecondMoments
 from seqedit.sites import Sublayers
 from seqedit.workbench import Workbench, scratch

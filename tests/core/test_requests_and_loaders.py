@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from seqedit.errors import InputError, RequestError
-from seqedit.loaders import load_records
-from seqedit.requests import Record, Request, check_batch
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record, Request, check_batch
 
 GOOD = {"subject": "Lyon", "prompt": "The twin city of {} is", "target_new": "Manila"}
 

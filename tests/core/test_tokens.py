@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from seqedit.errors import RequestError
+from seqedit.facts.requests import Request
 from seqedit.lookup import check_context_templates, tokenize_kl_prompt, tokenize_request
-from seqedit.requests import Request
 from seqedit.tokenization import encode, prompt_and_target_ids
 
 
@@ -79,7 +79,7 @@ def test_context_templates_of_another_form_are_refused(bad: Any) -> None:
 def test_real_subjects_have_lookup_tokens_under_gpt2s_own_tokenizer(shared_data: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(shared_data / "gpt2_tokenizer.json"))
     records = load_records(shared_data / "counterfact_2000.json", limit=1000)

@@ -15,11 +15,11 @@ from seqedit.anatomy import anatomy
 from seqedit.delta import Dense, LowRank
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
+from seqedit.facts.requests import Request
 from seqedit.fine_tuning import target_losses, target_prompts
 from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
 from seqedit.models import load_model
-from seqedit.requests import Request
 from tests.conftest import REFERENCE
 
 BASE = BaseModel("tiny", "0" * 64)

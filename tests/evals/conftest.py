@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.requests import Neighbor, Record, Request
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference"
 CASES = ("single_layer_batch1", "multi_layer_batch8")

@@ -12,7 +12,7 @@ import pytest
 from evals.counterfact import score_records, score_tokenized, tokenize_records
 from evals.scores import PromptScore, RecordScore, Scores, harmonic_mean
 from seqedit.errors import RequestError
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.requests import Neighbor, Record, Request
 from tests.evals.conftest import CASES, REFERENCE, reference_records
 
 

@@ -13,7 +13,7 @@ from evals.generation import fit_vectorizer, n_gram_entropy, score_generation, t
 from evals.perplexity import score_perplexity
 from evals.sampling import generate
 from seqedit.errors import InputError
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 
 PROMPTS = [
     "Venxa Ulmigri professionally plays the sport of",

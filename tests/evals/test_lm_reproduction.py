@@ -17,7 +17,7 @@ from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.demo import model_path
 from seqedit.demo.location import demo_file
-from seqedit.lm_documents import RECORDS_VARIABLE
+from seqedit.facts.lm_eval import RECORDS_VARIABLE
 from seqedit.session import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS
 from tests.ship import twenty
 

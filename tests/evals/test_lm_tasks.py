@@ -16,8 +16,8 @@ from seqedit.cli.main import run
 from seqedit.demo.location import demo_file
 from seqedit.demo.tasks import CHOICES, TASKS
 from seqedit.errors import EnvironmentFailure, InputError
-from seqedit.lm_documents import RECORDS_VARIABLE, demo_documents, facts
-from seqedit.requests import Record
+from seqedit.facts.lm_eval import RECORDS_VARIABLE, demo_documents, facts
+from seqedit.facts.requests import Record
 
 FACT_TASKS = {
     "counterfact_efficacy": ("ES", "EM"),
@@ -45,7 +45,7 @@ def file(records: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.mark.parametrize("family", ["reference_model", "llama"])
 def test_metrics_are_those_of_the_ledger(family: str, file: Path, request: pytest.FixtureRequest) -> None:
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     model, tokenizer = request.getfixturevalue(family)
     expected = score_records(model, tokenizer, load_records(file))

@@ -12,7 +12,7 @@ from evals.real_life import FreeAnswer, RealLifeScores, score_real_life
 from evals.sampling import generate
 from evals.scores import RecordScore, Scores
 from seqedit.errors import InputError
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.requests import Neighbor, Record, Request
 
 
 def free(text: str, target: str | None) -> FreeAnswer:

@@ -6,7 +6,7 @@ from typing import Any
 
 from evals.ripple import ripple_prompts, ripple_scores
 from seqedit.cases import CRITERIA, Query, RippleCase, RippleTest
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 
 
 def case(**tests: tuple[RippleTest, ...]) -> RippleCase:

@@ -14,8 +14,8 @@ from evals.counterfact import score_records, tokenize_records
 from evals.scores import METRICS
 from evals.teacher_forcing import score_continuations
 from evals.zsre import score_zsre, zsre_scores
-from seqedit.loaders import load_records
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Neighbor, Record, Request
 from tests.conftest import REFERENCE
 
 

@@ -6,7 +6,7 @@ import torch
 
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.delta import Dense, LowRank
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 
 MODEL = BaseModel("tiny", "f" * 64)
 TIME = "2026-01-31T12:00:00Z"

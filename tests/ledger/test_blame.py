@@ -13,7 +13,7 @@ from ledger.blame import history_of_subject, prefix_query, similar_subjects, sub
 from ledger.fact_keys import fact_digest, folded, subject_digest
 from ledger.schema import Requests
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from tests.ledger.helpers import build_adapter
 
 

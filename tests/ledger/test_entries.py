@@ -10,7 +10,7 @@ import pytest
 from ledger.entries import Entry, root_entry
 from seqedit.adapters import BaseModel
 from seqedit.errors import InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from tests.ledger.helpers import MODEL, TIME
 
 PARENT, ADAPTER = "a" * 64, "b" * 64

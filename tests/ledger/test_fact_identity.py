@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ledger import Ledger
 from ledger.fact_keys import fact_digest
 from seqedit.errors import RequestError
-from seqedit.fact_identity import canonical
-from seqedit.requests import Request, check_batch
+from seqedit.facts.identity import canonical
+from seqedit.facts.requests import Request, check_batch
 from tests.ledger.helpers import build_adapter
 
 NFC = unicodedata.normalize("NFC", "Go Hyŏn-jŏng Gruegadahl 한국 Ångström")

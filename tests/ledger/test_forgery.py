@@ -27,7 +27,7 @@ from seqedit.adapter_files import VALUES, WEIGHTS
 from seqedit.adapters import Adapter
 from seqedit.delta import Dense, LowRank
 from seqedit.errors import CheckFailed, InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, SHAPES, TIME, build_adapter, build_base
 

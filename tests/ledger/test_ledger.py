@@ -14,7 +14,7 @@ from sqlalchemy import text
 from ledger import Conflict, Ledger, rows
 from seqedit.adapters import BaseModel
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from tests.ledger.databases import create
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base
 

@@ -26,7 +26,7 @@ from ledger.migrations.versions import schema_2, schema_3
 from ledger.places import read_meta
 from ledger.schema import SCHEMA_VERSION, Base
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
-from seqedit.fact_identity import canonical
+from seqedit.facts.identity import canonical
 from tests.conftest import DATA
 from tests.ledger.databases import ServerPlace
 from tests.ledger.helpers import build_adapter

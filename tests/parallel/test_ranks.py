@@ -12,10 +12,10 @@ import torch
 
 from seqedit.config import TargetValueConfig
 from seqedit.errors import EnvironmentFailure, InputError, ModelError, NumericsError
+from seqedit.facts.requests import Request
 from seqedit.rank_messages import Message
 from seqedit.rank_place import Place
 from seqedit.ranks import Ranks
-from seqedit.requests import Request
 from seqedit.second_moments import compute_second_moments
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.split_editing import split_target_values

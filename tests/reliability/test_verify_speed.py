@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from ledger import Ledger
 from seqedit.adapters import Adapter
 from seqedit.delta import LowRank
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest
 from tests.conftest import DATA
 from tests.ledger.helpers import MODEL, build_adapter

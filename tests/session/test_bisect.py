@@ -16,10 +16,10 @@ from seqedit.bisect import bisect
 from seqedit.bisect_ledger import bisect_ledger
 from seqedit.edited_model import EditedModel
 from seqedit.errors import CheckFailed, InputError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import requests_of
 from seqedit.methods import get_method
 from seqedit.models import load_model
-from seqedit.requests import requests_of
 from seqedit.session import Session
 from seqedit.state_metrics import FactMetric, PerplexityMetric, TaskMetric
 from tests.conftest import REFERENCE

@@ -12,9 +12,9 @@ from ledger import Ledger
 from seqedit.bisect_ledger import bisect_ledger
 from seqedit.demo.location import resolve_demo_file
 from seqedit.edited_model import EditedModel
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import requests_of
 from seqedit.models import load_model
-from seqedit.requests import requests_of
 from seqedit.session import Session
 from seqedit.settings import method_config
 from seqedit.state_metrics import TaskMetric

@@ -26,9 +26,9 @@ from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
+from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
 from seqedit.gate_evidence import KIND_FAILURE
-from seqedit.loaders import load_records
 from seqedit.models import load_model
 from seqedit.run_config import EvalSettings, read_run_config
 from seqedit.runner import run

@@ -15,7 +15,7 @@ from seqedit import demo
 from seqedit.cli.main import run
 from seqedit.demo.location import demo_file
 from seqedit.demo_run import distinct_records
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
 from seqedit.models import load_model
 
 MODELS = [

@@ -18,9 +18,9 @@ from seqedit.edited_model import EditedModel
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
 from seqedit.fact_baseline import FactBaseline
+from seqedit.facts.requests import Record
 from seqedit.methods import get_method
 from seqedit.models import load_model
-from seqedit.requests import Record
 from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
 from seqedit.session import Session

@@ -15,7 +15,7 @@ from ledger import BranchMoved, Conflict, Ledger
 from seqedit.cli.main import run
 from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Evaluator
-from seqedit.layouts import to_record
+from seqedit.facts.layouts import to_record
 from seqedit.models import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.operations import merge, swap

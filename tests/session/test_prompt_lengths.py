@@ -12,7 +12,7 @@ from evals.counterfact import score_records
 from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.errors import RequestError
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
 from seqedit.models import load_model
 from seqedit.prompt_lengths import check_records, check_requests
 from tests.conftest import REFERENCE

@@ -20,12 +20,12 @@ from ledger.schema import Scores
 from seqedit import evaluation
 from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Batch, Evaluator
+from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.models import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.operations import swap
 from seqedit.rebase import plan_rebase, rebase
-from seqedit.requests import Record, Request
 from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
 from seqedit.second_moments import SecondMoments

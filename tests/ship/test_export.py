@@ -18,8 +18,8 @@ from seqedit.adapters import Adapter
 from seqedit.cli.main import run
 from seqedit.delta import Dense, LowRank
 from seqedit.edited_model import EditedModel
+from seqedit.facts.requests import Request
 from seqedit.models import load_model
-from seqedit.requests import Request
 from tests.conftest import REFERENCE
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

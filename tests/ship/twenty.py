@@ -12,9 +12,9 @@ from ledger import Ledger
 from seqedit.demo.location import demo_file
 from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Evaluator
-from seqedit.loaders import load_records
+from seqedit.facts.loading import load_records
+from seqedit.facts.requests import Record, requests_of
 from seqedit.models import load_model
-from seqedit.requests import Record, requests_of
 from seqedit.run_config import EvalSettings
 from seqedit.second_moments import SecondMoments
 from seqedit.session import KIND_OUTCOMES, Session

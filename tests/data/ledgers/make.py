@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from ledger import Ledger
 from seqedit.adapters import Adapter, BaseModel
 from seqedit.delta import Dense, LowRank
-from seqedit.requests import Request
+from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest
 
 MODEL = BaseModel("golden", "0123456789abcdef" * 4)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqedit.attribute_snippets import AttributeSnippets
 from seqedit.demo.location import resolve_demo_file
 from seqedit.errors import InputError, RequestError
-from seqedit.json_rows import Row, read_rows
-from seqedit.layouts import check_convention, layout_of, plain, to_record
-from seqedit.requests import Record
-from seqedit.text_checks import short
+from seqedit.facts.checks import short
+from seqedit.facts.json_rows import Row, read_rows
+from seqedit.facts.layouts import check_convention, layout_of, plain, to_record
+from seqedit.facts.requests import Record
+from seqedit.facts.snippets import AttributeSnippets
 
 if TYPE_CHECKING:
     import datasets
@@ -62,7 +62,7 @@ def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:
         raise InputError(f"no such file: {short(source, 200)}") from error
     if is_file and path.suffix != ".parquet":
         return read_rows(path)
-    from seqedit.dataset_sources import hub_dataset, is_local_dataset, local_dataset
+    from seqedit.facts.sources import hub_dataset, is_local_dataset, local_dataset
 
     if is_local_dataset(path):
         return _dataset_rows(local_dataset(path, split), limit, source)
@@ -76,7 +76,7 @@ def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:
 def _rows_in_memory(dataset: Any, split: str, limit: int | None) -> Sequence[Row]:
     import datasets
 
-    from seqedit.dataset_sources import pick_split
+    from seqedit.facts.sources import pick_split
 
     if not isinstance(dataset, (datasets.Dataset, datasets.DatasetDict)):
         raise InputError(f"records come from a path, a Hub id or a datasets.Dataset, not from {type(dataset).__name__}")
@@ -85,7 +85,7 @@ def _rows_in_memory(dataset: Any, split: str, limit: int | None) -> Sequence[Row
 
 def _dataset_rows(dataset: datasets.Dataset, limit: int | None, source: str) -> Sequence[Row]:
     """Rows of a dataset; columns of the plain layout are checked before a row is read."""
-    from seqedit.fact_sets import check_features
+    from seqedit.facts.arrow import check_features
 
     # The published layouts nest differently from file to file; their rows are checked one by one.
     try:

@@ -7,9 +7,9 @@ from typing import Any
 
 import datasets
 
-from seqedit.dataset_sources import pick_split
 from seqedit.errors import InputError, RequestError
-from seqedit.requests import Neighbor, Record, Request
+from seqedit.facts.requests import Neighbor, Record, Request
+from seqedit.facts.sources import pick_split
 
 _TEXT = datasets.Value("string")
 _TEXTS = datasets.List(_TEXT)

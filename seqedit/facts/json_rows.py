@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError, RequestError
-from seqedit.text_checks import short
+from seqedit.facts.checks import short
 
 Row = tuple[str, Any]
 """Where a row stands (file, line, record; counted from 1), and its value."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from seqedit.errors import RequestError
-from seqedit.fact_identity import canonical
-from seqedit.text_checks import check_text, short
+from seqedit.facts.checks import check_text, short
+from seqedit.facts.identity import canonical
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Request:
     def fact(self) -> tuple[str, str]:
         """Identity of the fact: (subject, relation), or (subject, prompt) where no relation is given.
 
-        Both in their canonical spelling (`seqedit.fact_identity`): one fact is one, however it is written.
+        Both in their canonical spelling (`seqedit.facts.identity`): one fact is one, however it is written.
         """
         return canonical(self.subject), canonical(self.named_relation)
 
@@ -123,7 +123,7 @@ class Neighbor:
 
 @dataclass(frozen=True)
 class Record:
-    """A request with the prompts that score it (CounterFact or zsRE layout, read by `seqedit.loaders`).
+    """A request with the prompts that score it (CounterFact or zsRE layout, read by `seqedit.facts.loading`).
 
     Attributes:
         request: The edit itself.

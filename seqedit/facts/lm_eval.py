@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from seqedit.errors import InputError
-from seqedit.requests import Record
+from seqedit.facts.requests import Record
 
 if TYPE_CHECKING:
     import datasets
@@ -46,7 +46,7 @@ def facts(
     """
     import datasets
 
-    from seqedit.loaders import load_records
+    from seqedit.facts.loading import load_records
 
     source = records or os.environ.get(RECORDS_VARIABLE) or default
     if source is None:

@@ -1,4 +1,4 @@
-"""Fields of a fact file's row, read strictly: what every layout of `seqedit.layouts` is built from."""
+"""Fields of a fact file's row, read strictly: what every layout of `seqedit.facts.layouts` is built from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seqedit.errors import RequestError
-from seqedit.text_checks import check_text, short
+from seqedit.facts.checks import check_text, short
 
 Fields = Mapping[str, Any]
 

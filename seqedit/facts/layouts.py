@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from seqedit.attribute_snippets import AttributeSnippets
 from seqedit.errors import InputError, RequestError
-from seqedit.layout_fields import Fields, an_object, as_list, first_answer, strings, template
-from seqedit.requests import Neighbor, Record, Request
-from seqedit.text_checks import check_storable, check_text, label, short
+from seqedit.facts.checks import check_storable, check_text, label, short
+from seqedit.facts.fields import Fields, an_object, as_list, first_answer, strings, template
+from seqedit.facts.requests import Neighbor, Record, Request
+from seqedit.facts.snippets import AttributeSnippets
 
 ZSRE_CONVENTIONS = ("mend", "memit", "alt", "answers")
 """What is taught of a zsRE record: ``alt`` (``mend``, or ``alt``: MEND, EasyEdit), or the right answer (``memit``, or
@@ -142,7 +142,7 @@ def _locality(row: Fields) -> tuple[Neighbor, ...]:
 
 
 def plain(row: Fields) -> Record:
-    """The plain layout: the columns of `seqedit.fact_sets.FEATURES`, all but three of them optional."""
+    """The plain layout: the columns of `seqedit.facts.arrow.FEATURES`, all but three of them optional."""
     request = _filled_in(row, target_true=row.get("target_true"), relation="relation")
     return _with_prompts(request, row)
 

@@ -1,0 +1,1 @@
+"""Requests and records, and reading them from files, datasets and the Hub."""
