@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.answers import MATCHES, Asking, Share, ask, share
-from seqedit.cases import Hop, MultiHopCase
+from seqedit.cases.case import Hop, MultiHopCase
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.answers import MATCHES, Share, share
-from seqedit.cases import CRITERIA, Query, RippleCase
+from seqedit.cases.case import CRITERIA, Query, RippleCase
 
 _Match = Callable[[str, Sequence[str]], bool]
 

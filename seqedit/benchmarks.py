@@ -18,7 +18,7 @@ from evals.ripple import RippleScores, ripple_prompts, ripple_scores
 from evals.scores import Scores
 from ledger.compose import compose
 from seqedit.adapters import Adapter
-from seqedit.cases import MultiHopCase, RippleCase, disturbed, joint_requests
+from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel

@@ -94,11 +94,11 @@ def benchmark(
 
 def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list[str]) -> Any:
     if name == "mquake":
-        from seqedit.mquake import load_mquake
+        from seqedit.cases.mquake import load_mquake
 
         return load_mquake(records, limit=limit)
     if name == "ripple":
-        from seqedit.ripple import load_ripple
+        from seqedit.cases.ripple import load_ripple
 
         return load_ripple(records, limit=limit, on_unusable=unusable.append)
     from seqedit.facts.loading import load_records
@@ -145,7 +145,7 @@ def _mquake_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _ripple_lines(result: Mapping[str, Any]) -> list[str]:
-    from seqedit.cases import CRITERIA
+    from seqedit.cases.case import CRITERIA
 
     before, after = result["contained"]["before"], result["contained"].get("after")
     heads = "".join(f"{h:>22}" for h in ("before", "after", "edits that took"))

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from seqedit.cases import CRITERIA, Query, disturbed, joint_requests
+from seqedit.cases.case import CRITERIA, Query, disturbed, joint_requests
+from seqedit.cases.mquake import load_mquake
+from seqedit.cases.ripple import load_ripple
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.requests import Request
-from seqedit.mquake import load_mquake
-from seqedit.ripple import load_ripple
 
 MQUAKE: dict[str, Any] = {
     "case_id": 7,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from seqedit import demo
-from seqedit.cases import CRITERIA, disturbed, joint_requests
+from seqedit.cases.case import CRITERIA, disturbed, joint_requests
+from seqedit.cases.mquake import load_mquake
+from seqedit.cases.ripple import load_ripple
 from seqedit.demo.world import World
-from seqedit.mquake import load_mquake
-from seqedit.ripple import load_ripple
 
 
 @pytest.fixture(scope="module")

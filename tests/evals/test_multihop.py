@@ -8,7 +8,7 @@ import pytest
 
 from evals.answers import Asking
 from evals.multihop import case_prompts, multihop_scores, score_multihop
-from seqedit.cases import Hop, MultiHopCase
+from seqedit.cases.case import Hop, MultiHopCase
 from seqedit.facts.requests import Request
 
 EDIT = Request("Ada", "{} works for", "Newco", "Oldco", "P108", 1)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seqedit.case_fields import Fields
-from seqedit.cases import CRITERIA, Query, RippleCase, RippleTest
+from seqedit.cases.case import CRITERIA, Query, RippleCase, RippleTest
+from seqedit.cases.fields import Fields
+from seqedit.cases.rows import case_rows
+from seqedit.cases.statements import Vocabulary
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_storable, check_text, short
 from seqedit.facts.fields import template
 from seqedit.facts.requests import Request
-from seqedit.mquake import case_rows
-from seqedit.ripple_statements import Vocabulary
 
 _SPELLINGS = {"Relation_Specificity": ("Relation_Specificity", "Relation_Specifity")}
 """The benchmark's files say the first, its README the second."""
@@ -30,7 +30,7 @@ def load_ripple(
     """Cases from a JSON or JSONL file in RippleEdits' layout.
 
     The published files name subject and target of an edit by Wikidata id only; their names are told from the file's
-    own prompts (`seqedit.ripple_statements`). Optional fields ``subject`` and ``target`` in ``edit`` overrule that.
+    own prompts (`seqedit.cases.statements`). Optional fields ``subject`` and ``target`` in ``edit`` overrule that.
 
     Args:
         source: The file; ``demo:ripple.json`` for cases of the demo world.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from seqedit.cases import CRITERIA
+from seqedit.cases.case import CRITERIA
 from seqedit.errors import RequestError
 from seqedit.facts.checks import short
 
@@ -46,7 +46,7 @@ class Vocabulary:
     """Phrases of relations and names of ids, from the prompts of a whole file.
 
     Args:
-        rows: All rows of the file; malformed parts are passed over, for `seqedit.ripple` reports them.
+        rows: All rows of the file; malformed parts are passed over, for `seqedit.cases.ripple` reports them.
     """
 
     def __init__(self, rows: Iterable[Any]) -> None:

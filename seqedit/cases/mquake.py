@@ -10,12 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from seqedit.case_fields import Fields
-from seqedit.cases import Hop, MultiHopCase, Names
-from seqedit.demo.location import resolve_demo_file
-from seqedit.errors import InputError, RequestError
-from seqedit.facts.checks import check_storable, short
-from seqedit.facts.json_rows import read_rows
+from seqedit.cases.case import Hop, MultiHopCase, Names
+from seqedit.cases.fields import Fields
+from seqedit.cases.rows import case_rows
+from seqedit.errors import RequestError
+from seqedit.facts.checks import check_storable
 from seqedit.facts.requests import Request
 
 
@@ -39,22 +38,6 @@ def load_mquake(source: str | Path, *, limit: int | None = None) -> list[MultiHo
         except RequestError as error:
             raise RequestError(f"{where}: {error}") from None
     return cases
-
-
-def case_rows(source: str | Path) -> list[tuple[str, Any]]:
-    """Rows of a benchmark's file, each with its place.
-
-    Raises:
-        InputError: there is no such file, it is no JSON, or it holds no records.
-        EnvironmentFailure: the file cannot be read.
-    """
-    path = Path(resolve_demo_file(str(source)))
-    if not path.is_file():
-        raise InputError(f"no such file: {short(str(source), 200)}")
-    rows = read_rows(path)
-    if not rows:
-        raise InputError(f"{source} holds no records")
-    return rows
 
 
 def mquake_case(row: Any) -> MultiHopCase:

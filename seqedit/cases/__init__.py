@@ -1,0 +1,1 @@
+"""MQuAKE and RippleEdits cases."""
