@@ -16,7 +16,7 @@ from benchmarks.world import MODELS, Subject, requests
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import BARE, tokenize_request
+from seqedit.text.lookup import BARE, tokenize_request
 
 RATIO_IS = (
     "baseline_seconds / seconds of measuring keys and values anew for every layer, as an edit must; the baseline is "

@@ -10,7 +10,7 @@ import torch
 from seqedit.facts.requests import Record
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import inference_state, input_device
-from seqedit.tokenization import prompt_and_target_ids
+from seqedit.text.tokenization import prompt_and_target_ids
 
 
 def plain_scores(

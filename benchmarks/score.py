@@ -26,7 +26,7 @@ from benchmarks.timing import measure, measure_both
 from benchmarks.world import MODELS, Subject, records
 from evals.counterfact import score_records
 from seqedit.facts.requests import Record
-from seqedit.tokenization import prompt_and_target_ids
+from seqedit.text.tokenization import prompt_and_target_ids
 
 RATIO_IS = (
     "baseline_seconds / seconds for the last number of records, the least of all models; the baseline is one forward "

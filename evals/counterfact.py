@@ -16,7 +16,7 @@ from evals.teacher_forcing import Continuation, Progress, Scorer, score_continua
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Record
 from seqedit.forward.access import position_limit, too_long
-from seqedit.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
+from seqedit.text.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 

@@ -150,5 +150,5 @@ def _answer(prompt: Mapping[str, Any]) -> str | None:
 
 
 def _pair(prompt: Mapping[str, Any], target: str) -> Pair:
-    """Target after prompt and one space, as `seqedit.tokenization.prompt_and_target_ids` continues it."""
+    """Target after prompt and one space, as `seqedit.text.tokenization.prompt_and_target_ids` continues it."""
     return prompt["prompt"].rstrip(" "), " " + target.strip()

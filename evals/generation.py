@@ -17,7 +17,7 @@ from typing import Any
 
 from evals.sampling import Generator, generate
 from seqedit.facts.requests import Record
-from seqedit.tokenization import encode
+from seqedit.text.tokenization import encode
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
 

@@ -10,7 +10,7 @@ from typing import Any
 from evals.teacher_forcing import Progress, Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.forward.access import position_limit
-from seqedit.tokenization import encode
+from seqedit.text.tokenization import encode
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from evals.finite import check_logits
 from seqedit.errors import InputError
 from seqedit.forward.access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.support.shares import WHOLE, Share
-from seqedit.tokenization import encode
+from seqedit.text.tokenization import encode
 
 
 def generate(

@@ -27,10 +27,9 @@ from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.models import load_model
-from seqedit.one_batch import default_text
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size, shrink
 from seqedit.settings import method_config
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource, default_text
 from seqedit.workbench import scratch
 
 FIELDS = ("tokens_per_dimension", "tokens", "shrinkage", "c0_error", "delta_error", "ES", "PS", "NS")

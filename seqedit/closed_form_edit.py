@@ -14,11 +14,11 @@ from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys
-from seqedit.lookup import BARE
 from seqedit.preconditioner import protect
 from seqedit.sites import LayerOutput, Site
 from seqedit.split_editing import split_target_values
 from seqedit.target_values import TargetValues
+from seqedit.text.lookup import BARE
 from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
 
 

@@ -13,8 +13,8 @@ import torch
 
 from evals.finite import check_logits
 from seqedit.forward.hooks import inference_state, input_device
-from seqedit.lookup import BARE
-from seqedit.tokenization import encode
+from seqedit.text.lookup import BARE
+from seqedit.text.tokenization import encode
 
 OPENINGS = ("The", "Therefore", "Because", "I", "You")
 

@@ -15,13 +15,13 @@ from seqedit.delta import Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit
-from seqedit.lookup import check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.prompt_lengths import check_requests
 from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 from seqedit.support.digests import json_digest
+from seqedit.text.lookup import check_context_templates, tokenize_request
 from seqedit.version import __version__
 from seqedit.workbench import Update, Workbench, add_to_weight, scratch
 

@@ -16,8 +16,8 @@ from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import input_device
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import Prompt, tokenize_request
 from seqedit.support.progress import progress_bar
+from seqedit.text.lookup import Prompt, tokenize_request
 from seqedit.workbench import LayerUpdate, Update, Workbench
 
 

@@ -21,9 +21,9 @@ from seqedit.facts.requests import Request
 from seqedit.forward.batching import pass_tokens, token_budget_batches
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
-from seqedit.lookup import Prompt, tokenize_request
 from seqedit.replay import Cut, lower_layers_replaced
 from seqedit.support.memory import free_bytes
+from seqedit.text.lookup import Prompt, tokenize_request
 
 _SHARE = 0.25
 """Of the free memory that hidden states may take from one layer to the next; with less they are computed again."""

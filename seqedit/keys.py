@@ -12,7 +12,7 @@ from seqedit.anatomy import Anatomy
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, pass_tokens, token_budget_batches
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
-from seqedit.lookup import BARE, tokenize_request
+from seqedit.text.lookup import BARE, tokenize_request
 
 MAX_TOKENS = 16_384
 """Padded tokens of one forward pass when nothing else is asked for."""

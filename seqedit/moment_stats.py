@@ -13,10 +13,9 @@ from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
 from seqedit.moment_figures import MomentFigures, moment_figures
 from seqedit.moment_store import cache_folder, cached_second_moments
-from seqedit.one_batch import default_text
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
 from seqedit.settings import preset_names, read_preset
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource, default_text
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from seqedit.errors import InputError
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from seqedit.moment_store import cached_second_moments, read_second_moments
 from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 from seqedit.split_moments import measure_with
-from seqedit.texts import DEFAULT, TextSource
+from seqedit.text.plain_text import TextSource, default_text
 
 
 def edit_one_batch(
@@ -97,14 +97,3 @@ def provide_second_moments(
         max_tokens=max_tokens, sequence_length=sequence_length, per_dimension=per_dimension,
         measure=measure_with(ranks),
     )  # fmt: skip
-
-
-def default_text(model: str) -> str:
-    """Text that goes with a model when none is given: the demo world's corpus, or WikiText from the Hub."""
-    from seqedit.demo.location import DEMO_PREFIX
-
-    if model.startswith(DEMO_PREFIX) and not Path(model).exists():
-        from seqedit.demo.location import demo_file
-
-        return str(demo_file("corpus.txt"))
-    return DEFAULT

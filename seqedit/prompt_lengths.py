@@ -9,8 +9,8 @@ from seqedit.errors import RequestError
 from seqedit.facts.checks import short
 from seqedit.facts.requests import Record, Request
 from seqedit.forward.access import too_long
-from seqedit.lookup import BARE, tokenize_request
-from seqedit.tokenization import encode, prompt_and_target_ids
+from seqedit.text.lookup import BARE, tokenize_request
+from seqedit.text.tokenization import encode, prompt_and_target_ids
 
 _SPECIAL = 8
 """Special tokens that a tokenizer may add, at most. Every other token stands for a byte or more."""

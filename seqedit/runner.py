@@ -22,7 +22,6 @@ from seqedit.fact_baseline import FactBaseline
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
-from seqedit.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.methods import get_method
 from seqedit.open_session import moments_provider
 from seqedit.prompt_lengths import check_records, check_requests, surely_fits
@@ -36,7 +35,8 @@ from seqedit.split_scoring import SplitScoring
 from seqedit.state_metrics import PerplexityMetric
 from seqedit.summary import build_summary, write_summary
 from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
-from seqedit.texts import TextSource
+from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
+from seqedit.text.plain_text import TextSource
 
 OnStep = Callable[[dict[str, Any]], None]
 

@@ -21,7 +21,7 @@ from seqedit.moment_sums import TOKENS, MomentSum
 from seqedit.support.digests import tensors_digest
 from seqedit.support.memory import is_out_of_memory, release_cached
 from seqedit.support.progress import progress_bar
-from seqedit.token_rows import packed_rows
+from seqedit.text.rows import packed_rows
 
 __all__ = ["SecondMoments", "compute_second_moments", "packed_rows", "sample_size", "shrink"]
 

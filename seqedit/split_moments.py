@@ -13,7 +13,7 @@ from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica
 from seqedit.second_moments import SecondMoments, compute_second_moments
 from seqedit.support.shares import Share
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource
 
 
 def measure_with(ranks: Ranks | None) -> Callable[..., SecondMoments]:

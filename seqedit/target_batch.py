@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seqedit.config import TargetValueConfig
-from seqedit.lookup import Prompt
 from seqedit.sites import Site
 from seqedit.target_groups import PASS_TOKENS
 from seqedit.target_rows import Rows
+from seqedit.text.lookup import Prompt
 
 
 @dataclass(frozen=True, eq=False)

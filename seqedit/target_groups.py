@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqedit.anatomy import Anatomy, features
-from seqedit.lookup import Prompt
+from seqedit.text.lookup import Prompt
 
 PASS_TOKENS = 128
 """What a further group costs, in tokens run at every step: launching a forward and a backward pass. Measured on the

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.lookup import Prompt
 from seqedit.replay import Cut
 from seqedit.sites import Site
+from seqedit.text.lookup import Prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,13 +34,13 @@ from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
 from seqedit.keys import measure_outputs
-from seqedit.lookup import BARE, tokenize_kl_prompt, tokenize_request
 from seqedit.sites import LayerOutput, Site
 from seqedit.support.memory import in_memory
 from seqedit.support.progress import Bar, progress_bar
 from seqedit.support.shares import WHOLE, Share
 from seqedit.target_batch import Losses, TargetBatch, unit_means
 from seqedit.target_groups import bytes_needed, group_units
+from seqedit.text.lookup import BARE, tokenize_kl_prompt, tokenize_request
 
 _COMPACT = 0.9
 """Converged requests leave together, once the open ones are at most this share: leaving copies what stays."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
-from seqedit.tokenization import encode, prompt_and_target_ids, subject_span
+from seqedit.text.tokenization import encode, prompt_and_target_ids, subject_span
 
 TOKEN_CLASSES = (
     "first subject token",

@@ -13,7 +13,7 @@ from seqedit.cli.common import JsonOption, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
-from seqedit.texts import DEFAULT
+from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.config import EditConfig
@@ -147,7 +147,7 @@ def _tell(
 
 
 def _read_templates(path: Path) -> list[list[str]]:
-    from seqedit.lookup import check_context_templates
+    from seqedit.text.lookup import check_context_templates
 
     try:
         data: Any = json.loads(path.read_text("utf-8"))

@@ -55,7 +55,7 @@ def evaluate(
     from seqedit.open_session import open_session
     from seqedit.run_config import EvalSettings
     from seqedit.split_scoring import SplitScoring
-    from seqedit.texts import TextSource
+    from seqedit.text.plain_text import TextSource
 
     given = dict(item.partition("=")[::2] for item in task or [])
     files = {name: resolve_demo_file(file) for name, file in given.items() if file}

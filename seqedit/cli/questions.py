@@ -179,7 +179,7 @@ def _metric(metric: str, tasks: list[str], records: str | None, text: Path | Non
     if metric == "ppl":
         if text is None:
             raise InputError("ppl needs --text FILE")
-        from seqedit.texts import TextSource
+        from seqedit.text.plain_text import TextSource
 
         return PerplexityMetric([line for line in TextSource(str(text)) if line])
     if metric in METRICS:

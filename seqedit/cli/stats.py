@@ -13,7 +13,7 @@ from seqedit.cli.common import JsonOption
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
-from seqedit.texts import DEFAULT
+from seqedit.text.plain_text import DEFAULT
 
 
 @app.command()

@@ -9,9 +9,9 @@ from typing import Any
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
-from seqedit.lookup import Prompt, tokenize_request
 from seqedit.mend.settings import MendTraining
-from seqedit.tokenization import encode, prompt_and_target_ids
+from seqedit.text.lookup import Prompt, tokenize_request
+from seqedit.text.tokenization import encode, prompt_and_target_ids
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from seqedit.anatomy import Anatomy
 from seqedit.fine_tuning import target_losses
 from seqedit.forward.batching import token_budget_batches
 from seqedit.forward.hooks import by_token, hooks, inference_state
-from seqedit.lookup import Prompt
+from seqedit.text.lookup import Prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,10 +29,10 @@ from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys import measure_outputs
-from seqedit.lookup import tokenize_request
 from seqedit.methods import get_method
 from seqedit.second_moments import SecondMoments
 from seqedit.sites import LayerOutput
+from seqedit.text.lookup import tokenize_request
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "model"
 BOS = "<|endoftext|>"

@@ -20,8 +20,8 @@ from seqedit.editing import apply_adapter
 from seqedit.errors import ModelError
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import tokenize_request
 from seqedit.sites import LayerOutput
+from seqedit.text.lookup import tokenize_request
 from tests.core import architectures as matrix
 from tests.core.architectures import BARE, CONTEXTS, EDITED, FAMILIES, LAYER, REFUSED, REQUESTS, build, edit
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from seqedit.tokenization import encode, encode_many, prompt_and_target_ids, whole_text
+from seqedit.text.tokenization import encode, encode_many, prompt_and_target_ids, whole_text
 
 TEXTS = ["", "a", "Venxa Ulmigri plays", "  two  spaces ", "naïve café 東京", "Venxa Ulmigri plays golf"]
 

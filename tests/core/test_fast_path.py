@@ -19,11 +19,11 @@ from seqedit.errors import EnvironmentFailure
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import Prompt, tokenize_request
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.support.memory import in_memory
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units
 from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.text.lookup import Prompt, tokenize_request
 from tests.core.architectures import CONTEXTS, EDITED, LAYER, REQUESTS, build, load_tokenizer, relative
 
 CONFIG = TargetValueConfig(steps=8, learning_rate=0.1, kl_factor=0.5, weight_decay=0.1)

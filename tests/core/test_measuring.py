@@ -15,12 +15,12 @@ from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, token_budget_batches
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import tokenize_request
 from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments
 from seqedit.replay import logits_above, run_to_layer
 from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, shrink
 from seqedit.target_values import optimise_target_values
-from seqedit.texts import TextSource
+from seqedit.text.lookup import tokenize_request
+from seqedit.text.plain_text import TextSource
 
 REQUESTS = [
     Request("Venxa Ulmigri", "{} professionally plays the sport of", "golf"),

@@ -17,11 +17,11 @@ from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
-from seqedit.lookup import tokenize_request
 from seqedit.methods import get_method
 from seqedit.moment_store import read_second_moments
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
 from seqedit.target_values import optimise_target_values
+from seqedit.text.lookup import tokenize_request
 from seqedit.workbench import scratch
 from tests.conftest import REFERENCE
 

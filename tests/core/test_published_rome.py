@@ -17,10 +17,10 @@ from seqedit.adapters import BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.lookup import tokenize_kl_prompt, tokenize_request
 from seqedit.methods import get_method
 from seqedit.recorded import completed
 from seqedit.second_moments import SecondMoments
+from seqedit.text.lookup import tokenize_kl_prompt, tokenize_request
 from tests.conftest import REFERENCE
 
 LAYER = 2

@@ -16,7 +16,7 @@ from seqedit.moment_figures import moment_figures
 from seqedit.moment_store import cached_second_moments
 from seqedit.second_moments import SecondMoments, compute_second_moments, shrink
 from seqedit.support.cholesky import cholesky
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource
 
 TEXTS = ["The first document.", "", "Zweites Dokument, mit Umlaut: ä.", "third"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
-from seqedit.lookup import check_context_templates, tokenize_kl_prompt, tokenize_request
-from seqedit.tokenization import encode, prompt_and_target_ids
+from seqedit.text.lookup import check_context_templates, tokenize_kl_prompt, tokenize_request
+from seqedit.text.tokenization import encode, prompt_and_target_ids
 
 
 @pytest.fixture(scope="module", params=["reference", "bos"])

@@ -15,7 +15,7 @@ from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
 from seqedit.facts.snippets import read_attribute_snippets
 from seqedit.run_config import run_config
-from seqedit.tokenization import encode
+from seqedit.text.tokenization import encode
 
 RUN: dict[str, Any] = {
     "model": "demo-gpt2", "facts": "demo:counterfact.json", "method": "ft", "settings": {"layers": [1]}, "out": "out",

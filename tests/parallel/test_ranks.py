@@ -22,7 +22,7 @@ from seqedit.split_editing import split_target_values
 from seqedit.split_moments import measure_with
 from seqedit.split_scoring import SplitScoring
 from seqedit.target_values import optimise_target_values
-from seqedit.texts import TextSource
+from seqedit.text.plain_text import TextSource
 from tests.conftest import REFERENCE
 from tests.parallel.processes import ROOT, finish, free_port, place, python
 from tests.parallel.worker import TEST_JOBS, some_tensors

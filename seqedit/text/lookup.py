@@ -8,7 +8,7 @@ from typing import Any
 
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
-from seqedit.tokenization import encode, last_token_of_span, prompt_and_target_ids, subject_span
+from seqedit.text.tokenization import encode, last_token_of_span, prompt_and_target_ids, subject_span
 
 BARE = "{}"
 

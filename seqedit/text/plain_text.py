@@ -119,3 +119,14 @@ def _sha256(paths: list[Path]) -> str:
             while block := file.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def default_text(model: str) -> str:
+    """Text that goes with a model when none is given: the demo world's corpus, or WikiText from the Hub."""
+    from seqedit.demo.location import DEMO_PREFIX
+
+    if model.startswith(DEMO_PREFIX) and not Path(model).exists():
+        from seqedit.demo.location import demo_file
+
+        return str(demo_file("corpus.txt"))
+    return DEFAULT

@@ -1,0 +1,1 @@
+"""Texts as token ids: rows of plain text, tokenization, the lookup token."""
