@@ -22,7 +22,7 @@ from benchmarks.synthetic_ledger import Shape, build
 from benchmarks.timing import Cost, measure, measure_both
 from ledger import Ledger
 from ledger.snapshots import SnapshotPolicy
-from seqedit.adapter_files import WEIGHTS
+from seqedit.adapters.files import WEIGHTS
 
 DEMO = (128, 1152)
 RATIO_IS = "seconds / baseline_seconds for the largest number of adapters; the baseline is the floor, reading the " \

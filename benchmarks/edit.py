@@ -17,7 +17,7 @@ from benchmarks.plain_loop import plain_edit, plain_solve
 from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_between, peak_bytes
 from benchmarks.world import MODELS, Subject, requests, synthetic_moments
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.second_moments import SecondMoments

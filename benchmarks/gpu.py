@@ -22,7 +22,7 @@ from benchmarks.plots import Plot
 from benchmarks.target_values import counted
 from benchmarks.timing import Cost, measure
 from benchmarks.world import Subject, requests, synthetic_moments
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request

@@ -140,7 +140,7 @@ def _digits(name: str) -> int:
 
 
 def _markdown(text: str) -> str:
-    """As `seqedit.cards.escape`, but for what means nothing in Markdown where it stands: ``a_b``, ``a & b``."""
+    """As `seqedit.adapters.card.escape`, but for what means nothing in Markdown where it stands: ``a_b``, ``a & b``."""
     return re.sub(r"(?<=\w)\\_(?=\w)|\\&(?!#?\w+;)", lambda match: match[0][1:], escape(text))
 
 

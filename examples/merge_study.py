@@ -16,10 +16,10 @@ from pathlib import Path
 
 from evals.counterfact import score_records
 from ledger import Ledger
+from seqedit.adapters.merging import How
 from seqedit.edited_model import EditedModel
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
-from seqedit.merging import How
 from seqedit.models import load_model
 from seqedit.one_batch import provide_second_moments
 from seqedit.operations import merge

@@ -18,7 +18,7 @@ from typing import Any
 
 from evals.counterfact import score_records
 from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.config import ClosedFormConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.edited_model import EditedModel

@@ -22,8 +22,8 @@ from typing import Any, Literal, get_args
 
 from ledger.manifest import FileInfo
 from ledger.names import check_digest
-from seqedit.adapter_files import ALL as ADAPTER_FILES
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
+from seqedit.adapters.files import ALL as ADAPTER_FILES
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
 

@@ -31,7 +31,7 @@ from ledger.manifest import FileInfo
 from ledger.rows import EntryNode
 from ledger.scores import check_scores
 from ledger.signing import Signature
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.memory import is_out_of_memory
 

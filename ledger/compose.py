@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqedit.delta import Delta, LowRank
+from seqedit.adapters.delta import Delta, LowRank
 from seqedit.errors import InputError, NumericsError
 
 GROUP = 64

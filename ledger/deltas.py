@@ -21,10 +21,10 @@ from ledger.compose import HasDeltas
 from ledger.manifest import FileInfo
 from ledger.objects import ObjectStore
 from ledger.schema import Objects
-from seqedit.adapter_files import SIDECAR, WEIGHTS, deltas_from_lora
-from seqedit.adapter_sidecar import load_json
-from seqedit.adapters import FORMAT_VERSION
-from seqedit.delta import Delta
+from seqedit.adapters.adapter import FORMAT_VERSION
+from seqedit.adapters.delta import Delta
+from seqedit.adapters.files import SIDECAR, WEIGHTS, deltas_from_lora
+from seqedit.adapters.sidecar import load_json
 from seqedit.errors import EnvironmentFailure, SeqeditError
 
 FILES = (SIDECAR, WEIGHTS)

@@ -22,7 +22,7 @@ from ledger.schema import Base, Refs
 from ledger.scores import Values, check_scores, put_scores
 from ledger.store_users import check_new_store, join, mark_new_store
 from ledger.vouching import keep_signers
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
 MAIN = "main"

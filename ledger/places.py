@@ -17,7 +17,7 @@ from ledger.schema import SCHEMA_VERSION, Meta
 from ledger.schema_upgrade import at_current_schema, schema_number
 from ledger.store import open_store
 from ledger.url_secrets import without_secrets
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, InputError
 
 DATABASE = "ledger.db"

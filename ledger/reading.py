@@ -26,7 +26,7 @@ from ledger.snapshots import SnapshotPolicy, Snapshots
 from ledger.states import same_states, state_ids
 from ledger.verify import verify
 from ledger.vouching import check_state, is_signed, kept_signers
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 
 

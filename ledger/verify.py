@@ -23,7 +23,7 @@ from ledger.signers import ancestors, check_signatures, check_signers, has_entry
 from ledger.snapshot_proof import prove_snapshots
 from ledger.snapshots import check_snapshots
 from ledger.verify_objects import verify_objects
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 
 _CHUNK = 200

@@ -13,8 +13,8 @@ from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinishe
 from ledger.problems import Code, Problem
 from ledger.store_marker import read_marker
 from ledger.store_users import registrations
-from seqedit.adapter_files import ALL
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.files import ALL
 from seqedit.errors import CheckFailed, InputError, SeqeditError
 
 EntryLoader = Callable[[Iterable[str]], list[Entry]]

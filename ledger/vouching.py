@@ -18,7 +18,7 @@ from ledger.schema import Meta, Signatures
 from ledger.signers import ancestors
 from ledger.signing import Signature, stored
 from ledger.verify import check_entries
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
 

@@ -11,8 +11,8 @@ from typing import Any
 from seqedit.version import __version__
 
 _EXPORTS = {
-    "Adapter": "seqedit.adapters",
-    "BaseModel": "seqedit.adapters",
+    "Adapter": "seqedit.adapters.adapter",
+    "BaseModel": "seqedit.adapters.adapter",
     "Record": "seqedit.facts.requests",
     "Request": "seqedit.facts.requests",
     "SecondMoments": "seqedit.second_moments",

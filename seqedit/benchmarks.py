@@ -17,7 +17,7 @@ from evals.real_life import RealLifeScores, score_real_life
 from evals.ripple import RippleScores, ripple_prompts, ripple_scores
 from evals.scores import Scores
 from ledger.compose import compose
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates

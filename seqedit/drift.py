@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ledger import Entry
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import NumericsError
 from seqedit.second_moments import SecondMoments
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.anatomy import anatomy
 from seqedit.errors import InputError
 from seqedit.fingerprint import base_model_of

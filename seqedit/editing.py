@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense, LowRank
 from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
-from seqedit.delta import Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit

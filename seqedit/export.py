@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ledger.errors import failures
 from ledger.reading import Reader
-from seqedit.adapter_files import CARD
-from seqedit.adapters import Adapter, BaseModel
-from seqedit.delta import Dense
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense
+from seqedit.adapters.files import CARD
+from seqedit.adapters.sums import concatenate, truncate
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.state_card import Shipped, Truncation, describe, state_card
-from seqedit.state_deltas import concatenate, truncate
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from evals.counterfact import score_tokenized, tokenize_records
 from ledger.compose import compose
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.export import Exported, check_base

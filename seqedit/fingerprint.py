@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import ModelError
 from seqedit.support.digests import tensors_digest
 

@@ -13,7 +13,7 @@ from typing import Any
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.import_bundle import Diverged
 from ledger.reading import Reader
-from seqedit.cards import is_hub_id
+from seqedit.adapters.card import is_hub_id
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.export import Exported, write_adapter
 

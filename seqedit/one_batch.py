@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates

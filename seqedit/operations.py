@@ -9,10 +9,10 @@ import torch
 
 from ledger import Entry
 from ledger.ledger import Ledger
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
-from seqedit.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.methods import get_method
 from seqedit.recorded import completed
 from seqedit.session import Session
@@ -143,7 +143,7 @@ def merge(
         session: Needed for ``solve``, which computes; the others work on the stored deltas.
         ledger: The ledger.
         revs: At least two entries.
-        how: ``sum``, ``ties``, ``dare`` (`seqedit.merging.merge_adapters`) or ``solve`` (`solve_jointly`).
+        how: ``sum``, ``ties``, ``dare`` (`seqedit.adapters.merging.merge_adapters`) or ``solve`` (`solve_jointly`).
         method: Closed form of ``solve``; by default the one that all entries were made with.
         config: Its settings; given together with ``method``.
         density: As for `merge_adapters`.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ledger import Entry
 from ledger.errors import BranchMoved, Conflict
 from ledger.ledger import Ledger
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.operations import method_of
 from seqedit.recorded import completed

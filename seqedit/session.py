@@ -12,7 +12,7 @@ from torch import Tensor
 from ledger import Entry, Ledger
 from ledger.compose import compose
 from ledger.errors import BranchMoved, Conflict
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.drift import drift_of

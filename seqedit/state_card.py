@@ -9,8 +9,8 @@ from typing import Any
 
 from ledger import Entry
 from ledger.reading import Reader
-from seqedit import cards
-from seqedit.adapters import BaseModel
+from seqedit.adapters import card as cards
+from seqedit.adapters.adapter import BaseModel
 from seqedit.facts.requests import Request
 from seqedit.support.printable import escape, json_text, one_line
 

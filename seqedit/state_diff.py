@@ -8,9 +8,9 @@ from pathlib import Path
 from evals.sampling import generate
 from ledger.diff import StateDiff
 from ledger.ledger import Ledger
+from seqedit.adapters.sums import concatenate
 from seqedit.errors import InputError
 from seqedit.open_session import open_session
-from seqedit.state_deltas import concatenate
 
 
 def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:

@@ -30,7 +30,7 @@ def init(
     from ledger import Ledger
     from ledger.database import is_url, without_password
     from ledger.places import has_ledger
-    from seqedit.adapters import BaseModel
+    from seqedit.adapters.adapter import BaseModel
     from seqedit.fingerprint import fingerprint
     from seqedit.models import load_model
 
@@ -69,7 +69,7 @@ def add(
 
     Example: seqedit add my-edit -m "capitals of 2026"
     """
-    from seqedit.adapters import Adapter
+    from seqedit.adapters.adapter import Adapter
 
     made, told = [], []
     with open_ledger(ledger) as opened:

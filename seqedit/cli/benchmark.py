@@ -59,7 +59,7 @@ def benchmark(
     if method is None and (preset or hparams or set_ or batch_size or second_moments):
         raise InputError("--preset, --hparams, --set, --second-moments and --batch-size need --method")
 
-    from seqedit.adapters import Adapter
+    from seqedit.adapters.adapter import Adapter
     from seqedit.settings import method_config
 
     config = None if method is None else method_config(method, preset=preset, hparams=hparams, assignments=set_ or [])

@@ -73,7 +73,7 @@ def train_mend(
     if not facts:
         raise InputError(f"{records} holds no records after the first {skip}")
 
-    from seqedit.adapters import BaseModel
+    from seqedit.adapters.adapter import BaseModel
     from seqedit.fingerprint import fingerprint
     from seqedit.mend.training import train_hypernetwork
     from seqedit.models import load_model

@@ -111,7 +111,7 @@ def merge(
 
     Example: seqedit merge HEAD~2 HEAD~1 HEAD --how solve
     """
-    from seqedit.merging import HOWS, check_parts
+    from seqedit.adapters.merging import HOWS, check_parts
     from seqedit.operations import merge as merge_entries
     from seqedit.operations import method_of, parts_of
 

@@ -33,7 +33,7 @@ def score(
 
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
-    from seqedit.adapters import Adapter
+    from seqedit.adapters.adapter import Adapter
     from seqedit.facts.loading import load_records
 
     facts = load_records(records, split=split, limit=limit, zsre=zsre)

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from seqedit.adapter_files import read_tensors
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
+from seqedit.adapters.files import read_tensors
 from seqedit.anatomy import Anatomy, Projection, features
 from seqedit.errors import InputError
 from seqedit.mend.hypernetwork import Hypernetwork

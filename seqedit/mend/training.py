@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.anatomy import Anatomy, anatomy, features
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record

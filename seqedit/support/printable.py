@@ -1,7 +1,7 @@
 """Text of others as it may be shown: no character of it moves a cursor, ends a line, or turns writing around.
 
 Messages, subjects, names and paths come from whoever made the record, the bundle or the file. What shows them (the
-terminal in `seqedit.cli.terminal`, cards and tables in `seqedit.cards`, the report) sends them through here.
+terminal in `seqedit.cli.terminal`, cards and tables in `seqedit.adapters.card`, the report) sends them through here.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from benchmarks.plain_loop import plain_edit, plain_keys, plain_outputs, plain_s
 from benchmarks.plain_scores import plain_scores
 from benchmarks.world import Subject, records, requests, synthetic_moments
 from evals.counterfact import score_records
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from tests.conftest import REFERENCE
 

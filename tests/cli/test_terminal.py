@@ -14,7 +14,7 @@ import pytest
 
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.cli.main import main, run
 from seqedit.facts.requests import Request
 from tests.ledger.helpers import build_adapter

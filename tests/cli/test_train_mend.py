@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.mend import train_hypernetwork, training
 from tests.conftest import REFERENCE

@@ -23,7 +23,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.anatomy import anatomy, features
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import ModelError

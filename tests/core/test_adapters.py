@@ -14,9 +14,9 @@ import pytest
 import torch
 from peft import PeftModel
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense, LowRank
 from seqedit.anatomy import anatomy
-from seqedit.delta import Dense, LowRank
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request

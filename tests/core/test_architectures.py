@@ -14,7 +14,7 @@ from accelerate import dispatch_model
 from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from transformers.utils import logging
 
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.anatomy import anatomy
 from seqedit.editing import apply_adapter
 from seqedit.errors import ModelError

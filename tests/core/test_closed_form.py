@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqedit.adapters.delta import LowRank
 from seqedit.closed_form import solve
 from seqedit.closed_form_edit import spread_divisor
-from seqedit.delta import LowRank
 from seqedit.errors import NumericsError
 from seqedit.preconditioner import CholeskyPreconditioner, NullSpacePreconditioner, protect
 from seqedit.support.cholesky import cholesky

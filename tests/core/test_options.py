@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seqedit.adapters import Adapter, BaseModel
+from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.anatomy import anatomy
 from seqedit.closed_form import solve
 from seqedit.config import TargetValueConfig

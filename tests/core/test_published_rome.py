@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.anatomy import Projection, anatomy
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter

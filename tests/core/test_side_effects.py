@@ -17,8 +17,9 @@ from transformers.utils import logging as transformers_logging
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.bundle_reader import Bundle
-from seqedit import merging, models
-from seqedit.adapters import Adapter
+from seqedit import models
+from seqedit.adapters import merging
+from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.forward.fixed_past import continues

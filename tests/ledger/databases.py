@@ -16,7 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL
 
 from ledger import Ledger
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from tests.ledger.helpers import MODEL
 
 DATABASES = ("sqlite", "postgresql")

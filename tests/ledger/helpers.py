@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from seqedit.adapters import Adapter, BaseModel
-from seqedit.delta import Dense, LowRank
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense, LowRank
 from seqedit.facts.requests import Request
 
 MODEL = BaseModel("tiny", "f" * 64)

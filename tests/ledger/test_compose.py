@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.compose import GROUP, Composition, compose
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.adapters.delta import Delta, Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 
 compose_module = importlib.import_module("ledger.compose")

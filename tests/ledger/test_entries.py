@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from ledger.entries import Entry, root_entry
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from tests.ledger.helpers import MODEL, TIME

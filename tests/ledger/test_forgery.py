@@ -22,10 +22,10 @@ from ledger.manifest import MANIFEST, Manifest
 from ledger.schema import Meta, Objects
 from ledger.signing import add_signatures, load_key, new_key, sign
 from ledger.snapshots import keys
-from seqedit.adapter_check import NEUTRAL
-from seqedit.adapter_files import VALUES, WEIGHTS
-from seqedit.adapters import Adapter
-from seqedit.delta import Dense, LowRank
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.check import NEUTRAL
+from seqedit.adapters.delta import Dense, LowRank
+from seqedit.adapters.files import VALUES, WEIGHTS
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest

@@ -21,8 +21,8 @@ from ledger.blame import history_of_subject
 from ledger.compose import compose
 from ledger.deltas import load_recorded, read_ahead, read_deltas
 from ledger.histories import ancestor, load_history
-from seqedit.adapter_files import SIDECAR, WEIGHTS
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.files import SIDECAR, WEIGHTS
 from seqedit.errors import CheckFailed, InputError
 from tests.ledger.helpers import build_adapter, build_base
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, event
 from ledger import Ledger
 from ledger.database import Database
 from ledger.places import DATABASE, has_ledger
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, InputError
 from tests.conftest import REFERENCE

@@ -12,7 +12,7 @@ import torch
 from sqlalchemy import text
 
 from ledger import Conflict, Ledger, rows
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.facts.requests import Request
 from tests.ledger.databases import create

@@ -15,7 +15,7 @@ from ledger import Ledger
 from ledger.manifest import MANIFEST
 from ledger.objects import ObjectStore
 from ledger.store import open_store
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.helpers import MODEL, build_adapter, build_base

@@ -13,7 +13,7 @@ from ledger.manifest import MANIFEST, FileInfo, Manifest
 from ledger.names import is_digest, is_file_name
 from ledger.objects import ObjectStore
 from ledger.store import LocalStore, open_store
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.helpers import build_adapter
 

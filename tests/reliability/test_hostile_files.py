@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqedit.adapter_files import MAX_HEADER
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.files import MAX_HEADER
 from seqedit.errors import InputError
 from tests.ledger.helpers import build_adapter
 from tests.reliability.processes import in_child

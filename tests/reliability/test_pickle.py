@@ -17,7 +17,7 @@ import seqedit
 from ledger import Ledger
 from ledger.import_bundle import import_bundle
 from ledger.store import LocalStore
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import SeqeditError
 from seqedit.mend.files import load_hypernetwork
 from seqedit.models import load_model

@@ -18,7 +18,7 @@ import yaml
 
 from ledger import Ledger
 from ledger.places import has_ledger
-from seqedit.adapters import BaseModel
+from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.edited_model import EditedModel
 from seqedit.models import load_model

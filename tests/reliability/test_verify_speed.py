@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from ledger import Ledger
-from seqedit.adapters import Adapter
-from seqedit.delta import LowRank
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.delta import LowRank
 from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest
 from tests.conftest import DATA

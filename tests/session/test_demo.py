@@ -65,7 +65,7 @@ def test_an_adapter_from_the_command_line_loads_in_stock_peft(model: str, tmp_pa
     arguments = ["--model", model, "--preset", model, "--requests", str(demo_file("counterfact.json")), "--limit", "2"]
     assert run(["edit", *arguments, "--method", "memit", "--out", str(tmp_path / "adapter")]) == 0
     loaded, tokenizer = load_model(model)
-    from seqedit.adapters import Adapter
+    from seqedit.adapters.adapter import Adapter
     from seqedit.editing import apply_adapter
 
     dense = copy.deepcopy(loaded)

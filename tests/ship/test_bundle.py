@@ -22,8 +22,8 @@ from ledger.bundle import plan_bundle, write_bundle
 from ledger.bundle_format import MANIFEST_NAME
 from ledger.bundle_reader import Bundle
 from ledger.import_bundle import Diverged, Imported, import_bundle
-from seqedit.adapters import Adapter, BaseModel
-from seqedit.delta import Dense
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense
 from seqedit.errors import CheckFailed, InputError, SeqeditError
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base
 from tests.reliability.processes import in_child, kill_at

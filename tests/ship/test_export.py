@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ledger import Ledger
 from ledger.compose import compose
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.delta import Dense, LowRank
 from seqedit.cli.main import run
-from seqedit.delta import Dense, LowRank
 from seqedit.edited_model import EditedModel
 from seqedit.facts.requests import Request
 from seqedit.models import load_model

@@ -15,8 +15,8 @@ from evals.comparison import Cell, ComparisonRow, csv_text, latex, markdown
 from evals.export_table import tables_of, write_tables
 from evals.report import write_report
 from evals.spreadsheet import cell
-from seqedit.adapter_files import model_card
-from seqedit.cards import escape
+from seqedit.adapters.card import escape
+from seqedit.adapters.files import model_card
 from seqedit.comparison import write_comparison
 from seqedit.facts.requests import Request
 

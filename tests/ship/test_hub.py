@@ -16,9 +16,9 @@ import torch
 from huggingface_hub import constants
 
 from ledger import Ledger
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.delta import LowRank
 from seqedit.cli.main import run
-from seqedit.delta import LowRank
 from seqedit.edited_model import EditedModel
 from seqedit.models import load_model
 from tests.conftest import REFERENCE
@@ -171,7 +171,7 @@ def test_a_dry_run_changes_nothing(hub: str, place: Path, tmp_path: Path, capsys
 
 
 def test_the_card_names_no_path_of_this_machine(hub: str, edited: EditedModel, tmp_path: Path, capsys: Any) -> None:
-    from seqedit.adapters import BaseModel
+    from seqedit.adapters.adapter import BaseModel
 
     local = BaseModel(str(tmp_path / "base"), edited.base_model.fingerprint)
     with Ledger.create(tmp_path / "ledger", local, time=TIME) as ledger:

@@ -21,7 +21,7 @@ from ledger.entries import root_entry
 from ledger.graph import check_histories, check_history, first_parent_history
 from ledger.import_bundle import import_bundle
 from ledger.manifest import FileInfo
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 
 

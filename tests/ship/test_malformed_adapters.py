@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.import_bundle import import_bundle
-from seqedit import adapter_files as files
-from seqedit.adapters import Adapter
+from seqedit.adapters import files
+from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError
 from tests.ledger.helpers import MODEL, build_adapter
 from tests.ship.test_bundle import members_of, rebuilt

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from ledger.compose import compose
-from seqedit.adapters import Adapter
-from seqedit.delta import Dense, LowRank
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.delta import Dense, LowRank
+from seqedit.adapters.sums import compact, concatenate, truncate
 from seqedit.errors import InputError
-from seqedit.state_deltas import compact, concatenate, truncate
 from tests.ledger.helpers import build_adapter, build_base
 
 

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import save_file
 
 from ledger import Ledger
-from seqedit.adapters import Adapter, BaseModel
-from seqedit.delta import Dense, LowRank
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.delta import Dense, LowRank
 from seqedit.facts.requests import Request
 from seqedit.support.digests import tensors_digest
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from seqedit.delta import Delta, Dense, LowRank
+from seqedit.adapters.delta import Delta, Dense, LowRank
 from seqedit.errors import InputError
 
 NEGLIGIBLE = 2.0**-26

@@ -15,10 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from seqedit import adapter_check as check
-from seqedit import adapter_files as files
-from seqedit.adapter_sidecar import check_config, check_sidecar, read_json
-from seqedit.delta import Delta, Dense, LowRank, is_finite, is_identity
+from seqedit.adapters import check, files
+from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
+from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.adapter_files import CONFIG, SIDECAR, VALUES, WEIGHTS, lora_name
-from seqedit.delta import Delta, Dense, is_identity
+from seqedit.adapters.delta import Delta, Dense, is_identity
+from seqedit.adapters.files import CONFIG, SIDECAR, VALUES, WEIGHTS, lora_name
 from seqedit.errors import InputError
 from seqedit.support.digests import canonical_json
 
@@ -40,7 +40,7 @@ def check_config(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None
 
     Args:
         config: Content of ``adapter_config.json``.
-        expected: `seqedit.adapter_files.lora_config` of the content.
+        expected: `seqedit.adapters.files.lora_config` of the content.
 
     Raises:
         InputError: names the field that is missing, differs, is not at its neutral value, or is not known.

@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from seqedit.adapters import Adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.delta import Delta, Dense
+from seqedit.adapters.sums import concatenate
 from seqedit.config import EditConfig, TargetPlace
-from seqedit.delta import Delta, Dense
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.methods import get_method, method_names
-from seqedit.state_deltas import concatenate
 from seqedit.support.random_state import seeded
 from seqedit.version import __version__
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from seqedit import cards
-from seqedit.adapter_sidecar import check_modules
-from seqedit.delta import Delta, Dense, LowRank, is_identity
+from seqedit.adapters import card as cards
+from seqedit.adapters.delta import Delta, Dense, LowRank, is_identity
+from seqedit.adapters.sidecar import check_modules
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.printable import escape

@@ -1,0 +1,1 @@
+"""A batch of edits as a PEFT directory; sums, merges, model card."""
