@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from benchmarks.world import MODELS, Subject
-from seqedit.anatomy import anatomy
 from seqedit.config import ClosedFormConfig
 from seqedit.errors import InputError
-from seqedit.models import load_model
+from seqedit.models.anatomy import anatomy
+from seqedit.models.loading import load_model
 from seqedit.settings import method_config
 
 SHAPES: Mapping[str, tuple[str, dict[str, int]]] = MappingProxyType(

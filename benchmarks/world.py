@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import ClosedFormConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.demo.location import demo_file
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
-from seqedit.models import load_model
+from seqedit.models.anatomy import Anatomy, anatomy
+from seqedit.models.loading import load_model
 from seqedit.second_moments import SecondMoments
 from seqedit.settings import method_config
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from evals.counterfact import score_records
 from ledger import Ledger
 from seqedit.adapters.merging import How
-from seqedit.edited_model import EditedModel
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.one_batch import provide_second_moments
 from seqedit.operations import merge
 from seqedit.session import Session

@@ -21,12 +21,12 @@ from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, qui
 from seqedit.adapters.adapter import Adapter
 from seqedit.config import ClosedFormConfig
 from seqedit.context_templates import sample_context_templates
-from seqedit.edited_model import EditedModel
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size, shrink
 from seqedit.settings import method_config
 from seqedit.text.plain_text import TextSource, default_text

@@ -23,11 +23,11 @@ from evals.statistics import task_changes
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file
-from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.one_batch import provide_second_moments
 from seqedit.session import Session
 from seqedit.settings import method_config

@@ -21,11 +21,11 @@ from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
-from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
+from seqedit.models.edited import EditedModel
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
 from seqedit.support.progress import progress_bar

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys
+from seqedit.models.anatomy import Anatomy
 from seqedit.preconditioner import protect
 from seqedit.sites import LayerOutput, Site
 from seqedit.split_editing import split_target_values

@@ -21,11 +21,11 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.compare_config import CompareConfig
-from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
 from seqedit.independent import score_independent
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.ranks import Ranks
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from evals.report import write_report
 from seqedit.demo.location import DEMO_PREFIX, demo_folder
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record
+from seqedit.models.edited import EditedModel
 from seqedit.ranks import Ranks
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run

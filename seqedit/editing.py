@@ -10,12 +10,12 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.anatomy import Anatomy, Projection, anatomy
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit
 from seqedit.methods import get_method
+from seqedit.models.anatomy import Anatomy, Projection, anatomy
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.prompt_lengths import check_requests
 from seqedit.ranks import Ranks

@@ -16,8 +16,8 @@ from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense
 from seqedit.adapters.files import CARD
 from seqedit.adapters.sums import concatenate, truncate
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
+from seqedit.models.edited import EditedModel
 from seqedit.state_card import Shipped, Truncation, describe, state_card
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqedit.anatomy import Projection
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import input_device
 from seqedit.keys import measure_keys, measure_outputs
+from seqedit.models.anatomy import Projection
 from seqedit.support.progress import progress_bar
 from seqedit.text.lookup import Prompt, tokenize_request
 from seqedit.workbench import LayerUpdate, Update, Workbench

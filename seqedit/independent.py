@@ -17,11 +17,11 @@ from evals.counterfact import score_records
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger.compose import compose
 from seqedit.context_templates import sample_context_templates
-from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.facts.requests import Record, requests_of
 from seqedit.methods import get_method
+from seqedit.models.edited import EditedModel
 from seqedit.one_batch import provide_second_moments
 from seqedit.preconditioner import Factorizations
 from seqedit.run_config import RunConfig

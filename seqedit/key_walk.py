@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Anatomy
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pass_tokens, token_budget_batches
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
-from seqedit.replay import Cut, lower_layers_replaced
+from seqedit.models.anatomy import Anatomy
+from seqedit.models.partial_run import Cut, lower_layers_replaced
 from seqedit.support.memory import free_bytes
 from seqedit.text.lookup import Prompt, tokenize_request
 

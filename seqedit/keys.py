@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Anatomy
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, pass_tokens, token_budget_batches
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
+from seqedit.models.anatomy import Anatomy
 from seqedit.text.lookup import BARE, tokenize_request
 
 MAX_TOKENS = 16_384

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqedit.anatomy import Anatomy, anatomy
 from seqedit.errors import InputError
-from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
+from seqedit.models.anatomy import Anatomy, anatomy
+from seqedit.models.fingerprint import fingerprint
 from seqedit.moment_figures import MomentFigures, moment_figures
 from seqedit.moment_store import cache_folder, cached_second_moments
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size

@@ -12,8 +12,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from seqedit.anatomy import Projection
 from seqedit.errors import InputError
+from seqedit.models.anatomy import Projection
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest

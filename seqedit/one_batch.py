@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
-from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.anatomy import Anatomy, anatomy
+from seqedit.models.fingerprint import fingerprint
+from seqedit.models.loading import load_model
 from seqedit.moment_store import cached_second_moments, read_second_moments
 from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments

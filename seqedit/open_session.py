@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ledger.ledger import Ledger
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.one_batch import provide_second_moments
 from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments

@@ -17,8 +17,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Projection
 from seqedit.errors import NumericsError
+from seqedit.models.anatomy import Projection
 from seqedit.protection import Preconditioner, ProtectedKeys, ProtectedPreconditioner, protect
 from seqedit.second_moments import SecondMoments, shrink_
 from seqedit.support.cholesky import cholesky_, factored_solve

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from seqedit.errors import EnvironmentFailure, ModelError
-from seqedit.models import load_model
+from seqedit.models.loading import load_model
 from seqedit.rank_link import LEADER, Link
 from seqedit.rank_messages import Message, error_message, raise_error
 from seqedit.rank_place import Place
@@ -66,7 +66,8 @@ class Ranks:
         return self.several and self.replica is not None and self.replica.model is model
 
     def load_model(self, name: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
-        """A model and its tokenizer, on all ranks at once; arguments and errors as for `seqedit.models.load_model`.
+        """A model and its tokenizer, on all ranks at once; arguments and errors as for
+        `seqedit.models.loading.load_model`.
 
         Args:
             name: Hub id, local directory, or a shipped model's name.

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy, anatomy
+from seqedit.models.anatomy import Anatomy, anatomy
 
 
 class Replica:

@@ -15,7 +15,6 @@ from ledger import Entry, Ledger
 from ledger.database import without_password
 from ledger.places import has_ledger
 from seqedit.config import EditConfig
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
@@ -23,6 +22,7 @@ from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.methods import get_method
+from seqedit.models.edited import EditedModel
 from seqedit.open_session import moments_provider
 from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.ranks import Ranks

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Projection
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 from seqedit.forward.batching import pass_tokens
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import StopForward, hooks, inference_state, input_device
+from seqedit.models.anatomy import Projection
 from seqedit.moment_sums import TOKENS, MomentSum
 from seqedit.support.digests import tensors_digest
 from seqedit.support.memory import is_out_of_memory, release_cached

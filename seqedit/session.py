@@ -16,11 +16,11 @@ from seqedit.adapters.adapter import Adapter
 from seqedit.config import EditConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.drift import drift_of
-from seqedit.edited_model import EditedModel
 from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
+from seqedit.models.edited import EditedModel
 from seqedit.preconditioner import Factorizations
 from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Anatomy
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import StopForward, by_token, hidden_of, hooks, input_device
 from seqedit.forward.trials import fits_window
-from seqedit.replay import Cut, logits_above, run_from, run_to_layer
+from seqedit.models.anatomy import Anatomy
+from seqedit.models.partial_run import Cut, logits_above, run_from, run_to_layer
 
 
 class Site(Protocol):

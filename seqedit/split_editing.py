@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.facts.requests import Request
+from seqedit.models.anatomy import Anatomy
 from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica

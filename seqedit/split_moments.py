@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from seqedit.anatomy import Projection
 from seqedit.errors import InputError
+from seqedit.models.anatomy import Projection
 from seqedit.rank_messages import Message
 from seqedit.ranks import Job, Ranks
 from seqedit.replica import Replica

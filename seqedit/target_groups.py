@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqedit.anatomy import Anatomy, features
+from seqedit.models.anatomy import Anatomy, features
 from seqedit.text.lookup import Prompt
 
 PASS_TOKENS = 128

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.replay import Cut
+from seqedit.models.partial_run import Cut
 from seqedit.sites import Site
 from seqedit.text.lookup import Prompt
 

@@ -27,13 +27,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
 from seqedit.keys import measure_outputs
+from seqedit.models.anatomy import Anatomy
 from seqedit.sites import LayerOutput, Site
 from seqedit.support.memory import in_memory
 from seqedit.support.progress import Bar, progress_bar

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy, Projection
+from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.preconditioner import Preconditioner
 from seqedit.ranks import Ranks
 

@@ -30,7 +30,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def reference_model() -> tuple[Any, Any]:
     """The small GPT-2-style model that the reference vectors were made on; tests must leave it unchanged."""
-    from seqedit.models import load_model
+    from seqedit.models.loading import load_model
 
     return load_model(str(REFERENCE / "model"))
 

@@ -31,7 +31,7 @@ class BaseModel:
 
     Attributes:
         name: Hub id or directory it was loaded from.
-        fingerprint: Digest of its weights (`seqedit.fingerprint.fingerprint`).
+        fingerprint: Digest of its weights (`seqedit.models.fingerprint.fingerprint`).
     """
 
     name: str

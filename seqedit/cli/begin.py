@@ -31,8 +31,8 @@ def init(
     from ledger.database import is_url, without_password
     from ledger.places import has_ledger
     from seqedit.adapters.adapter import BaseModel
-    from seqedit.fingerprint import fingerprint
-    from seqedit.models import load_model
+    from seqedit.models.fingerprint import fingerprint
+    from seqedit.models.loading import load_model
 
     place = default_place(ledger)
     if is_url(place) and objects is None:  # before the model is read

@@ -73,8 +73,8 @@ def benchmark(
 
     from evals.answers import Asking
     from seqedit import benchmarks
-    from seqedit.edited_model import EditedModel
-    from seqedit.models import load_model
+    from seqedit.models.edited import EditedModel
+    from seqedit.models.loading import load_model
 
     asking = Asking(template, _read(demonstrations), max_new_tokens)
     edits = benchmarks.Edits(adapters, method, config, batch_size, second_moments, seed)

@@ -55,7 +55,7 @@ def locate(
     # Checked before the model is loaded.
     config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
 
-    from seqedit.models import load_model
+    from seqedit.models.loading import load_model
 
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
     found = {"model": model, "records": records, **trace(loaded, tokenizer, requests, config).to_dict()}

@@ -74,9 +74,9 @@ def train_mend(
         raise InputError(f"{records} holds no records after the first {skip}")
 
     from seqedit.adapters.adapter import BaseModel
-    from seqedit.fingerprint import fingerprint
     from seqedit.mend.training import train_hypernetwork
-    from seqedit.models import load_model
+    from seqedit.models.fingerprint import fingerprint
+    from seqedit.models.loading import load_model
 
     def show(row: dict[str, float]) -> None:
         say(f"step {row['step']:>6}: held-out {_figures(row)}", err=True)

@@ -42,7 +42,7 @@ def score(
     from evals.counterfact import score_records
     from evals.scores import METRICS
     from ledger.compose import compose
-    from seqedit.edited_model import EditedModel
+    from seqedit.models.edited import EditedModel
     from seqedit.ranks import Ranks
     from seqedit.split_scoring import SplitScoring
 

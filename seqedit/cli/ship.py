@@ -18,9 +18,9 @@ from seqedit.errors import InputError
 if TYPE_CHECKING:
     from ledger import Ledger
     from ledger.import_bundle import Imported
-    from seqedit.edited_model import EditedModel
     from seqedit.export import Exported
     from seqedit.facts.requests import Record
+    from seqedit.models.edited import EditedModel
 
 RevArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -179,7 +179,7 @@ def measured(
 ) -> Exported:
     """The export with measured scores; without --model only where the base model lies on this machine."""
     from seqedit.export_scores import measure_truncation, records_for
-    from seqedit.models import resolve_model
+    from seqedit.models.loading import resolve_model
 
     name = model or opened.base_model.name
     if model is None and not Path(resolve_model(name)).is_dir():
@@ -195,8 +195,8 @@ def measured(
 
 
 def _load(name: str, device: str | None) -> EditedModel:
-    from seqedit.edited_model import EditedModel
-    from seqedit.models import load_model
+    from seqedit.models.edited import EditedModel
+    from seqedit.models.loading import load_model
 
     return EditedModel(*load_model(name, device=device), name=name)
 

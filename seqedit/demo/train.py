@@ -93,7 +93,7 @@ def _add_dropout(model: Any, share: float) -> list[Any]:
     """
     from torch.nn.functional import dropout
 
-    from seqedit.anatomy import anatomy
+    from seqedit.models.anatomy import anatomy
 
     parts = anatomy(model)
     writers = [p.module for p in parts.projections]

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import BaseModel
 from seqedit.adapters.files import read_tensors
-from seqedit.anatomy import Anatomy, Projection, features
 from seqedit.errors import InputError
 from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.models.anatomy import Anatomy, Projection, features
 from seqedit.support.digests import tensors_digest
 
 WEIGHTS = "mend.safetensors"

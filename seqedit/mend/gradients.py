@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Anatomy
 from seqedit.fine_tuning import target_losses
 from seqedit.forward.batching import token_budget_batches
 from seqedit.forward.hooks import by_token, hooks, inference_state
+from seqedit.models.anatomy import Anatomy
 from seqedit.text.lookup import Prompt
 
 

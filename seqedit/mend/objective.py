@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqedit.anatomy import Anatomy
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import hooks, input_device
 from seqedit.mend.cases import Case
 from seqedit.mend.gradients import TokenTerms, token_terms
 from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.models.anatomy import Anatomy
 
 Factors = tuple[Tensor, Tensor]
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from seqedit.adapters.adapter import BaseModel
-from seqedit.anatomy import Anatomy, anatomy, features
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
 from seqedit.forward.hooks import inference_state
@@ -20,6 +19,7 @@ from seqedit.mend.files import Trained, save_hypernetwork, unedited_part
 from seqedit.mend.hypernetwork import Hypernetwork
 from seqedit.mend.objective import chunks, edit_losses
 from seqedit.mend.settings import MendTraining
+from seqedit.models.anatomy import Anatomy, anatomy, features
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seqedit.anatomy import Projection
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.config import ClosedFormConfig
 from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
+from seqedit.models.anatomy import Projection
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.support.config import check_positive, setting
 from seqedit.workbench import Update, Workbench

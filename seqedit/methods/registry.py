@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqedit.anatomy import Projection
 from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.models.anatomy import Projection
 from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.workbench import Update, Workbench
 

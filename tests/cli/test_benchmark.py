@@ -14,10 +14,10 @@ from seqedit import demo
 from seqedit.benchmarks import Edits, run_mquake, run_real_life
 from seqedit.cases.mquake import load_mquake
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from seqedit.anatomy import anatomy
 from seqedit.cli.main import run
-from seqedit.models import load_model
+from seqedit.models.anatomy import anatomy
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.second_moments import compute_second_moments
 from tests.conftest import REFERENCE

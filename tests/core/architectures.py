@@ -24,12 +24,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.anatomy import anatomy, features
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys import measure_outputs
 from seqedit.methods import get_method
+from seqedit.models.anatomy import anatomy, features
 from seqedit.second_moments import SecondMoments
 from seqedit.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request

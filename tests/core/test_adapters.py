@@ -16,11 +16,11 @@ from peft import PeftModel
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.anatomy import anatomy
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method
+from seqedit.models.anatomy import anatomy
 from seqedit.second_moments import SecondMoments
 
 REQUESTS = (

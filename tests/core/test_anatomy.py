@@ -29,8 +29,8 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from seqedit.anatomy import anatomy
 from seqedit.errors import InputError, ModelError
+from seqedit.models.anatomy import anatomy
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 50}
 WIDE = {**SMALL, "intermediate_size": 40, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

@@ -15,11 +15,11 @@ from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter
-from seqedit.anatomy import anatomy
 from seqedit.editing import apply_adapter
 from seqedit.errors import ModelError
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
+from seqedit.models.anatomy import anatomy
 from seqedit.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
 from tests.core import architectures as matrix

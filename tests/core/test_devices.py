@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from seqedit.errors import InputError
-from seqedit.models import DEVICE_MAPS, load_model
+from seqedit.models.loading import DEVICE_MAPS, load_model
 from tests.core.architectures import REFERENCE
 
 

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqedit.anatomy import Anatomy, anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.editing import add_to_weight
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
+from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.support.memory import in_memory
 from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units

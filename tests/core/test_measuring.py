@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from seqedit.anatomy import anatomy
 from seqedit.config import TargetValueConfig
 from seqedit.context_templates import sample_context_templates
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, token_budget_batches
 from seqedit.keys import measure_keys, measure_outputs
+from seqedit.models.anatomy import anatomy
+from seqedit.models.partial_run import logits_above, run_to_layer
 from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments
-from seqedit.replay import logits_above, run_to_layer
 from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, shrink
 from seqedit.target_values import optimise_target_values
 from seqedit.text.lookup import tokenize_request

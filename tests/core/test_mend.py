@@ -18,13 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.anatomy import anatomy, features
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
 from seqedit.fine_tuning import target_losses, target_prompts
-from seqedit.fingerprint import base_model_of, fingerprint
 from seqedit.forward.hooks import inference_state
 from seqedit.mend import Hypernetwork, MendTraining, Trained, load_hypernetwork, train_hypernetwork
 from seqedit.mend.cases import group, step_cases, tokenize_records
@@ -34,7 +32,9 @@ from seqedit.mend.gradients import token_terms
 from seqedit.mend.hypernetwork import GradientTransform
 from seqedit.mend.objective import edit_losses
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.anatomy import anatomy, features
+from seqedit.models.fingerprint import base_model_of, fingerprint
+from seqedit.models.loading import load_model
 from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 

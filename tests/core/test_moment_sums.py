@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqedit.moment_sums
-from seqedit.anatomy import anatomy
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.forward.fused_gelu import fused_activations
+from seqedit.models.anatomy import anatomy
 from seqedit.moment_sums import MomentSum, blocks, reduced_products
 from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, sample_size
 from seqedit.support import memory

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.anatomy import anatomy
 from seqedit.closed_form import solve
 from seqedit.config import TargetValueConfig
 from seqedit.editing import compute_adapter
@@ -18,6 +17,7 @@ from seqedit.facts.requests import Request
 from seqedit.key_walk import KeyWalk
 from seqedit.keys import measure_keys, measure_outputs
 from seqedit.methods import get_method
+from seqedit.models.anatomy import anatomy
 from seqedit.moment_store import read_second_moments
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
 from seqedit.target_values import optimise_target_values

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from seqedit import preconditioner
-from seqedit.anatomy import Projection
 from seqedit.errors import NumericsError
+from seqedit.models.anatomy import Projection
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, NullSpacePreconditioner, protect
 from seqedit.protection import ProtectedKeys
 from seqedit.second_moments import SecondMoments

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from seqedit.adapters.adapter import BaseModel
-from seqedit.anatomy import Projection, anatomy
 from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter
 from seqedit.facts.loading import load_records
@@ -19,6 +18,7 @@ from seqedit.keys import measure_keys
 from seqedit.methods import get_method
 from seqedit.methods.alphaedit import null_space
 from seqedit.methods.registry import weighted_cholesky
+from seqedit.models.anatomy import Projection, anatomy
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
 from seqedit.second_moments import SecondMoments
 from seqedit.sites import Sublayers

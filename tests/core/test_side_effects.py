@@ -17,14 +17,14 @@ from transformers.utils import logging as transformers_logging
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.bundle_reader import Bundle
-from seqedit import models
 from seqedit.adapters import merging
 from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.forward.fixed_past import continues
 from seqedit.forward.prefix_trees import takes_trees
-from seqedit.models import load_model
+from seqedit.models import loading as models
+from seqedit.models.loading import load_model
 from seqedit.rank_messages import error_message, raise_error
 from seqedit.support.random_state import seeded
 from tests.conftest import REFERENCE

@@ -10,8 +10,8 @@ import datasets
 import pytest
 import torch
 
-from seqedit.anatomy import anatomy
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.models.anatomy import anatomy
 from seqedit.moment_figures import moment_figures
 from seqedit.moment_store import cached_second_moments
 from seqedit.second_moments import SecondMoments, compute_second_moments, shrink

@@ -12,14 +12,14 @@ from peft import PeftModel
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.anatomy import anatomy
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request
 from seqedit.fine_tuning import target_losses, target_prompts
-from seqedit.fingerprint import fingerprint
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.anatomy import anatomy
+from seqedit.models.fingerprint import fingerprint
+from seqedit.models.loading import load_model
 from tests.conftest import REFERENCE
 
 BASE = BaseModel("tiny", "0" * 64)

@@ -178,7 +178,7 @@ def test_a_worker_leaves_when_the_leader_is_gone_without_a_word() -> None:
 
 
 def test_other_weights_under_the_same_name_are_refused(start: Start, tmp_path: Path) -> None:
-    from seqedit.models import load_model
+    from seqedit.models.loading import load_model
 
     here, there = tmp_path / "here", tmp_path / "there"
     model, tokenizer = load_model(MODEL)

@@ -20,8 +20,8 @@ from ledger import Ledger
 from ledger.places import has_ledger
 from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.session import KIND_TIMINGS
 from seqedit.support.digests import tensors_digest
 from tests.conftest import REFERENCE

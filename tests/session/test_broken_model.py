@@ -22,14 +22,14 @@ from seqedit.cli.main import run as command
 from seqedit.compare_config import read_compare_config
 from seqedit.comparison import compare
 from seqedit.context_templates import sample_context_templates
-from seqedit.edited_model import EditedModel
 from seqedit.errors import NumericsError
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
 from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
 from seqedit.gate_evidence import KIND_FAILURE
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.run_config import EvalSettings, read_run_config
 from seqedit.runner import run
 from seqedit.session import Session

@@ -16,7 +16,7 @@ from seqedit.cli.main import run
 from seqedit.demo.location import demo_file
 from seqedit.demo_run import distinct_records
 from seqedit.facts.loading import load_records
-from seqedit.models import load_model
+from seqedit.models.loading import load_model
 
 MODELS = [
     pytest.param(

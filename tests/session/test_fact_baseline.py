@@ -14,13 +14,13 @@ from evals.counterfact import score_records
 from evals.gates import parse_gates
 from evals.scores import METRICS
 from ledger import Ledger
-from seqedit.edited_model import EditedModel
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
 from seqedit.fact_baseline import FactBaseline
 from seqedit.facts.requests import Record
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
 from seqedit.session import Session

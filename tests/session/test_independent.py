@@ -14,8 +14,8 @@ from seqedit.compare_config import read_compare_config
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
-from seqedit.fingerprint import base_model_of
-from seqedit.models import load_model
+from seqedit.models.fingerprint import base_model_of
+from seqedit.models.loading import load_model
 from tests.session.test_compare import METHODS, write
 
 SINGLE: dict[str, Any] = {

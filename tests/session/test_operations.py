@@ -12,12 +12,12 @@ import torch
 from ledger import Ledger
 from ledger.compose import compose
 from seqedit import rebase as rebasing
-from seqedit.edited_model import EditedModel
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Request, requests_of
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.operations import merge, swap
 from seqedit.rebase import abort, plan_rebase, rebase

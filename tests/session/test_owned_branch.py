@@ -13,10 +13,10 @@ import yaml
 
 from ledger import BranchMoved, Conflict, Ledger
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Evaluator
 from seqedit.facts.layouts import to_record
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.operations import merge, swap
 from seqedit.rebase import plan_rebase, rebase

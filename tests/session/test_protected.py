@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from ledger import Ledger
-from seqedit.anatomy import anatomy
-from seqedit.edited_model import EditedModel
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.keys import measure_keys
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.anatomy import anatomy
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.session import Session
 from tests.conftest import REFERENCE

@@ -16,8 +16,8 @@ import yaml
 
 from ledger import Ledger
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.run_config import read_run_config
 from seqedit.session import Session

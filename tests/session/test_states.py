@@ -18,11 +18,11 @@ from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from ledger.schema import Scores
 from seqedit import evaluation
-from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Batch, Evaluator
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.moment_store import read_second_moments
 from seqedit.operations import swap
 from seqedit.rebase import plan_rebase, rebase

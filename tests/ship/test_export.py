@@ -17,9 +17,9 @@ from ledger.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Dense, LowRank
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
 from seqedit.facts.requests import Request
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from tests.conftest import REFERENCE
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

@@ -19,8 +19,8 @@ from ledger import Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import LowRank
 from seqedit.cli.main import run
-from seqedit.edited_model import EditedModel
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from tests.conftest import REFERENCE
 from tests.ledger.helpers import TIME, build_adapter
 

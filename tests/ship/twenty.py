@@ -10,11 +10,11 @@ import torch
 from evals.tasks import load_tasks
 from ledger import Ledger
 from seqedit.demo.location import demo_file
-from seqedit.edited_model import EditedModel
 from seqedit.evaluation import Evaluator
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
-from seqedit.models import load_model
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
 from seqedit.run_config import EvalSettings
 from seqedit.second_moments import SecondMoments
 from seqedit.session import KIND_OUTCOMES, Session

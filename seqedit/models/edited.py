@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.anatomy import anatomy
 from seqedit.errors import InputError
-from seqedit.fingerprint import base_model_of
+from seqedit.models.anatomy import anatomy
+from seqedit.models.fingerprint import base_model_of
 
 
 class EditedModel:

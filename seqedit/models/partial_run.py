@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.anatomy import Anatomy
 from seqedit.forward.batching import pad_right
 from seqedit.forward.fixed_past import Past, continued_mask, past_of
 from seqedit.forward.hooks import hidden_of, hooks, input_device, run_until
+from seqedit.models.anatomy import Anatomy
 
 
 @dataclass(frozen=True, eq=False)

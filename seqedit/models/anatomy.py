@@ -19,7 +19,7 @@ from seqedit.errors import InputError, ModelError
 from seqedit.forward.fixed_past import continues
 from seqedit.forward.prefix_trees import takes_trees
 from seqedit.forward.trials import adds_output
-from seqedit.projection import Projection, features, linears, output_projection, parent
+from seqedit.models.projection import Projection, features, linears, output_projection, parent
 
 __all__ = ["Anatomy", "Projection", "anatomy", "features"]
 

@@ -1,0 +1,1 @@
+"""A loaded model: its parts by structure, its identity, its editable weights, partial runs."""
