@@ -15,7 +15,7 @@ import torch
 from benchmarks.world import records
 from evals.counterfact import score_records, score_tokenized, tokenize_records
 from seqedit.cli.parallel import run_in_ranks
-from seqedit.ranks import Ranks
+from seqedit.parallel.ranks import Ranks
 from seqedit.split_scoring import SplitScoring
 
 

@@ -26,7 +26,7 @@ from seqedit.facts.requests import Record
 from seqedit.independent import score_independent
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.ranks import Ranks
+from seqedit.parallel.ranks import Ranks
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.runner import batches_of, run

@@ -13,7 +13,7 @@ from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record
 from seqedit.models.edited import EditedModel
-from seqedit.ranks import Ranks
+from seqedit.parallel.ranks import Ranks
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run
 from seqedit.summary import write_summary

@@ -16,7 +16,7 @@ from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.fingerprint import fingerprint
 from seqedit.models.loading import load_model
 from seqedit.moment_store import cached_second_moments, read_second_moments
-from seqedit.ranks import Ranks
+from seqedit.parallel.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 from seqedit.split_moments import measure_with
 from seqedit.text.plain_text import TextSource, default_text

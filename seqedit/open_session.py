@@ -10,7 +10,7 @@ from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.one_batch import provide_second_moments
-from seqedit.ranks import Ranks
+from seqedit.parallel.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 from seqedit.session import Session
 

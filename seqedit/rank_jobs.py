@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from seqedit import split_editing, split_moments, split_scoring
-from seqedit.ranks import Job
+from seqedit.parallel.ranks import Job
 
 JOBS: Mapping[str, Job] = {**split_editing.JOBS, **split_moments.JOBS, **split_scoring.JOBS}
 """Name -> job, for `Ranks`."""

@@ -24,8 +24,8 @@ from seqedit.gate_check import check_facts, check_tasks
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.open_session import moments_provider
+from seqedit.parallel.ranks import Ranks
 from seqedit.prompt_lengths import check_records, check_requests, surely_fits
-from seqedit.ranks import Ranks
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.sequence import Driver

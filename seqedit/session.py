@@ -21,8 +21,8 @@ from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
+from seqedit.parallel.ranks import Ranks
 from seqedit.preconditioner import Factorizations
-from seqedit.ranks import Ranks
 from seqedit.second_moments import SecondMoments
 
 KIND_SCORES = "counterfact"

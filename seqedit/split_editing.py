@@ -12,9 +12,9 @@ from torch import Tensor
 from seqedit.config import TargetValueConfig
 from seqedit.facts.requests import Request
 from seqedit.models.anatomy import Anatomy
-from seqedit.rank_messages import Message
-from seqedit.ranks import Job, Ranks
-from seqedit.replica import Replica
+from seqedit.parallel.messages import Message
+from seqedit.parallel.ranks import Job, Ranks
+from seqedit.parallel.replica import Replica
 from seqedit.sites import LayerOutput, Site, Sublayers
 from seqedit.support.shares import Share
 from seqedit.target_values import TargetValues, optimise_target_values

@@ -8,9 +8,9 @@ from typing import Any
 
 from seqedit.errors import InputError
 from seqedit.models.anatomy import Projection
-from seqedit.rank_messages import Message
-from seqedit.ranks import Job, Ranks
-from seqedit.replica import Replica
+from seqedit.parallel.messages import Message
+from seqedit.parallel.ranks import Job, Ranks
+from seqedit.parallel.replica import Replica
 from seqedit.second_moments import SecondMoments, compute_second_moments
 from seqedit.support.shares import Share
 from seqedit.text.plain_text import TextSource

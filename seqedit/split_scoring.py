@@ -9,9 +9,9 @@ import torch
 
 from evals.sampling import generate, generate_share
 from evals.teacher_forcing import Continuation, Progress, score_continuations, score_share
-from seqedit.rank_messages import Message
-from seqedit.ranks import Job, Ranks
-from seqedit.replica import Replica
+from seqedit.parallel.messages import Message
+from seqedit.parallel.ranks import Job, Ranks
+from seqedit.parallel.replica import Replica
 from seqedit.support.shares import Share
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from seqedit.models.anatomy import Anatomy, Projection
+from seqedit.parallel.ranks import Ranks
 from seqedit.preconditioner import Preconditioner
-from seqedit.ranks import Ranks
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from seqedit.text.plain_text import DEFAULT
 if TYPE_CHECKING:
     from seqedit.config import EditConfig
     from seqedit.facts.requests import Request
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
 
 
 @app.command()

@@ -36,7 +36,7 @@ from seqedit.cli.terminal import discard, drop_closed, finish, say, warnings_sho
 from seqedit.errors import SeqeditError
 
 if TYPE_CHECKING:
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

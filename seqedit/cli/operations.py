@@ -17,7 +17,7 @@ from seqedit.errors import InputError
 if TYPE_CHECKING:
     from ledger import Entry, Ledger
     from seqedit.config import EditConfig
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
     from seqedit.rebase import Plan, Step
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from seqedit.rank_place import Place
+from seqedit.parallel.place import Place
 
 if TYPE_CHECKING:
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
 
 
 def ranks_of(context: typer.Context) -> Ranks | None:
@@ -39,8 +39,8 @@ def run_in_ranks(command: Callable[[Ranks | None], int]) -> int:
         # What torchrun sends when another rank has failed: end as if interrupted, with ledger and files in order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+    from seqedit.parallel.ranks import Ranks
     from seqedit.rank_jobs import JOBS
-    from seqedit.ranks import Ranks
 
     ranks = Ranks(place, JOBS)
     code = 1  # of the workers, should the command end in an exception that nobody foresaw

@@ -43,7 +43,7 @@ def score(
     from evals.scores import METRICS
     from ledger.compose import compose
     from seqedit.models.edited import EditedModel
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
     from seqedit.split_scoring import SplitScoring
 
     ranks = ranks_of(context) or Ranks()

@@ -57,7 +57,7 @@ def stats(
 
     from seqedit.moment_stats import describe, plan_moments, run_plan
     from seqedit.moment_store import write_second_moments
-    from seqedit.ranks import Ranks
+    from seqedit.parallel.ranks import Ranks
     from seqedit.split_moments import measure_with
 
     ranks = ranks_of(context) or Ranks()

@@ -25,7 +25,7 @@ from seqedit.forward.fixed_past import continues
 from seqedit.forward.prefix_trees import takes_trees
 from seqedit.models import loading as models
 from seqedit.models.loading import load_model
-from seqedit.rank_messages import error_message, raise_error
+from seqedit.parallel.messages import error_message, raise_error
 from seqedit.support.random_state import seeded
 from tests.conftest import REFERENCE
 from tests.core.architectures import build

@@ -7,7 +7,7 @@ import pytest
 from ledger import Conflict
 from ledger.errors import BranchMoved
 from seqedit.errors import EnvironmentFailure, SeqeditError
-from seqedit.rank_messages import Message, error_message, raise_error
+from seqedit.parallel.messages import Message, error_message, raise_error
 
 
 def _sent(error: Exception) -> Message:

@@ -13,9 +13,9 @@ import torch
 from seqedit.config import TargetValueConfig
 from seqedit.errors import EnvironmentFailure, InputError, ModelError, NumericsError
 from seqedit.facts.requests import Request
-from seqedit.rank_messages import Message
-from seqedit.rank_place import Place
-from seqedit.ranks import Ranks
+from seqedit.parallel.messages import Message
+from seqedit.parallel.place import Place
+from seqedit.parallel.ranks import Ranks
 from seqedit.second_moments import compute_second_moments
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.split_editing import split_target_values

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqedit.errors import EnvironmentFailure, InputError
-from seqedit.rank_place import Place
+from seqedit.parallel.place import Place
 from seqedit.support.shares import WHOLE, Share
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from seqedit.errors import NumericsError
+from seqedit.parallel.messages import Message
+from seqedit.parallel.place import Place
+from seqedit.parallel.ranks import Ranks
+from seqedit.parallel.replica import Replica
 from seqedit.rank_jobs import JOBS
-from seqedit.rank_messages import Message
-from seqedit.rank_place import Place
-from seqedit.ranks import Ranks
-from seqedit.replica import Replica
 from seqedit.support.shares import Share
 
 

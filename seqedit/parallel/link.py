@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seqedit.errors import EnvironmentFailure
-from seqedit.rank_messages import Message
+from seqedit.parallel.messages import Message
 
 MEETING = timedelta(minutes=15)
 """How long processes wait for each other at the start."""

@@ -21,10 +21,10 @@ import torch
 
 from seqedit.errors import EnvironmentFailure, ModelError
 from seqedit.models.loading import load_model
-from seqedit.rank_link import LEADER, Link
-from seqedit.rank_messages import Message, error_message, raise_error
-from seqedit.rank_place import Place
-from seqedit.replica import Replica
+from seqedit.parallel.link import LEADER, Link
+from seqedit.parallel.messages import Message, error_message, raise_error
+from seqedit.parallel.place import Place
+from seqedit.parallel.replica import Replica
 from seqedit.support.shares import Share
 
 Job = Callable[[Replica, Share, Mapping[str, Any]], Message]
