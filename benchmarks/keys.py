@@ -14,8 +14,8 @@ from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_both
 from benchmarks.world import MODELS, Subject, requests
 from seqedit.facts.requests import Request
-from seqedit.key_walk import KeyWalk
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.keys.walk import KeyWalk
 from seqedit.text.lookup import BARE, tokenize_request
 
 RATIO_IS = (

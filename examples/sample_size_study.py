@@ -20,11 +20,11 @@ from evals.counterfact import score_records
 from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
 from seqedit.adapters.adapter import Adapter
 from seqedit.config import ClosedFormConfig
-from seqedit.context_templates import sample_context_templates
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
+from seqedit.keys.templates import sample_context_templates
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size, shrink

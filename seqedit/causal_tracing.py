@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from evals.finite import check_logits
 from seqedit.embedding_noise import noise_added
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
-from seqedit.keys import MAX_TOKENS
+from seqedit.keys.measure import MAX_TOKENS
 from seqedit.models.anatomy import Anatomy
 from seqedit.models.partial_run import Cut, logits_above
 from seqedit.models.projection import Projection

@@ -11,8 +11,8 @@ from torch import Tensor
 from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
-from seqedit.key_walk import KeyWalk
-from seqedit.keys import measure_keys
+from seqedit.keys.measure import measure_keys
+from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import Anatomy
 from seqedit.preconditioner import protect
 from seqedit.sites import LayerOutput, Site

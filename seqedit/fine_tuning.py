@@ -14,7 +14,7 @@ from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import input_device
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.models.anatomy import Projection
 from seqedit.support.progress import progress_bar
 from seqedit.text.lookup import Prompt, tokenize_request

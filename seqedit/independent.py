@@ -16,10 +16,10 @@ from typing import Any
 from evals.counterfact import score_records
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger.compose import compose
-from seqedit.context_templates import sample_context_templates
 from seqedit.editing import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.facts.requests import Record, requests_of
+from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.one_batch import provide_second_moments

@@ -13,7 +13,7 @@ from seqedit.causal_tracing import KINDS, CorruptedRun, Tracer, window
 from seqedit.embedding_noise import embedding_std, unit_noise
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.keys import MAX_TOKENS
+from seqedit.keys.measure import MAX_TOKENS
 from seqedit.location import Location, TraceConfig, TracedFact
 from seqedit.models.anatomy import anatomy
 from seqedit.support.progress import progress_bar

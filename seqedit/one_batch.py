@@ -8,9 +8,9 @@ from typing import Any
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.config import EditConfig
-from seqedit.context_templates import sample_context_templates
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
+from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.fingerprint import fingerprint

@@ -32,7 +32,7 @@ from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
-from seqedit.keys import measure_outputs
+from seqedit.keys.measure import measure_outputs
 from seqedit.models.anatomy import Anatomy
 from seqedit.sites import LayerOutput, Site
 from seqedit.support.memory import in_memory

@@ -16,7 +16,7 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.preconditioner import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
 from seqedit.target_values import optimise_target_values

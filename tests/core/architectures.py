@@ -27,7 +27,7 @@ from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import ModelError
 from seqedit.facts.requests import Request
-from seqedit.keys import measure_outputs
+from seqedit.keys.measure import measure_outputs
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy, features
 from seqedit.second_moments import SecondMoments

@@ -17,8 +17,8 @@ from transformers.utils import logging
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing import apply_adapter
 from seqedit.errors import ModelError
-from seqedit.key_walk import KeyWalk
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import anatomy
 from seqedit.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request

@@ -16,8 +16,8 @@ from seqedit.config import TargetValueConfig
 from seqedit.editing import add_to_weight
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.requests import Request
-from seqedit.key_walk import KeyWalk
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.support.memory import in_memory
@@ -197,7 +197,7 @@ def test_a_walk_measures_what_each_layer_would_anew(
     family: str, keep: bool, following: bool, tokenizer: Any, built: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not keep:
-        monkeypatch.setattr("seqedit.key_walk.free_bytes", lambda device: 0)
+        monkeypatch.setattr("seqedit.keys.walk.free_bytes", lambda device: 0)
     model = copy.deepcopy(built(family, torch.float32))
     parts = anatomy(model)
     random = torch.Generator().manual_seed(0)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from seqedit.config import TargetValueConfig
-from seqedit.context_templates import sample_context_templates
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, token_budget_batches
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.keys.templates import sample_context_templates
 from seqedit.models.anatomy import anatomy
 from seqedit.models.partial_run import logits_above, run_to_layer
 from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments

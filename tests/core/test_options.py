@@ -14,8 +14,8 @@ from seqedit.closed_form import solve
 from seqedit.config import TargetValueConfig
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
-from seqedit.key_walk import KeyWalk
-from seqedit.keys import measure_keys, measure_outputs
+from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.keys.walk import KeyWalk
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
 from seqedit.moment_store import read_second_moments

@@ -14,7 +14,7 @@ from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
-from seqedit.keys import measure_keys
+from seqedit.keys.measure import measure_keys
 from seqedit.methods import get_method
 from seqedit.methods.alphaedit import null_space
 from seqedit.methods.registry import weighted_cholesky

@@ -21,13 +21,13 @@ from ledger import Ledger
 from seqedit.cli.main import run as command
 from seqedit.compare_config import read_compare_config
 from seqedit.comparison import compare
-from seqedit.context_templates import sample_context_templates
 from seqedit.errors import NumericsError
 from seqedit.evaluate_state import evaluate_state
 from seqedit.evaluation import Evaluator
 from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
 from seqedit.gate_evidence import KIND_FAILURE
+from seqedit.keys.templates import sample_context_templates
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.run_config import EvalSettings, read_run_config

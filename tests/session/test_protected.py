@@ -12,7 +12,7 @@ import torch
 from ledger import Ledger
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
-from seqedit.keys import measure_keys
+from seqedit.keys.measure import measure_keys
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
 from seqedit.models.edited import EditedModel

@@ -81,7 +81,7 @@ class KeyWalk:
         tokenizer: Its fast tokenizer.
         requests: n requests.
         contexts: Groups of context templates; the mean is taken within each group and then over the groups
-            (`seqedit.keys.measure_keys`).
+            (`seqedit.keys.measure.measure_keys`).
         module: The module whose outputs are to become the target values; no layer that is measured is above it.
         following: Measure the keys of the tokens after the subject too.
         max_tokens: Padded tokens of one forward pass.

@@ -1,0 +1,1 @@
+"""Keys K: FFN inputs at the lookup token over context templates."""
