@@ -20,7 +20,7 @@ from benchmarks.world import MODELS, Subject, requests, synthetic_moments
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
-from seqedit.second_moments import SecondMoments
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.workbench import scratch
 
 RATIO_IS = (

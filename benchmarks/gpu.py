@@ -26,8 +26,8 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.preconditioner import CholeskyPreconditioner
-from seqedit.second_moments import SecondMoments
 from seqedit.support.cholesky import cholesky
 from seqedit.target_values import TargetValues, optimise_target_values
 

@@ -27,7 +27,7 @@ from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
 from seqedit.models.anatomy import Anatomy
-from seqedit.second_moments import SecondMoments, shrink
+from seqedit.moments.second_moments import SecondMoments, shrink
 from seqedit.text.lookup import BARE, Prompt, tokenize_kl_prompt, tokenize_request
 from seqedit.workbench import add_to_weight
 

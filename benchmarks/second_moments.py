@@ -15,7 +15,7 @@ from benchmarks.options import Command, size
 from benchmarks.plots import Plot
 from benchmarks.timing import measure, measure_both
 from benchmarks.world import MODELS, Subject, corpus
-from seqedit.second_moments import compute_second_moments
+from seqedit.moments.measure import compute_second_moments
 
 RATIO_IS = (
     "seconds / baseline_seconds, tokenizing included in both, the greater of all models; the baseline is the base "

@@ -18,7 +18,7 @@ from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.loading import load_model
-from seqedit.second_moments import SecondMoments
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.settings import method_config
 
 MODELS = ("demo-gpt2", "demo-llama")

@@ -21,7 +21,7 @@ from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.one_batch import provide_second_moments
+from seqedit.moments.providing import provide_second_moments
 from seqedit.operations import merge
 from seqedit.session import Session
 from seqedit.settings import method_config

@@ -27,7 +27,8 @@ from seqedit.facts.requests import requests_of
 from seqedit.keys.templates import sample_context_templates
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size, shrink
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.second_moments import SecondMoments, sample_size, shrink
 from seqedit.settings import method_config
 from seqedit.text.plain_text import TextSource, default_text
 from seqedit.workbench import scratch

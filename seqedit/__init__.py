@@ -15,7 +15,7 @@ _EXPORTS = {
     "BaseModel": "seqedit.adapters.adapter",
     "Record": "seqedit.facts.requests",
     "Request": "seqedit.facts.requests",
-    "SecondMoments": "seqedit.second_moments",
+    "SecondMoments": "seqedit.moments.measure",
     "SeqeditError": "seqedit.errors",
     "anatomy": "seqedit.models.anatomy",
     "apply_adapter": "seqedit.editing",

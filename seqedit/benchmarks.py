@@ -26,7 +26,7 @@ from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
-from seqedit.one_batch import provide_second_moments
+from seqedit.moments.providing import provide_second_moments
 from seqedit.preconditioner import Factorizations
 from seqedit.support.progress import progress_bar
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ledger import Entry
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import NumericsError
-from seqedit.second_moments import SecondMoments
+from seqedit.moments.second_moments import SecondMoments
 
 
 def weight_drift(base: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, float]:

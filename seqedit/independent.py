@@ -22,7 +22,7 @@ from seqedit.facts.requests import Record, requests_of
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
-from seqedit.one_batch import provide_second_moments
+from seqedit.moments.providing import provide_second_moments
 from seqedit.preconditioner import Factorizations
 from seqedit.run_config import RunConfig
 from seqedit.support.digests import json_digest

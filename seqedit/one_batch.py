@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.config import EditConfig
@@ -12,14 +11,11 @@ from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
-from seqedit.models.anatomy import Anatomy, anatomy
+from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import fingerprint
 from seqedit.models.loading import load_model
-from seqedit.moment_store import cached_second_moments, read_second_moments
+from seqedit.moments.providing import provide_second_moments
 from seqedit.parallel.ranks import Ranks
-from seqedit.second_moments import SecondMoments
-from seqedit.split_moments import measure_with
-from seqedit.text.plain_text import TextSource, default_text
 
 
 def edit_one_batch(
@@ -53,47 +49,4 @@ def edit_one_batch(
         loaded, tokenizer, requests, method, config,
         base_model=BaseModel(model, digest), second_moments=moments, context_templates=templates,
         seed=seed, ranks=ranks,
-    )  # fmt: skip
-
-
-def provide_second_moments(
-    model: Any,
-    tokenizer: Any,
-    parts: Anatomy,
-    name: str,
-    digest: str,
-    layers: Sequence[int],
-    *,
-    file: Path | None = None,
-    text: str | None = None,
-    max_tokens: int = 100_000,
-    sequence_length: int = 64,
-    per_dimension: float | None = None,
-    ranks: Ranks | None = None,
-) -> SecondMoments:
-    """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
-
-    Args:
-        model: The unedited causal LM.
-        tokenizer: Its tokenizer.
-        parts: Its anatomy.
-        name: What the user called it.
-        digest: Its fingerprint.
-        layers: Layers to be edited.
-        file: The user's own file, if any.
-        text: Text file or Hub dataset, if given.
-        max_tokens: Sample size.
-        sequence_length: Tokens of one row.
-        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
-        ranks: Processes that hold the model and do a share of the work; None for this one alone.
-    """
-    projections = parts.projections_of(layers)
-    if file is not None:
-        moments = read_second_moments(file)
-        moments.require(projections)
-        return SecondMoments({p.name: moments.matrices[p.name] for p in projections}, moments.tokens)
-    return cached_second_moments(
-        model, tokenizer, digest, projections, TextSource(text or default_text(name)),
-        max_tokens=max_tokens, sequence_length=sequence_length, per_dimension=per_dimension,
-        measure=measure_with(ranks),
     )  # fmt: skip

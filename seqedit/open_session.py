@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ledger.ledger import Ledger
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.one_batch import provide_second_moments
+from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
-from seqedit.second_moments import SecondMoments
 from seqedit.session import Session
 
 
@@ -56,45 +55,3 @@ def open_session(
 
     moments = moments_provider(edited, name, file=second_moments, text=text, ranks=ranks)
     return Session(edited, ledger, moments, context_templates=context_templates, seed=seed, ranks=ranks)
-
-
-def moments_provider(
-    edited: EditedModel,
-    name: str,
-    *,
-    file: Path | None = None,
-    text: str | None = None,
-    max_tokens: int = 100_000,
-    sequence_length: int = 64,
-    per_dimension: float | None = None,
-    ranks: Ranks | None = None,
-) -> Callable[[tuple[int, ...]], SecondMoments]:
-    """What gives a session the second moments of some layers when a method first needs them.
-
-    They are those of the unedited model, as published; the state that the model is in is put back.
-
-    Args:
-        edited: The model.
-        name: What the user called it.
-        file: Safetensors file of second moments; else they are measured, or read from the cache.
-        text: Text to measure them on.
-        max_tokens: Sample size.
-        sequence_length: Tokens of one row.
-        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
-        ranks: Processes that hold the model and do a share of the work; None for this one alone.
-    """
-
-    def moments(layers: tuple[int, ...]) -> SecondMoments:
-        held = {p.name: p.matrix().clone() for p in edited.parts.projections}
-        edited.write({})
-        try:
-            return provide_second_moments(
-                edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
-                file=file, text=text, max_tokens=max_tokens, sequence_length=sequence_length,
-                per_dimension=per_dimension, ranks=ranks,
-            )  # fmt: skip
-        finally:
-            for projection in edited.parts.projections:
-                projection.write(held[projection.name])
-
-    return moments

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
+from seqedit.moments.second_moments import SecondMoments, shrink_
 from seqedit.protection import Preconditioner, ProtectedKeys, ProtectedPreconditioner, protect
-from seqedit.second_moments import SecondMoments, shrink_
 from seqedit.support.cholesky import cholesky_, factored_solve
 from seqedit.support.memory import free_bytes
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seqedit import split_editing, split_moments, split_scoring
+from seqedit import split_editing, split_scoring
+from seqedit.moments import split as split_moments
 from seqedit.parallel.ranks import Job
 
 JOBS: Mapping[str, Job] = {**split_editing.JOBS, **split_moments.JOBS, **split_scoring.JOBS}

@@ -16,20 +16,10 @@ from seqedit.errors import InputError
 from seqedit.facts.layouts import check_convention
 from seqedit.gate_check import check_measured
 from seqedit.methods import get_method
+from seqedit.moments.providing import SecondMomentSettings
 from seqedit.settings import method_config
 from seqedit.support.config import Config, setting
 from seqedit.support.files import read_mapping
-
-
-@dataclass(frozen=True, kw_only=True)
-class SecondMomentSettings(Config):
-    """Where second moments come from."""
-
-    file: str | None = setting(None, "safetensors file with one matrix per module name")
-    text: str | None = setting(None, "text file or Hub dataset to measure on")
-    max_tokens: int = setting(100_000, "sample size in tokens")
-    sequence_length: int = setting(64, "tokens of one row")
-    per_dimension: float | None = setting(None, "sample size in tokens per input dimension, instead of max_tokens")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
-from seqedit.open_session import moments_provider
+from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
 from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.run_config import RunConfig

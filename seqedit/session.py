@@ -21,9 +21,9 @@ from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.preconditioner import Factorizations
-from seqedit.second_moments import SecondMoments
 
 KIND_SCORES = "counterfact"
 KIND_TASKS = "tasks"

@@ -55,10 +55,10 @@ def stats(
     if out is not None and out.exists():
         raise InputError(f"{out} exists; choose another --out")
 
-    from seqedit.moment_stats import describe, plan_moments, run_plan
-    from seqedit.moment_store import write_second_moments
+    from seqedit.moments.split import measure_with
+    from seqedit.moments.stats import describe, plan_moments, run_plan
+    from seqedit.moments.store import write_second_moments
     from seqedit.parallel.ranks import Ranks
-    from seqedit.split_moments import measure_with
 
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)

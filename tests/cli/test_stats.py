@@ -12,8 +12,8 @@ import torch
 from seqedit.cli.main import run
 from seqedit.models.anatomy import anatomy
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
-from seqedit.second_moments import compute_second_moments
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.store import read_second_moments
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

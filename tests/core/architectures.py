@@ -30,7 +30,7 @@ from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_outputs
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy, features
-from seqedit.second_moments import SecondMoments
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
 

@@ -21,7 +21,7 @@ from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
-from seqedit.second_moments import SecondMoments
+from seqedit.moments.second_moments import SecondMoments
 
 REQUESTS = (
     Request("Venxa Ulmigri", "{} professionally plays the sport of", "golf"),

@@ -16,8 +16,9 @@ from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.templates import sample_context_templates
 from seqedit.models.anatomy import anatomy
 from seqedit.models.partial_run import logits_above, run_to_layer
-from seqedit.moment_store import cached_second_moments, read_second_moments, write_second_moments
-from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, shrink
+from seqedit.moments.measure import compute_second_moments, packed_rows
+from seqedit.moments.second_moments import SecondMoments, shrink
+from seqedit.moments.store import cached_second_moments, read_second_moments, write_second_moments
 from seqedit.target_values import optimise_target_values
 from seqedit.text.lookup import tokenize_request
 from seqedit.text.plain_text import TextSource

@@ -14,8 +14,9 @@ import seqedit.moment_sums
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.models.anatomy import anatomy
-from seqedit.moment_sums import MomentSum, blocks, reduced_products
-from seqedit.second_moments import SecondMoments, compute_second_moments, packed_rows, sample_size
+from seqedit.moments.measure import compute_second_moments, packed_rows
+from seqedit.moments.second_moments import SecondMoments, sample_size
+from seqedit.moments.sums import MomentSum, blocks, reduced_products
 from seqedit.support import memory
 from seqedit.support.memory import free_bytes, is_out_of_memory
 

@@ -18,7 +18,7 @@ from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
 from seqedit.target_values import optimise_target_values
 from seqedit.text.lookup import tokenize_request

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from seqedit import preconditioner
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, NullSpacePreconditioner, protect
 from seqedit.protection import ProtectedKeys
-from seqedit.second_moments import SecondMoments
 from seqedit.support.cholesky import cholesky, cholesky_, factored_solve
 
 D_IN = 24

@@ -19,8 +19,8 @@ from seqedit.methods import get_method
 from seqedit.methods.alphaedit import null_space
 from seqedit.methods.registry import weighted_cholesky
 from seqedit.models.anatomy import Projection, anatomy
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
-from seqedit.second_moments import SecondMoments
 from seqedit.sites import Sublayers
 from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE

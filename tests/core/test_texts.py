@@ -12,9 +12,10 @@ import torch
 
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.models.anatomy import anatomy
-from seqedit.moment_figures import moment_figures
-from seqedit.moment_store import cached_second_moments
-from seqedit.second_moments import SecondMoments, compute_second_moments, shrink
+from seqedit.moments.figures import moment_figures
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.second_moments import SecondMoments, shrink
+from seqedit.moments.store import cached_second_moments
 from seqedit.support.cholesky import cholesky
 from seqedit.text.plain_text import TextSource
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from ledger import Ledger
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from tests.conftest import REFERENCE
 from tests.parallel.conftest import StartRanks
 from tests.parallel.processes import alone, finish, python

@@ -13,13 +13,13 @@ import torch
 from seqedit.config import TargetValueConfig
 from seqedit.errors import EnvironmentFailure, InputError, ModelError, NumericsError
 from seqedit.facts.requests import Request
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.split import measure_with
 from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
 from seqedit.parallel.ranks import Ranks
-from seqedit.second_moments import compute_second_moments
 from seqedit.sites import LayerOutput, Sublayers
 from seqedit.split_editing import split_target_values
-from seqedit.split_moments import measure_with
 from seqedit.split_scoring import SplitScoring
 from seqedit.target_values import optimise_target_values
 from seqedit.text.plain_text import TextSource

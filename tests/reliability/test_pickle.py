@@ -21,7 +21,7 @@ from seqedit.adapters.adapter import Adapter
 from seqedit.errors import SeqeditError
 from seqedit.mend.files import load_hypernetwork
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from tests.conftest import REFERENCE
 from tests.ledger.helpers import MODEL, build_adapter
 from tests.reliability.damaged import object_of

@@ -18,7 +18,7 @@ from seqedit.facts.requests import Request, requests_of
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from seqedit.operations import merge, swap
 from seqedit.rebase import abort, plan_rebase, rebase
 from seqedit.session import Session

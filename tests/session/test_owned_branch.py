@@ -17,7 +17,7 @@ from seqedit.evaluation import Evaluator
 from seqedit.facts.layouts import to_record
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from seqedit.operations import merge, swap
 from seqedit.rebase import plan_rebase, rebase
 from seqedit.run_config import EvalSettings

@@ -17,7 +17,7 @@ from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from seqedit.session import Session
 from tests.conftest import REFERENCE
 

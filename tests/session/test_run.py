@@ -18,7 +18,7 @@ from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.store import read_second_moments
 from seqedit.run_config import read_run_config
 from seqedit.session import Session
 from tests.conftest import REFERENCE

@@ -23,12 +23,12 @@ from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moment_store import read_second_moments
+from seqedit.moments.second_moments import SecondMoments
+from seqedit.moments.store import read_second_moments
 from seqedit.operations import swap
 from seqedit.rebase import plan_rebase, rebase
 from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
-from seqedit.second_moments import SecondMoments
 from seqedit.session import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS, Session
 from seqedit.summary import build_summary
 from tests.conftest import REFERENCE

@@ -15,8 +15,8 @@ from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.run_config import EvalSettings
-from seqedit.second_moments import SecondMoments
 from seqedit.session import KIND_OUTCOMES, Session
 from seqedit.settings import method_config
 

@@ -11,9 +11,10 @@ from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.fingerprint import fingerprint
-from seqedit.moment_figures import MomentFigures, moment_figures
-from seqedit.moment_store import cache_folder, cached_second_moments
-from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
+from seqedit.moments.figures import MomentFigures, moment_figures
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.second_moments import SecondMoments, sample_size
+from seqedit.moments.store import cache_folder, cached_second_moments
 from seqedit.settings import preset_names, read_preset
 from seqedit.text.plain_text import TextSource, default_text
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from seqedit.errors import InputError
 from seqedit.models.anatomy import Projection
-from seqedit.second_moments import SecondMoments, compute_second_moments, sample_size
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
 from seqedit.text.plain_text import TextSource

@@ -8,16 +8,17 @@ from typing import Any
 
 from seqedit.errors import InputError
 from seqedit.models.anatomy import Projection
+from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.second_moments import SecondMoments, compute_second_moments
 from seqedit.support.shares import Share
 from seqedit.text.plain_text import TextSource
 
 
 def measure_with(ranks: Ranks | None) -> Callable[..., SecondMoments]:
-    """What measures second moments (`seqedit.moment_store.cached_second_moments`): here, or on all ranks."""
+    """What measures second moments (`seqedit.moments.store.cached_second_moments`): here, or on all ranks."""
     return compute_second_moments if ranks is None else partial(_measure, ranks)
 
 

@@ -1,0 +1,1 @@
+"""C0: measured over plain text, stored, judged."""
