@@ -29,7 +29,7 @@ from seqedit.facts.requests import Request
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.preconditioner import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
-from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.targets.values import TargetValues, optimise_target_values
 
 RATIO_IS = (
     "baseline_seconds / seconds per edit by memit with the preset, for GPT-J's shape where it is measured; the plain "

@@ -24,7 +24,7 @@ from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_between
 from benchmarks.world import MODELS, Subject, groups_of, requests
 from seqedit.facts.requests import Request
-from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.targets.values import TargetValues, optimise_target_values
 from seqedit.text.lookup import tokenize_kl_prompt, tokenize_request
 
 RATIO_IS = (

@@ -15,9 +15,9 @@ from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import Anatomy
 from seqedit.preconditioner import protect
-from seqedit.sites import LayerOutput, Site
-from seqedit.split_editing import split_target_values
-from seqedit.target_values import TargetValues
+from seqedit.targets.sites import LayerOutput, Site
+from seqedit.targets.split import split_target_values
+from seqedit.targets.values import TargetValues
 from seqedit.text.lookup import BARE
 from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
 

@@ -11,8 +11,8 @@ from seqedit.config import ClosedFormConfig, Spread, TargetPlace
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
-from seqedit.sites import Sublayers
 from seqedit.support.config import setting
+from seqedit.targets.sites import Sublayers
 from seqedit.workbench import Update, Workbench
 
 

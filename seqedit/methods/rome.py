@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, InitNorm, Spread
+from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
+from seqedit.targets.config import InitNorm
 from seqedit.workbench import LayerUpdate, Update, Workbench
 
 

@@ -19,7 +19,7 @@ from seqedit.errors import InputError
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.preconditioner import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
-from seqedit.target_values import optimise_target_values
+from seqedit.targets.values import optimise_target_values
 from seqedit.workbench import scratch
 
 

@@ -31,7 +31,7 @@ from seqedit.keys.measure import measure_outputs
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy, features
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.sites import LayerOutput
+from seqedit.targets.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "model"

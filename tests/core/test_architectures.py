@@ -20,7 +20,7 @@ from seqedit.errors import ModelError
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import anatomy
-from seqedit.sites import LayerOutput
+from seqedit.targets.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
 from tests.core import architectures as matrix
 from tests.core.architectures import BARE, CONTEXTS, EDITED, FAMILIES, LAYER, REFUSED, REQUESTS, build, edit

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqedit.config import TargetValueConfig
 from seqedit.editing import add_to_weight
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import Anatomy, anatomy
-from seqedit.sites import LayerOutput, Sublayers
 from seqedit.support.memory import in_memory
-from seqedit.target_groups import PASS_TOKENS, _cheapest_cuts, group_units
-from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.groups import PASS_TOKENS, _cheapest_cuts, group_units
+from seqedit.targets.sites import LayerOutput, Sublayers
+from seqedit.targets.values import TargetValues, optimise_target_values
 from seqedit.text.lookup import Prompt, tokenize_request
 from tests.core.architectures import CONTEXTS, EDITED, LAYER, REQUESTS, build, load_tokenizer, relative
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-from seqedit.config import TargetValueConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right, token_budget_batches
@@ -19,7 +18,8 @@ from seqedit.models.partial_run import logits_above, run_to_layer
 from seqedit.moments.measure import compute_second_moments, packed_rows
 from seqedit.moments.second_moments import SecondMoments, shrink
 from seqedit.moments.store import cached_second_moments, read_second_moments, write_second_moments
-from seqedit.target_values import optimise_target_values
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.values import optimise_target_values
 from seqedit.text.lookup import tokenize_request
 from seqedit.text.plain_text import TextSource
 

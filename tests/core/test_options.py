@@ -11,7 +11,6 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.closed_form import solve
-from seqedit.config import TargetValueConfig
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
@@ -20,7 +19,8 @@ from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
 from seqedit.moments.store import read_second_moments
 from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
-from seqedit.target_values import optimise_target_values
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.values import optimise_target_values
 from seqedit.text.lookup import tokenize_request
 from seqedit.workbench import scratch
 from tests.conftest import REFERENCE

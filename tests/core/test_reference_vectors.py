@@ -21,7 +21,7 @@ from seqedit.methods.registry import weighted_cholesky
 from seqedit.models.anatomy import Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.preconditioner import Factorizations, Preconditioner, protect
-from seqedit.sites import Sublayers
+from seqedit.targets.sites import Sublayers
 from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from seqedit.compare_config import read_compare_config
-from seqedit.config import ClosedFormConfig, TargetValueConfig
+from seqedit.config import ClosedFormConfig
 from seqedit.errors import InputError
 from seqedit.hparams import read_hparams
 from seqedit.hparams_fields import ONLY, READ
@@ -21,6 +21,7 @@ from seqedit.run_config import read_run_config
 from seqedit.settings import PRESETS, method_config, preset_names, read_preset
 from seqedit.support.config import coerce
 from seqedit.support.files import read_mapping
+from seqedit.targets.config import TargetValueConfig
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

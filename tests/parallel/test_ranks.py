@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from seqedit.config import TargetValueConfig
 from seqedit.errors import EnvironmentFailure, InputError, ModelError, NumericsError
 from seqedit.facts.requests import Request
 from seqedit.moments.measure import compute_second_moments
@@ -18,10 +17,11 @@ from seqedit.moments.split import measure_with
 from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
 from seqedit.parallel.ranks import Ranks
-from seqedit.sites import LayerOutput, Sublayers
-from seqedit.split_editing import split_target_values
 from seqedit.split_scoring import SplitScoring
-from seqedit.target_values import optimise_target_values
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.sites import LayerOutput, Sublayers
+from seqedit.targets.split import split_target_values
+from seqedit.targets.values import optimise_target_values
 from seqedit.text.plain_text import TextSource
 from tests.conftest import REFERENCE
 from tests.parallel.processes import ROOT, finish, free_port, place, python

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.config import TargetValueConfig
 from seqedit.facts.requests import Request
 from seqedit.models.anatomy import Anatomy
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.sites import LayerOutput, Site, Sublayers
 from seqedit.support.shares import Share
-from seqedit.target_values import TargetValues, optimise_target_values
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.sites import LayerOutput, Site, Sublayers
+from seqedit.targets.values import TargetValues, optimise_target_values
 
 _SITES: Mapping[str, Callable[[Anatomy, int], Site]] = {"layer": LayerOutput, "sublayers": Sublayers}
 """Where workers can perturb; a site of the caller's own is the leader's work."""

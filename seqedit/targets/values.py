@@ -27,19 +27,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.config import TargetValueConfig
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
 from seqedit.keys.measure import measure_outputs
 from seqedit.models.anatomy import Anatomy
-from seqedit.sites import LayerOutput, Site
 from seqedit.support.memory import in_memory
 from seqedit.support.progress import Bar, progress_bar
 from seqedit.support.shares import WHOLE, Share
-from seqedit.target_batch import Losses, TargetBatch, unit_means
-from seqedit.target_groups import bytes_needed, group_units
+from seqedit.targets.batch import Losses, TargetBatch, unit_means
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.groups import bytes_needed, group_units
+from seqedit.targets.sites import LayerOutput, Site
 from seqedit.text.lookup import BARE, tokenize_kl_prompt, tokenize_request
 
 _COMPACT = 0.9
@@ -94,7 +94,7 @@ def optimise_target_values(
         merge_same_subject: Find one value for all requests of a subject: their keys are almost the same, and two
             values for one key can only be met half-way (MEMIT-Merge, arXiv 2502.07322).
         max_tokens: Padded tokens held at once; more requests are done in several groups.
-        share: This process's share of the groups (`seqedit.split_editing`); all of them by default.
+        share: This process's share of the groups (`seqedit.targets.split`); all of them by default.
 
     Raises:
         NumericsError: if a loss is not finite; names the request.

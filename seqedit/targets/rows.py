@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqedit.models.partial_run import Cut
-from seqedit.sites import Site
+from seqedit.targets.sites import Site
 from seqedit.text.lookup import Prompt
 
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seqedit.config import TargetValueConfig
-from seqedit.sites import Site
-from seqedit.target_groups import PASS_TOKENS
-from seqedit.target_rows import Rows
+from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.groups import PASS_TOKENS
+from seqedit.targets.rows import Rows
+from seqedit.targets.sites import Site
 from seqedit.text.lookup import Prompt
 
 

@@ -1,0 +1,1 @@
+"""Target values z, by gradient descent at the lookup token."""
