@@ -23,11 +23,11 @@ from benchmarks.target_values import counted
 from benchmarks.timing import Cost, measure
 from benchmarks.world import Subject, requests, synthetic_moments
 from seqedit.adapters.adapter import BaseModel
-from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.preconditioner import CholeskyPreconditioner
+from seqedit.solver.closed_form import solve
+from seqedit.solver.preconditioners import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
 from seqedit.targets.values import TargetValues, optimise_target_values
 

@@ -14,8 +14,8 @@ from benchmarks.plain_loop import plain_solve
 from benchmarks.plots import Plot
 from benchmarks.timing import measure, measure_both
 from benchmarks.world import synthetic_moments
-from seqedit.closed_form import solve
-from seqedit.preconditioner import CholeskyPreconditioner
+from seqedit.solver.closed_form import solve
+from seqedit.solver.preconditioners import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
 
 RATIO_IS = (

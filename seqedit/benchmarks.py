@@ -27,7 +27,7 @@ from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import provide_second_moments
-from seqedit.preconditioner import Factorizations
+from seqedit.solver.factorizations import Factorizations
 from seqedit.support.progress import progress_bar
 
 _T = TypeVar("_T")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from seqedit.closed_form import solve
 from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import Anatomy
-from seqedit.preconditioner import protect
+from seqedit.solver.closed_form import solve
+from seqedit.solver.preconditioners import protect
 from seqedit.targets.sites import LayerOutput, Site
 from seqedit.targets.split import split_target_values
 from seqedit.targets.values import TargetValues

@@ -34,7 +34,7 @@ class EditConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormConfig(EditConfig, TargetValueConfig):
-    """Settings of the closed-form methods (`seqedit.closed_form`)."""
+    """Settings of the closed-form methods (`seqedit.solver.closed_form`)."""
 
     spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")

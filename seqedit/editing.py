@@ -18,8 +18,9 @@ from seqedit.methods import get_method
 from seqedit.models.anatomy import Anatomy, Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
-from seqedit.preconditioner import Factorizations, Preconditioner
 from seqedit.prompt_lengths import check_requests
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest
 from seqedit.text.lookup import check_context_templates, tokenize_request
 from seqedit.version import __version__

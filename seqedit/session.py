@@ -23,7 +23,7 @@ from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
-from seqedit.preconditioner import Factorizations
+from seqedit.solver.factorizations import Factorizations
 
 KIND_SCORES = "counterfact"
 KIND_TASKS = "tasks"

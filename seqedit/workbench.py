@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.parallel.ranks import Ranks
-from seqedit.preconditioner import Preconditioner
+from seqedit.solver.preconditioners import Preconditioner
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from seqedit.config import ClosedFormConfig
 from seqedit.facts.requests import Request
 from seqedit.methods.registry import register
 from seqedit.models.anatomy import Projection
-from seqedit.preconditioner import Factorizations, Preconditioner
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.config import check_positive, setting
 from seqedit.workbench import Update, Workbench
 

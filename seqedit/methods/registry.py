@@ -11,7 +11,8 @@ from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.models.anatomy import Projection
-from seqedit.preconditioner import Factorizations, Preconditioner
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner
 from seqedit.workbench import Update, Workbench
 
 Compute = Callable[[Workbench, Sequence[Request], Any], Update]

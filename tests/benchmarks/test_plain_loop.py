@@ -13,11 +13,11 @@ from benchmarks.plain_scores import plain_scores
 from benchmarks.world import Subject, records, requests, synthetic_moments
 from evals.counterfact import score_records
 from seqedit.adapters.adapter import BaseModel
-from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.keys.measure import measure_keys, measure_outputs
-from seqedit.preconditioner import CholeskyPreconditioner
+from seqedit.solver.closed_form import solve
+from seqedit.solver.preconditioners import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
 from seqedit.targets.values import optimise_target_values
 from seqedit.workbench import scratch

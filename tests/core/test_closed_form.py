@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqedit.adapters.delta import LowRank
-from seqedit.closed_form import solve
 from seqedit.closed_form_edit import spread_divisor
 from seqedit.errors import NumericsError
-from seqedit.preconditioner import CholeskyPreconditioner, NullSpacePreconditioner, protect
+from seqedit.solver.closed_form import solve
+from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner, protect
 from seqedit.support.cholesky import cholesky
 
 shapes = st.tuples(st.integers(1, 6), st.integers(6, 20), st.integers(1, 12), st.integers(0, 10_000))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.closed_form import solve
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
@@ -18,7 +17,9 @@ from seqedit.keys.walk import KeyWalk
 from seqedit.methods import get_method
 from seqedit.models.anatomy import anatomy
 from seqedit.moments.store import read_second_moments
-from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, protect
+from seqedit.solver.closed_form import solve
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import CholeskyPreconditioner, protect
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.values import optimise_target_values
 from seqedit.text.lookup import tokenize_request

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from seqedit import preconditioner
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.preconditioner import CholeskyPreconditioner, Factorizations, NullSpacePreconditioner, protect
-from seqedit.protection import ProtectedKeys
+from seqedit.solver import preconditioners as preconditioner
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner, protect
+from seqedit.solver.protected_keys import ProtectedKeys
 from seqedit.support.cholesky import cholesky, cholesky_, factored_solve
 
 D_IN = 24

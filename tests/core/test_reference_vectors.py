@@ -20,7 +20,8 @@ from seqedit.methods.alphaedit import null_space
 from seqedit.methods.registry import weighted_cholesky
 from seqedit.models.anatomy import Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.preconditioner import Factorizations, Preconditioner, protect
+from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner, protect
 from seqedit.targets.sites import Sublayers
 from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE

@@ -23,7 +23,7 @@ def solve(precondition: Callable[[Tensor], Tensor], K: Tensor, R: Tensor, a: flo
     """Factors of the update for one layer.
 
     Args:
-        precondition: Takes (d_in, n) float64 keys to C^-1 K (`seqedit.preconditioner`).
+        precondition: Takes (d_in, n) float64 keys to C^-1 K (`seqedit.solver.preconditioners`).
         K: Keys as columns, (d_in, n).
         R: Residuals as columns, (d_out, n).
         a: Relaxation of the equality constraint, >= 0.

@@ -1,17 +1,7 @@
-"""What takes a batch's keys K to C^-1 K: the only thing in which the closed forms differ from each other.
-
-`CholeskyPreconditioner` is C = weight * C0 (ROME, EMMET, MEMIT). `protect` adds the keys K_p of earlier edits,
-C + K_p K_p^T. `NullSpacePreconditioner` is AlphaEdit's (arXiv 2410.02355): with P the projector on the eigenvectors of
-C0 whose eigenvalues are below a threshold, its update R K^T P (K_p K_p^T P + K K^T P + L2 I)^-1 equals
-R (D + I)^-1 (C^-1 K)^T for the "inverse" C^-1 = P (L2 I + P K_p K_p^T P)^-1 P, by the matrix inversion lemma.
-
-Memory: a layer's C takes d_in^2 float64 and is factored in its own memory, beside the d_in^2 float32 of C0. At d_in =
-28,672 that is 6.6 GB and 3.3 GB. AlphaEdit's eigenvectors take four float64 matrices while they are computed.
-"""
+"""Factorizations of the second moments, made once for a whole run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -20,80 +10,12 @@ from torch import Tensor
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import SecondMoments, shrink_
-from seqedit.protection import Preconditioner, ProtectedKeys, ProtectedPreconditioner, protect
-from seqedit.support.cholesky import cholesky_, factored_solve
+from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner
+from seqedit.solver.protected_keys import Preconditioner, ProtectedKeys
+from seqedit.support.cholesky import cholesky_
 from seqedit.support.memory import free_bytes
 
-__all__ = [
-    "CholeskyPreconditioner",
-    "Factorizations",
-    "NullSpacePreconditioner",
-    "Preconditioner",
-    "ProtectedPreconditioner",
-    "protect",
-]
-
 Made = TypeVar("Made", bound=Preconditioner)
-
-
-@dataclass(frozen=True, eq=False)
-class CholeskyPreconditioner:
-    """C^-1 from the lower Cholesky factor of C.
-
-    Attributes:
-        factor: (d_in, d_in) float64; systems are solved on its device.
-    """
-
-    factor: Tensor
-
-    @property
-    def order(self) -> int:
-        """d_in."""
-        return len(self.factor)
-
-    def __call__(self, K: Tensor) -> Tensor:
-        return factored_solve(self.factor, K.to(self.factor.device)).to(K.device)
-
-    def with_keys(self, keys: Tensor) -> CholeskyPreconditioner:
-        """C + K_p K_p^T factored, for K_p^T (N, d_in)."""
-        keys = keys.to(self.factor.device, torch.float64)
-        C = self.factor @ self.factor.mT
-        return CholeskyPreconditioner(cholesky_(C.addmm_(keys.T, keys), "the layer with its protected keys"))
-
-
-@dataclass(frozen=True, eq=False)
-class NullSpacePreconditioner:
-    """P (L2 I)^-1 P; earlier keys are added with `protect`, which gives P (L2 I + P K_p K_p^T P)^-1 P.
-
-    Attributes:
-        basis: Orthonormal basis U of the null space, (d_in, m) float64; P = U U^T. Products are formed on its device.
-        l2: AlphaEdit's L2.
-        factor: Lower Cholesky factor of L2 I + U^T K_p K_p^T U, (m, m), if keys were added to the system itself.
-    """
-
-    basis: Tensor
-    l2: float
-    factor: Tensor | None = None
-
-    @property
-    def order(self) -> int:
-        """m."""
-        return self.basis.shape[1]
-
-    def __call__(self, K: Tensor) -> Tensor:
-        inside = self.basis.T @ K.to(self.basis.device)
-        solved = inside / self.l2 if self.factor is None else factored_solve(self.factor, inside)
-        return (self.basis @ solved).to(K.device)
-
-    def with_keys(self, keys: Tensor) -> NullSpacePreconditioner:
-        """P (L2 I + P K_p K_p^T P)^-1 P by a factorization in the null space, for K_p^T (N, d_in)."""
-        inside = keys.to(self.basis.device, torch.float64) @ self.basis
-        if self.factor is None:
-            system = torch.eye(self.order, dtype=torch.float64, device=self.basis.device).mul_(self.l2)
-        else:
-            system = self.factor @ self.factor.mT
-        factor = cholesky_(system.addmm_(inside.T, inside), "the null space with its protected keys")
-        return NullSpacePreconditioner(self.basis, self.l2, factor)
 
 
 class Factorizations:
@@ -150,7 +72,7 @@ class Factorizations:
         return held
 
     def protected(self, projection: Projection, inner: Preconditioner, keys: Tensor | None) -> Preconditioner:
-        """C^-1 with the keys of earlier edits added to C, kept from batch to batch (`seqedit.protection`).
+        """C^-1 with the keys of earlier edits added to C, kept from batch to batch (`seqedit.solver.protected_keys`).
 
         Args:
             projection: The layer.

@@ -1,0 +1,1 @@
+"""The closed form: R, K and C to a low-rank delta; preconditioners; protected keys."""
