@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.world import MODELS, Subject
-from seqedit.config import ClosedFormConfig
 from seqedit.errors import InputError
+from seqedit.methods.config import ClosedFormConfig
 from seqedit.models.anatomy import anatomy
 from seqedit.models.loading import load_model
 from seqedit.settings import method_config

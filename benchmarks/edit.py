@@ -20,8 +20,8 @@ from benchmarks.world import MODELS, Subject, requests, synthetic_moments
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
+from seqedit.methods.interface import scratch
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.workbench import scratch
 
 RATIO_IS = (
     "baseline_seconds / seconds of a batch by memit with the preset, the least of all models; promised >= 5 for 256 "

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seqedit.config import ClosedFormConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
+from seqedit.methods.config import ClosedFormConfig
+from seqedit.methods.interface import add_to_weight
 from seqedit.models.anatomy import Anatomy
 from seqedit.moments.second_moments import SecondMoments, shrink
 from seqedit.targets.config import TargetValueConfig
 from seqedit.text.lookup import BARE, Prompt, tokenize_kl_prompt, tokenize_request
-from seqedit.workbench import add_to_weight
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from seqedit.config import ClosedFormConfig
 from seqedit.demo.location import demo_file
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
+from seqedit.methods.config import ClosedFormConfig
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.loading import load_model
 from seqedit.moments.second_moments import SecondMoments

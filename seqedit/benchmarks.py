@@ -19,12 +19,12 @@ from evals.scores import Scores
 from ledger.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
-from seqedit.config import EditConfig
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import provide_second_moments
 from seqedit.solver.factorizations import Factorizations

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit
 from seqedit.methods import get_method
+from seqedit.methods.config import ClosedFormConfig, EditConfig
+from seqedit.methods.interface import Update, Workbench, add_to_weight, scratch
 from seqedit.models.anatomy import Anatomy, Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
@@ -24,7 +25,6 @@ from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest
 from seqedit.text.lookup import check_context_templates, tokenize_request
 from seqedit.version import __version__
-from seqedit.workbench import Update, Workbench, add_to_weight, scratch
 
 
 def compute_adapter(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.config import EditConfig
 from seqedit.editing import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import fingerprint
 from seqedit.models.loading import load_model

@@ -11,10 +11,10 @@ from ledger import Entry
 from ledger.ledger import Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.merging import How, Part, check_parts, merge_adapters, place_of
-from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.methods import get_method
-from seqedit.recorded import completed
+from seqedit.methods.config import ClosedFormConfig, EditConfig
+from seqedit.methods.recorded import completed
 from seqedit.session import Session
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from ledger.database import without_password
 from ledger.ledger import Ledger
-from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import requests_of
+from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.loading import resolve_model
 from seqedit.run_config import RunConfig

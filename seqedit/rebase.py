@@ -14,8 +14,8 @@ from ledger.errors import BranchMoved, Conflict
 from ledger.ledger import Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
+from seqedit.methods.recorded import completed
 from seqedit.operations import method_of
-from seqedit.recorded import completed
 from seqedit.session import Session
 from seqedit.state_scores import scores_to_copy
 

@@ -14,7 +14,6 @@ from evals.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database import without_password
 from ledger.places import has_ledger
-from seqedit.config import EditConfig
 from seqedit.errors import InputError
 from seqedit.evaluation import Evaluator, StepScores
 from seqedit.fact_baseline import FactBaseline
@@ -22,6 +21,7 @@ from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.gate_check import check_facts, check_tasks
 from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks

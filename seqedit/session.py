@@ -13,13 +13,13 @@ from ledger import Entry, Ledger
 from ledger.compose import compose
 from ledger.errors import BranchMoved, Conflict
 from seqedit.adapters.adapter import Adapter
-from seqedit.config import EditConfig
 from seqedit.drift import drift_of
 from seqedit.editing import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks

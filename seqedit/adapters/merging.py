@@ -15,10 +15,10 @@ from torch import Tensor
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Delta, Dense
 from seqedit.adapters.sums import concatenate
-from seqedit.config import EditConfig, TargetPlace
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.methods import get_method, method_names
+from seqedit.methods.config import EditConfig, TargetPlace
 from seqedit.support.random_state import seeded
 from seqedit.version import __version__
 

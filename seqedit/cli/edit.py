@@ -16,8 +16,8 @@ from seqedit.errors import InputError
 from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
-    from seqedit.config import EditConfig
     from seqedit.facts.requests import Request
+    from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
 
 

@@ -44,8 +44,8 @@ def train_mend(
     Example: seqedit train-mend --model demo-gpt2 --records facts.json --layers 3,4,5 --steps 2000 --out my-mend
     """
     from seqedit.facts.loading import load_records
-    from seqedit.mend.checkpoint import CHECKPOINT
-    from seqedit.mend.settings import MendTraining
+    from seqedit.methods.mend.checkpoint import CHECKPOINT
+    from seqedit.methods.mend.config import MendTraining
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     values: dict[str, Any] = {}
@@ -74,7 +74,7 @@ def train_mend(
         raise InputError(f"{records} holds no records after the first {skip}")
 
     from seqedit.adapters.adapter import BaseModel
-    from seqedit.mend.training import train_hypernetwork
+    from seqedit.methods.mend.training import train_hypernetwork
     from seqedit.models.fingerprint import fingerprint
     from seqedit.models.loading import load_model
 

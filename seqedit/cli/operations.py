@@ -16,7 +16,7 @@ from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger import Entry, Ledger
-    from seqedit.config import EditConfig
+    from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
     from seqedit.rebase import Plan, Step
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seqedit.methods import alphaedit, emmet, ft, lora, memit, mend, pmet, rome  # noqa: F401  (registers them)
+from seqedit.methods import alphaedit, emmet, ft, lora, memit, pmet, rome  # noqa: F401  (registers them)
+from seqedit.methods.mend import method as mend  # noqa: F401  (registers them)
 from seqedit.methods.registry import Method, get_method, method_names
 
 __all__ = ["Method", "get_method", "method_names"]

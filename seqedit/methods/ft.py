@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqedit.config import EditConfig
 from seqedit.facts.requests import Request
-from seqedit.fine_tuning import target_prompts, train, trained_update
 from seqedit.forward.hooks import inference_state
+from seqedit.methods.config import EditConfig
+from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
+from seqedit.methods.training import target_prompts, train, trained_update
 from seqedit.support.config import check_positive, setting
-from seqedit.workbench import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.config import EditConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.fine_tuning import target_prompts, train, trained_update
 from seqedit.forward.hooks import inference_state
+from seqedit.methods.config import EditConfig
+from seqedit.methods.interface import Update, Workbench, add_to_weight
 from seqedit.methods.registry import register
+from seqedit.methods.training import target_prompts, train, trained_update
 from seqedit.models.anatomy import Projection
 from seqedit.support.config import check_positive, setting
 from seqedit.support.random_state import seeded
-from seqedit.workbench import Update, Workbench, add_to_weight
 
 _ADAPTER = "seqedit"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig
 from seqedit.facts.requests import Request
+from seqedit.methods.closed_form import closed_form_edit
+from seqedit.methods.config import ClosedFormConfig
+from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
-from seqedit.workbench import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

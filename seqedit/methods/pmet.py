@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, Spread, TargetPlace
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.methods.closed_form import closed_form_edit
+from seqedit.methods.config import ClosedFormConfig, Spread, TargetPlace
+from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
 from seqedit.targets.sites import Sublayers
-from seqedit.workbench import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

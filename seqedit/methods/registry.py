@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seqedit.config import ClosedFormConfig, EditConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.methods.config import ClosedFormConfig, EditConfig
+from seqedit.methods.interface import Update, Workbench
 from seqedit.models.anatomy import Projection
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
-from seqedit.workbench import Update, Workbench
 
 Compute = Callable[[Workbench, Sequence[Request], Any], Update]
 Precondition = Callable[[Factorizations, Projection, Any], Preconditioner]

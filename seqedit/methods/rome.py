@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from seqedit.closed_form_edit import closed_form_edit
-from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
+from seqedit.methods.closed_form import closed_form_edit
+from seqedit.methods.config import ClosedFormConfig, Spread
+from seqedit.methods.interface import LayerUpdate, Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
 from seqedit.targets.config import InitNorm
-from seqedit.workbench import LayerUpdate, Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.methods.interface import scratch
 from seqedit.solver.closed_form import solve
 from seqedit.solver.preconditioners import CholeskyPreconditioner
 from seqedit.support.cholesky import cholesky
 from seqedit.targets.values import optimise_target_values
-from seqedit.workbench import scratch
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
-from seqedit.mend import train_hypernetwork, training
+from seqedit.methods.mend import train_hypernetwork, training
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqedit.adapters.delta import LowRank
-from seqedit.closed_form_edit import spread_divisor
 from seqedit.errors import NumericsError
+from seqedit.methods.closed_form import spread_divisor
 from seqedit.solver.closed_form import solve
 from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner, protect
 from seqedit.support.cholesky import cholesky

@@ -22,16 +22,16 @@ from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
-from seqedit.fine_tuning import target_losses, target_prompts
 from seqedit.forward.hooks import inference_state
-from seqedit.mend import Hypernetwork, MendTraining, Trained, load_hypernetwork, train_hypernetwork
-from seqedit.mend.cases import group, step_cases, tokenize_records
-from seqedit.mend.checkpoint import CHECKPOINT
-from seqedit.mend.files import CONFIG, WEIGHTS, save_hypernetwork, unedited_part
-from seqedit.mend.gradients import token_terms
-from seqedit.mend.hypernetwork import GradientTransform
-from seqedit.mend.objective import edit_losses
 from seqedit.methods import get_method
+from seqedit.methods.mend import Hypernetwork, MendTraining, Trained, load_hypernetwork, train_hypernetwork
+from seqedit.methods.mend.checkpoint import CHECKPOINT
+from seqedit.methods.mend.examples import group, step_cases, tokenize_records
+from seqedit.methods.mend.files import CONFIG, WEIGHTS, save_hypernetwork, unedited_part
+from seqedit.methods.mend.gradients import token_terms
+from seqedit.methods.mend.hypernetwork import GradientTransform
+from seqedit.methods.mend.objective import edit_losses
+from seqedit.methods.training import target_losses, target_prompts
 from seqedit.models.anatomy import anatomy, features
 from seqedit.models.fingerprint import base_model_of, fingerprint
 from seqedit.models.loading import load_model

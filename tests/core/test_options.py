@@ -15,6 +15,7 @@ from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
 from seqedit.methods import get_method
+from seqedit.methods.interface import scratch
 from seqedit.models.anatomy import anatomy
 from seqedit.moments.store import read_second_moments
 from seqedit.solver.closed_form import solve
@@ -23,7 +24,6 @@ from seqedit.solver.preconditioners import CholeskyPreconditioner, protect
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.values import optimise_target_values
 from seqedit.text.lookup import tokenize_request
-from seqedit.workbench import scratch
 from tests.conftest import REFERENCE
 
 BASE = BaseModel("tiny", "0" * 64)

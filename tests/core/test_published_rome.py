@@ -18,8 +18,8 @@ from seqedit.editing import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method
+from seqedit.methods.recorded import completed
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.recorded import completed
 from seqedit.text.lookup import tokenize_kl_prompt, tokenize_request
 from tests.conftest import REFERENCE
 

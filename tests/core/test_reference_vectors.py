@@ -10,20 +10,20 @@ import torch
 from safetensors.torch import load_file
 
 from seqedit.adapters.adapter import BaseModel
-from seqedit.closed_form_edit import closed_form_edit
 from seqedit.editing import compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.keys.measure import measure_keys
 from seqedit.methods import get_method
 from seqedit.methods.alphaedit import null_space
+from seqedit.methods.closed_form import closed_form_edit
+from seqedit.methods.interface import Workbench, scratch
 from seqedit.methods.registry import weighted_cholesky
 from seqedit.models.anatomy import Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner, protect
 from seqedit.targets.sites import Sublayers
-from seqedit.workbench import Workbench, scratch
 from tests.conftest import REFERENCE
 
 CASES = ["single_layer_batch1", "multi_layer_batch8"]

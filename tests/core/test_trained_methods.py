@@ -15,8 +15,8 @@ from seqedit.adapters.delta import Dense, LowRank
 from seqedit.editing import apply_adapter, compute_adapter
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request
-from seqedit.fine_tuning import target_losses, target_prompts
 from seqedit.methods import get_method
+from seqedit.methods.training import target_losses, target_prompts
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import fingerprint
 from seqedit.models.loading import load_model

@@ -19,7 +19,7 @@ from ledger.import_bundle import import_bundle
 from ledger.store import LocalStore
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import SeqeditError
-from seqedit.mend.files import load_hypernetwork
+from seqedit.methods.mend.files import load_hypernetwork
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
 from tests.conftest import REFERENCE

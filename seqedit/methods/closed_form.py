@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from seqedit.config import ClosedFormConfig, Spread
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
+from seqedit.methods.config import ClosedFormConfig, Spread
+from seqedit.methods.interface import LayerUpdate, Update, Workbench, add_to_weight
 from seqedit.models.anatomy import Anatomy
 from seqedit.solver.closed_form import solve
 from seqedit.solver.preconditioners import protect
@@ -19,7 +20,6 @@ from seqedit.targets.sites import LayerOutput, Site
 from seqedit.targets.split import split_target_values
 from seqedit.targets.values import TargetValues
 from seqedit.text.lookup import BARE
-from seqedit.workbench import LayerUpdate, Update, Workbench, add_to_weight
 
 
 def spread_divisor(spread: Spread, layers_left: int) -> float:

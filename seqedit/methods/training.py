@@ -15,10 +15,10 @@ from seqedit.facts.requests import Request
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import input_device
 from seqedit.keys.measure import measure_keys, measure_outputs
+from seqedit.methods.interface import LayerUpdate, Update, Workbench
 from seqedit.models.anatomy import Projection
 from seqedit.support.progress import progress_bar
 from seqedit.text.lookup import Prompt, tokenize_request
-from seqedit.workbench import LayerUpdate, Update, Workbench
 
 
 def target_prompts(tokenizer: Any, requests: Sequence[Request]) -> list[Prompt]:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.fine_tuning import target_losses
 from seqedit.forward.batching import token_budget_batches
 from seqedit.forward.hooks import by_token, hooks, inference_state
+from seqedit.methods.training import target_losses
 from seqedit.models.anatomy import Anatomy
 from seqedit.text.lookup import Prompt
 

@@ -13,12 +13,12 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
 from seqedit.forward.hooks import inference_state
-from seqedit.mend.cases import Case, split, step_cases, tokenize_records, validation_cases
-from seqedit.mend.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
-from seqedit.mend.files import Trained, save_hypernetwork, unedited_part
-from seqedit.mend.hypernetwork import Hypernetwork
-from seqedit.mend.objective import chunks, edit_losses
-from seqedit.mend.settings import MendTraining
+from seqedit.methods.mend.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
+from seqedit.methods.mend.config import MendTraining
+from seqedit.methods.mend.examples import Case, split, step_cases, tokenize_records, validation_cases
+from seqedit.methods.mend.files import Trained, save_hypernetwork, unedited_part
+from seqedit.methods.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.objective import chunks, edit_losses
 from seqedit.models.anatomy import Anatomy, anatomy, features
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from seqedit.forward.batching import pad_right
 from seqedit.forward.hooks import hooks, input_device
-from seqedit.mend.cases import Case
-from seqedit.mend.gradients import TokenTerms, token_terms
-from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.examples import Case
+from seqedit.methods.mend.gradients import TokenTerms, token_terms
+from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.models.anatomy import Anatomy
 
 Factors = tuple[Tensor, Tensor]

@@ -8,16 +8,16 @@ from typing import Any, ClassVar, Self
 
 import torch
 
-from seqedit.config import EditConfig
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.fine_tuning import target_losses, target_prompts, trained_update
 from seqedit.forward.batching import token_budget_batches
-from seqedit.mend.files import load_hypernetwork, read_layers
-from seqedit.mend.gradients import token_terms
+from seqedit.methods.config import EditConfig
+from seqedit.methods.interface import Update, Workbench, add_to_weight
+from seqedit.methods.mend.files import load_hypernetwork, read_layers
+from seqedit.methods.mend.gradients import token_terms
 from seqedit.methods.registry import register
+from seqedit.methods.training import target_losses, target_prompts, trained_update
 from seqedit.support.config import check_positive, setting
-from seqedit.workbench import Update, Workbench, add_to_weight
 
 
 @dataclass(frozen=True, kw_only=True)

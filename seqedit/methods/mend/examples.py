@@ -9,7 +9,7 @@ from typing import Any
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
-from seqedit.mend.settings import MendTraining
+from seqedit.methods.mend.config import MendTraining
 from seqedit.text.lookup import Prompt, tokenize_request
 from seqedit.text.tokenization import encode, prompt_and_target_ids
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from seqedit.mend.files import Trained, load_hypernetwork
-from seqedit.mend.hypernetwork import Hypernetwork
-from seqedit.mend.settings import MendTraining
-from seqedit.mend.training import train_hypernetwork
+from seqedit.methods.mend.config import MendTraining
+from seqedit.methods.mend.files import Trained, load_hypernetwork
+from seqedit.methods.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.training import train_hypernetwork
 
 __all__ = ["Hypernetwork", "MendTraining", "Trained", "load_hypernetwork", "train_hypernetwork"]

@@ -17,7 +17,7 @@ from torch import Tensor
 from seqedit.adapters.adapter import BaseModel
 from seqedit.adapters.files import read_tensors
 from seqedit.errors import InputError
-from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.models.anatomy import Anatomy, Projection, features
 from seqedit.support.digests import tensors_digest
 
@@ -25,7 +25,7 @@ WEIGHTS = "mend.safetensors"
 CONFIG = "mend_config.json"
 _FORMAT = "seqedit-mend"
 _VERSION = 1
-_SHIPPED = Path(__file__).parents[1] / "demo" / "hypernetworks"
+_SHIPPED = Path(__file__).parents[2] / "demo" / "hypernetworks"
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from seqedit.errors import InputError
-from seqedit.mend.files import write_whole
-from seqedit.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.files import write_whole
+from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.support.memory import is_out_of_memory
 
 CHECKPOINT = "checkpoint.safetensors"

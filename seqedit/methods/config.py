@@ -22,7 +22,7 @@ class EditConfig(Config):
         preset_layers: Whether a preset's common layers are meant for the method; not where it brings its own.
         target_place: Of which output the method's target values are.
         unrecorded: What settings meant in versions that did not have them yet and so recorded none
-            (`seqedit.recorded`), where that is not their default.
+            (`seqedit.methods.recorded`), where that is not their default.
     """
 
     preset_layers: ClassVar[bool] = True
