@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from benchmarks.world import MODELS, Subject
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.methods.config import ClosedFormConfig
 from seqedit.models.anatomy import anatomy
 from seqedit.models.loading import load_model
-from seqedit.settings import method_config
 
 SHAPES: Mapping[str, tuple[str, dict[str, int]]] = MappingProxyType(
     {

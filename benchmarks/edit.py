@@ -18,7 +18,7 @@ from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure, measure_between, peak_bytes
 from benchmarks.world import MODELS, Subject, requests, synthetic_moments
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.methods.interface import scratch
 from seqedit.moments.second_moments import SecondMoments

@@ -23,7 +23,7 @@ from benchmarks.target_values import counted
 from benchmarks.timing import Cost, measure
 from benchmarks.world import Subject, requests, synthetic_moments
 from seqedit.adapters.adapter import BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.solver.closed_form import solve

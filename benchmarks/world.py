@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from seqedit.demo.location import demo_file
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
@@ -19,7 +20,6 @@ from seqedit.methods.config import ClosedFormConfig
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.loading import load_model
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.settings import method_config
 
 MODELS = ("demo-gpt2", "demo-llama")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from evals.counterfact import score_records
 from ledger import Ledger
 from seqedit.adapters.merging import How
+from seqedit.editing.settings import method_config
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
@@ -24,7 +25,6 @@ from seqedit.models.loading import load_model
 from seqedit.moments.providing import provide_second_moments
 from seqedit.operations import merge
 from seqedit.session import Session
-from seqedit.settings import method_config
 
 HOWS: tuple[How, ...] = ("sum", "solve", "ties", "dare")
 

@@ -19,7 +19,8 @@ from typing import Any
 from evals.counterfact import score_records
 from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
 from seqedit.adapters.adapter import Adapter
-from seqedit.editing import apply_adapter, compute_adapter
+from seqedit.editing.compute import apply_adapter, compute_adapter
+from seqedit.editing.settings import method_config
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
@@ -30,7 +31,6 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size, shrink
-from seqedit.settings import method_config
 from seqedit.text.plain_text import TextSource, default_text
 
 FIELDS = ("tokens_per_dimension", "tokens", "shrinkage", "c0_error", "delta_error", "ES", "PS", "NS")

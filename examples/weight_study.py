@@ -23,6 +23,7 @@ from evals.statistics import task_changes
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file
+from seqedit.editing.settings import method_config
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
@@ -30,7 +31,6 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import provide_second_moments
 from seqedit.session import Session
-from seqedit.settings import method_config
 
 COLUMNS = ("S", "ES", "PS", "NS", "cola", "norm of the last delta")
 

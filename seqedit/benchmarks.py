@@ -19,7 +19,7 @@ from evals.scores import Scores
 from ledger.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates

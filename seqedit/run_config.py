@@ -11,13 +11,13 @@ from evals.gates import Gate, parse_gates
 from evals.generation import Writing
 from evals.task_examples import TaskRows
 from seqedit.demo.location import DEMO_FILE, resolve_demo_file
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.facts.layouts import check_convention
 from seqedit.gate_check import check_measured
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.moments.providing import SecondMomentSettings
-from seqedit.settings import method_config
 from seqedit.support.config import Config, setting
 from seqedit.support.files import read_mapping
 

@@ -14,7 +14,7 @@ from ledger.compose import compose
 from ledger.errors import BranchMoved, Conflict
 from seqedit.adapters.adapter import Adapter
 from seqedit.drift import drift_of
-from seqedit.editing import compute_adapter, protects_earlier
+from seqedit.editing.compute import compute_adapter, protects_earlier
 from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates

@@ -60,7 +60,7 @@ def benchmark(
         raise InputError("--preset, --hparams, --set, --second-moments and --batch-size need --method")
 
     from seqedit.adapters.adapter import Adapter
-    from seqedit.settings import method_config
+    from seqedit.editing.settings import method_config
 
     config = None if method is None else method_config(method, preset=preset, hparams=hparams, assignments=set_ or [])
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]

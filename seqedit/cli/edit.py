@@ -58,9 +58,9 @@ def edit(
 
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
+    from seqedit.editing.settings import method_config
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
-    from seqedit.settings import method_config
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     config = method_config(method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread)
@@ -84,7 +84,7 @@ def edit(
         _tell({"operation": "edit", "out": str(out)}, batch, method, config, model, [], json_)
         return
 
-    from seqedit.one_batch import edit_one_batch
+    from seqedit.editing.one_batch import edit_one_batch
 
     adapter = edit_one_batch(
         model, batch, method, config,

@@ -249,8 +249,8 @@ def _settings_for(
     layers: str | None,
 ) -> tuple[str, EditConfig]:  # fmt: skip
     """Method and settings: those given, on top of the entry's own where the method stays and no source is named."""
+    from seqedit.editing.settings import method_config
     from seqedit.operations import method_of
-    from seqedit.settings import method_config
 
     own: dict[str, Any] = {}
     same, config = (None, None) if method is not None and method != old.method.get("name") else method_of(old)

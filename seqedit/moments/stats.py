@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seqedit.editing.settings import preset_names, read_preset
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.models.anatomy import Anatomy, anatomy
@@ -15,7 +16,6 @@ from seqedit.moments.figures import MomentFigures, moment_figures
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.moments.store import cache_folder, cached_second_moments
-from seqedit.settings import preset_names, read_preset
 from seqedit.text.plain_text import TextSource, default_text
 
 

@@ -13,7 +13,7 @@ from benchmarks.plain_scores import plain_scores
 from benchmarks.world import Subject, records, requests, synthetic_moments
 from evals.counterfact import score_records
 from seqedit.adapters.adapter import BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.errors import InputError
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.methods.interface import scratch

@@ -14,11 +14,11 @@ from seqedit import demo
 from seqedit.benchmarks import Edits, run_mquake, run_real_life
 from seqedit.cases.mquake import load_mquake
 from seqedit.cli.main import run
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.editing import apply_adapter, compute_adapter
+from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.errors import ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_outputs

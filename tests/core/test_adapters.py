@@ -16,7 +16,7 @@ from peft import PeftModel
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.editing import apply_adapter, compute_adapter
+from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method

@@ -15,7 +15,7 @@ from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter
-from seqedit.editing import apply_adapter
+from seqedit.editing.compute import apply_adapter
 from seqedit.errors import ModelError
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk

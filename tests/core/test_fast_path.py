@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from seqedit.editing import add_to_weight
+from seqedit.editing.compute import add_to_weight
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Dense, LowRank
-from seqedit.editing import apply_adapter, compute_adapter
+from seqedit.editing.compute import apply_adapter, compute_adapter
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
@@ -35,7 +36,6 @@ from seqedit.methods.training import target_losses, target_prompts
 from seqedit.models.anatomy import anatomy, features
 from seqedit.models.fingerprint import base_model_of, fingerprint
 from seqedit.models.loading import load_model
-from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 
 LAYERS = (2, 3)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk

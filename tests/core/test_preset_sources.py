@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from seqedit.hparams_fields import READ
+from seqedit.editing.hyperparameter_fields import READ
+from seqedit.editing.settings import PRESETS, method_config, preset_names
 from seqedit.methods import get_method
-from seqedit.settings import PRESETS, method_config, preset_names
 from seqedit.support.files import read_mapping
 
 TABLE: Any = read_mapping(Path(__file__).resolve().parents[1] / "data" / "public_settings.yaml")

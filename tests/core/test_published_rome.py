@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from seqedit.adapters.adapter import BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method

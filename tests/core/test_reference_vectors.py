@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from seqedit.adapters.adapter import BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.keys.measure import measure_keys

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from seqedit.compare_config import read_compare_config
+from seqedit.editing.hyperparameter_fields import ONLY, READ
+from seqedit.editing.hyperparameters import read_hparams
+from seqedit.editing.settings import PRESETS, method_config, preset_names, read_preset
 from seqedit.errors import InputError
-from seqedit.hparams import read_hparams
-from seqedit.hparams_fields import ONLY, READ
 from seqedit.methods import get_method, method_names
 from seqedit.methods.config import ClosedFormConfig
 from seqedit.run_config import read_run_config
-from seqedit.settings import PRESETS, method_config, preset_names, read_preset
 from seqedit.support.config import coerce
 from seqedit.support.files import read_mapping
 from seqedit.targets.config import TargetValueConfig

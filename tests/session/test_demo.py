@@ -66,7 +66,7 @@ def test_an_adapter_from_the_command_line_loads_in_stock_peft(model: str, tmp_pa
     assert run(["edit", *arguments, "--method", "memit", "--out", str(tmp_path / "adapter")]) == 0
     loaded, tokenizer = load_model(model)
     from seqedit.adapters.adapter import Adapter
-    from seqedit.editing import apply_adapter
+    from seqedit.editing.compute import apply_adapter
 
     dense = copy.deepcopy(loaded)
     apply_adapter(dense, Adapter.from_pretrained(tmp_path / "adapter"))

@@ -11,7 +11,7 @@ import pytest
 from evals.counterfact import score_records
 from seqedit.cli.main import run
 from seqedit.compare_config import read_compare_config
-from seqedit.editing import apply_adapter, compute_adapter
+from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.models.fingerprint import base_model_of

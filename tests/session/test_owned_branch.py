@@ -13,6 +13,7 @@ import yaml
 
 from ledger import BranchMoved, Conflict, Ledger
 from seqedit.cli.main import run
+from seqedit.editing.settings import method_config
 from seqedit.evaluation import Evaluator
 from seqedit.facts.layouts import to_record
 from seqedit.models.edited import EditedModel
@@ -22,7 +23,6 @@ from seqedit.operations import merge, swap
 from seqedit.rebase import plan_rebase, rebase
 from seqedit.run_config import EvalSettings
 from seqedit.session import KIND_SCORES, Session
-from seqedit.settings import method_config
 from tests.conftest import REFERENCE
 
 CONTEXTS = [["{}"], ["It rained. {}"]]

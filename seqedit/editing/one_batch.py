@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.editing import compute_adapter
+from seqedit.editing.compute import compute_adapter
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
@@ -32,7 +32,7 @@ def edit_one_batch(
     device: str | None = None,
     ranks: Ranks | None = None,
 ) -> Adapter:
-    """Load a model and compute one batch; see `seqedit.editing.compute_adapter` for the errors."""
+    """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors."""
     load = load_model if ranks is None else ranks.load_model
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     parts = anatomy(loaded)

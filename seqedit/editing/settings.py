@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from seqedit.editing.hyperparameters import read_hparams
 from seqedit.errors import InputError
-from seqedit.hparams import read_hparams
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.support.files import read_mapping

@@ -1,8 +1,9 @@
 """Hyperparameter files of ROME, MEMIT, unified-model-editing, AlphaEdit, PMET and EasyEdit, mapped onto our settings.
 
 Their files hold more than the code of their method reads: a MEMIT file may carry an ``emmet_lambda``. So a field has an
-effect for exactly the methods whose public code reads it (`seqedit.hparams_fields` says which); what else is known is
-named in one notice, what asks for another edit than is done here is refused, and so is what nobody knows.
+effect for exactly the methods whose public code reads it (`seqedit.editing.hyperparameter_fields` says which); what
+else is known is named in one notice, what asks for another edit than is done here is refused, and so is what nobody
+knows.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from seqedit.editing.hyperparameter_fields import IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
 from seqedit.errors import InputError
-from seqedit.hparams_fields import IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
 from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
 

@@ -1,0 +1,1 @@
+"""From requests and settings to an adapter; presets."""
