@@ -49,8 +49,8 @@ def locate(
         raise InputError("--noise 0 corrupts nothing, so there is nothing to restore; 3 is usual")
     requests = [record.request for record in load_records(records, limit=limit)]
 
-    from seqedit.locate import locate as trace
-    from seqedit.location import TraceConfig
+    from seqedit.locating.locate import locate as trace
+    from seqedit.locating.location import TraceConfig
 
     # Checked before the model is loaded.
     config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)

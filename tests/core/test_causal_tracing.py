@@ -13,16 +13,16 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from seqedit.causal_tracing import KINDS, CorruptedRun, Tracer, window
-from seqedit.effects import Effects, mean_interval, suggest_layers
-from seqedit.embedding_noise import embedding_std
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Request
-from seqedit.locate import default_window, locate
-from seqedit.location import TraceConfig
+from seqedit.locating.effects import Effects, mean_interval, suggest_layers
+from seqedit.locating.locate import default_window, locate
+from seqedit.locating.location import TraceConfig
+from seqedit.locating.noise import embedding_std
+from seqedit.locating.prompts import LAST, LAST_SUBJECT, TOKEN_CLASSES, TracePrompt, tokenize_for_trace
+from seqedit.locating.tracer import KINDS, CorruptedRun, Tracer, window
 from seqedit.models.anatomy import anatomy
-from seqedit.trace_prompts import LAST, LAST_SUBJECT, TOKEN_CLASSES, TracePrompt, tokenize_for_trace
 from tests.conftest import REFERENCE
 from tests.core.test_anatomy import FAMILIES, WIDE
 

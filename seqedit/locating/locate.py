@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.causal_tracing import KINDS, CorruptedRun, Tracer, window
-from seqedit.embedding_noise import embedding_std, unit_noise
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import MAX_TOKENS
-from seqedit.location import Location, TraceConfig, TracedFact
+from seqedit.locating.location import Location, TraceConfig, TracedFact
+from seqedit.locating.noise import embedding_std, unit_noise
+from seqedit.locating.prompts import tokenize_for_trace
+from seqedit.locating.tracer import KINDS, CorruptedRun, Tracer, window
 from seqedit.models.anatomy import anatomy
 from seqedit.support.progress import progress_bar
-from seqedit.trace_prompts import tokenize_for_trace
 
 WINDOW = 10
 """Layers of a window, as in ROME; models of fewer than 30 layers get a third of theirs."""

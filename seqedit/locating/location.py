@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqedit.causal_tracing import KINDS
-from seqedit.effects import Effects, Suggestion, mean_interval, suggest_layers
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.trace_prompts import LAST_SUBJECT, TOKEN_CLASSES
+from seqedit.locating.effects import Effects, Suggestion, mean_interval, suggest_layers
+from seqedit.locating.prompts import LAST_SUBJECT, TOKEN_CLASSES
+from seqedit.locating.tracer import KINDS
 
 
 @dataclass(frozen=True)

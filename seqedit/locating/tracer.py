@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from evals.finite import check_logits
-from seqedit.embedding_noise import noise_added
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
 from seqedit.keys.measure import MAX_TOKENS
+from seqedit.locating.noise import noise_added
+from seqedit.locating.prompts import TracePrompt
 from seqedit.models.anatomy import Anatomy
 from seqedit.models.partial_run import Cut, logits_above
 from seqedit.models.projection import Projection
-from seqedit.trace_prompts import TracePrompt
 
 KINDS = ("layer", "ffn", "attention")
 """What is restored: outputs of layers, of FFN output projections, of attention output projections."""

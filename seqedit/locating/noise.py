@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.forward.hooks import hooks, inference_state, input_device
-from seqedit.trace_prompts import TracePrompt
+from seqedit.locating.prompts import TracePrompt
 
 
 def embedding_std(model: Any, prompts: Sequence[TracePrompt]) -> float:

@@ -1,0 +1,1 @@
+"""Causal tracing: which layers hold a fact."""
