@@ -16,7 +16,7 @@ from benchmarks.world import records
 from evals.counterfact import score_records, score_tokenized, tokenize_records
 from seqedit.cli.parallel import run_in_ranks
 from seqedit.parallel.ranks import Ranks
-from seqedit.split_scoring import SplitScoring
+from seqedit.scoring.split import SplitScoring
 
 
 def work(ranks: Ranks, model: str, count: int, repeats: int) -> dict[str, float]:

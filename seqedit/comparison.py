@@ -30,9 +30,9 @@ from seqedit.parallel.ranks import Ranks
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
 from seqedit.runner import batches_of, run
-from seqedit.session import KIND_TIMINGS
-from seqedit.split_scoring import SplitScoring
-from seqedit.summary import write_summary
+from seqedit.scoring.kinds import KIND_TIMINGS
+from seqedit.scoring.split import SplitScoring
+from seqedit.scoring.summary import write_summary
 from seqedit.support.digests import json_digest
 from seqedit.support.printable import escape
 

@@ -16,7 +16,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.parallel.ranks import Ranks
 from seqedit.run_config import RunConfig, run_config
 from seqedit.runner import run
-from seqedit.summary import write_summary
+from seqedit.scoring.summary import write_summary
 
 
 class Observer(Protocol):

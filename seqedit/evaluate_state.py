@@ -11,14 +11,15 @@ from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
-from seqedit.evaluation import Batch, Evaluator, StepScores
-from seqedit.fact_baseline import FactBaseline
 from seqedit.facts.requests import Record
-from seqedit.gate_check import check_facts, check_tasks
-from seqedit.gate_evidence import KIND_PAIRED, paired_evidence
 from seqedit.runner import measure_baseline
-from seqedit.session import KIND_DRIFT, Session
-from seqedit.summary import baseline_of
+from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
+from seqedit.scoring.fact_baseline import FactBaseline
+from seqedit.scoring.gate_check import check_facts, check_tasks
+from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
+from seqedit.scoring.kinds import KIND_DRIFT
+from seqedit.scoring.summary import baseline_of
+from seqedit.session import Session
 
 
 @dataclass(frozen=True)

@@ -15,25 +15,26 @@ from ledger import Entry, Ledger
 from ledger.database import without_password
 from ledger.places import has_ledger
 from seqedit.errors import InputError
-from seqedit.evaluation import Evaluator, StepScores
-from seqedit.fact_baseline import FactBaseline
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
-from seqedit.gate_check import check_facts, check_tasks
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
-from seqedit.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
+from seqedit.scoring.evaluator import Evaluator, StepScores
+from seqedit.scoring.fact_baseline import FactBaseline
+from seqedit.scoring.gate_check import check_facts, check_tasks
+from seqedit.scoring.kinds import KIND_ANSWERS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.prompt_lengths import check_records, check_requests, surely_fits
+from seqedit.scoring.split import SplitScoring
+from seqedit.scoring.summary import build_summary, write_summary
 from seqedit.sequence import Driver
-from seqedit.session import KIND_ANSWERS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS, Session
+from seqedit.session import Session
 from seqedit.sinks import Callback, Told
-from seqedit.split_scoring import SplitScoring
 from seqedit.state_metrics import PerplexityMetric
-from seqedit.summary import build_summary, write_summary
 from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource

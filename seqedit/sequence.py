@@ -15,13 +15,14 @@ from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
 from ledger import Entry
 from seqedit.errors import InputError, NumericsError
-from seqedit.evaluation import Evaluator
 from seqedit.facts.requests import Record, requests_of
-from seqedit.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
 from seqedit.methods.config import EditConfig
 from seqedit.run_config import RunConfig
-from seqedit.session import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES, Session
-from seqedit.summary import baseline_of, step_of
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
+from seqedit.scoring.kinds import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES
+from seqedit.scoring.summary import baseline_of, step_of
+from seqedit.session import Session
 
 
 class Driver:

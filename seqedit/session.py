@@ -13,9 +13,7 @@ from ledger import Entry, Ledger
 from ledger.compose import compose
 from ledger.errors import BranchMoved, Conflict
 from seqedit.adapters.adapter import Adapter
-from seqedit.drift import drift_of
 from seqedit.editing.compute import compute_adapter, protects_earlier
-from seqedit.evaluation import Batch, Evaluator, StepScores
 from seqedit.facts.requests import Record, Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
@@ -23,20 +21,21 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
+from seqedit.scoring.drift import drift_of
+from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
+from seqedit.scoring.kinds import (
+    KIND_ANSWERS,
+    KIND_DRIFT,
+    KIND_FORGETTING,
+    KIND_OUTCOMES,
+    KIND_RECORDS,
+    KIND_SCORES,
+    KIND_TASKS,
+    KIND_TIMINGS,
+)
 from seqedit.solver.factorizations import Factorizations
 
-KIND_SCORES = "counterfact"
-KIND_TASKS = "tasks"
-KIND_OUTCOMES = "samples"
-KIND_FORGETTING = "forgetting"
-KIND_RECORDS = "records"
-KIND_ANSWERS = "answers"
-KIND_TIMINGS = "seconds"
-KIND_DRIFT = "drift"
-KIND_GATES = "gates"
-KIND_BASELINE = "baseline"
 """Averages of the unedited model over the facts of the run that made an entry: "counterfact" -> {score: value}."""
-KIND_FIXED = "fixed"
 """Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
 
 
@@ -321,7 +320,8 @@ class Session:
         return known
 
     def drift(self) -> dict[str, Any]:
-        """How far the session's own state has drifted (`seqedit.drift.drift_of`), whatever was computed before."""
+        """How far the session's own state has drifted (`seqedit.scoring.drift.drift_of`), whatever was computed
+        before."""
         entries, adapters = self.ledger.active(self.tip), list(self.ledger.adapters(self.tip))
         names = sorted({name for adapter in adapters for name in adapter.deltas})
         weights = {p.name: p.matrix() for p in self.edited.parts.projections if p.name in names}

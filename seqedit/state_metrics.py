@@ -13,7 +13,8 @@ from evals.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record
-from seqedit.session import KIND_FIXED, KIND_OUTCOMES, Session
+from seqedit.scoring.kinds import KIND_FIXED, KIND_OUTCOMES
+from seqedit.session import Session
 from seqedit.support.digests import json_digest
 
 __all__ = ["KIND_FIXED", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ledger import Entry, Ledger
 from ledger.states import state_id
-from seqedit.session import (
+from seqedit.scoring.kinds import (
     KIND_ANSWERS,
     KIND_DRIFT,
     KIND_FIXED,

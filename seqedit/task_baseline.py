@@ -14,8 +14,8 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks
 from ledger.ledger import Ledger
 from seqedit.errors import InputError
-from seqedit.evaluation import StepScores
-from seqedit.session import KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.evaluator import StepScores
+from seqedit.scoring.kinds import KIND_OUTCOMES, KIND_TASKS
 
 
 def known_outcomes(ledger: Ledger, tasks: LoadedTasks | None) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def evaluate(
     Example: seqedit eval --task cola --gate "cola.mcc: max_drop 0.05 at 95 %" --gate "earlier.ES: min 90"
     """
     from evals.gates import parse_gates
-    from seqedit.gate_check import check_measured
+    from seqedit.scoring.gate_check import check_measured
 
     gates = parse_gates(gate or [])  # before anything is loaded
     check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
@@ -50,11 +50,11 @@ def evaluate(
     from evals.tasks import load_tasks
     from seqedit.demo.location import resolve_demo_file
     from seqedit.evaluate_state import evaluate_state
-    from seqedit.evaluation import Evaluator
     from seqedit.facts.loading import load_records
     from seqedit.open_session import open_session
-    from seqedit.run_config import EvalSettings
-    from seqedit.split_scoring import SplitScoring
+    from seqedit.scoring.evaluator import Evaluator
+    from seqedit.scoring.settings import EvalSettings
+    from seqedit.scoring.split import SplitScoring
     from seqedit.text.plain_text import TextSource
 
     given = dict(item.partition("=")[::2] for item in task or [])

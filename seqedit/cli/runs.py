@@ -120,7 +120,7 @@ def report(
             raise InputError("--summary is a run by itself; give either it or revisions of a ledger")
         data = _read_json(summary)
     else:
-        from seqedit.summary import build_summary
+        from seqedit.scoring.summary import build_summary
 
         with open_ledger(ledger) as opened:
             runs = {rev: build_summary(opened, rev, title=title) for rev in revs or ["HEAD"]}

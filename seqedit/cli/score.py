@@ -44,7 +44,7 @@ def score(
     from ledger.compose import compose
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks
-    from seqedit.split_scoring import SplitScoring
+    from seqedit.scoring.split import SplitScoring
 
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)

@@ -19,7 +19,7 @@ from seqedit.methods.interface import Update, Workbench, add_to_weight, scratch
 from seqedit.models.anatomy import Anatomy, Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
-from seqedit.prompt_lengths import check_requests
+from seqedit.scoring.prompt_lengths import check_requests
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest

@@ -18,7 +18,7 @@ from seqedit.cli.main import run
 from seqedit.demo import model_path
 from seqedit.demo.location import demo_file
 from seqedit.facts.lm_eval import RECORDS_VARIABLE
-from seqedit.session import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS
+from seqedit.scoring.kinds import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS
 from tests.ship import twenty
 
 FACTS = ("counterfact_efficacy", "counterfact_paraphrase", "counterfact_neighborhood", "zsre")

@@ -199,8 +199,8 @@ def test_score_command_prints_them(tmp_path: Path, records: list[Record], capsys
 
 
 def test_a_runs_steps_hold_them(model: Any, tokenizer: Any, records: list[Record]) -> None:
-    from seqedit.evaluation import SUMMARY_METRICS, Batch, Evaluator
-    from seqedit.run_config import EvalSettings
+    from seqedit.scoring.evaluator import SUMMARY_METRICS, Batch, Evaluator
+    from seqedit.scoring.settings import EvalSettings
 
     evaluator = Evaluator(tokenizer, EvalSettings(counterfact=True, generation=False))
     found = evaluator.step(model, [Batch("a", records[:4], [0, 2]), Batch("b", records[4:], [0])], None)

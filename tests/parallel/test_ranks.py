@@ -17,7 +17,7 @@ from seqedit.moments.split import measure_with
 from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
 from seqedit.parallel.ranks import Ranks
-from seqedit.split_scoring import SplitScoring
+from seqedit.scoring.split import SplitScoring
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.sites import LayerOutput, Sublayers
 from seqedit.targets.split import split_target_values

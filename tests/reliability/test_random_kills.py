@@ -22,7 +22,7 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.session import KIND_TIMINGS
+from seqedit.scoring.kinds import KIND_TIMINGS
 from seqedit.support.digests import tensors_digest
 from tests.conftest import REFERENCE
 from tests.reliability import processes

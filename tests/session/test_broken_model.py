@@ -23,15 +23,16 @@ from seqedit.compare_config import read_compare_config
 from seqedit.comparison import compare
 from seqedit.errors import NumericsError
 from seqedit.evaluate_state import evaluate_state
-from seqedit.evaluation import Evaluator
 from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
-from seqedit.gate_evidence import KIND_FAILURE
 from seqedit.keys.templates import sample_context_templates
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.run_config import EvalSettings, read_run_config
+from seqedit.run_config import read_run_config
 from seqedit.runner import run
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.gate_evidence import KIND_FAILURE
+from seqedit.scoring.settings import EvalSettings
 from seqedit.session import Session
 from tests.conftest import REFERENCE
 from tests.session.test_compare import METHODS

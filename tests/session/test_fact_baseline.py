@@ -15,16 +15,16 @@ from evals.gates import parse_gates
 from evals.scores import METRICS
 from ledger import Ledger
 from seqedit.evaluate_state import evaluate_state
-from seqedit.evaluation import Evaluator
-from seqedit.fact_baseline import FactBaseline
 from seqedit.facts.requests import Record
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.fact_baseline import FactBaseline
+from seqedit.scoring.settings import EvalSettings
+from seqedit.scoring.summary import build_summary
 from seqedit.session import Session
-from seqedit.summary import build_summary
 from tests.conftest import REFERENCE
 from tests.evals.conftest import reference_records
 

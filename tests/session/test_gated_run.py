@@ -13,7 +13,7 @@ import yaml
 from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.run_config import run_config
-from seqedit.session import KIND_GATES
+from seqedit.scoring.kinds import KIND_GATES
 from tests.session.test_run import change, folder  # noqa: F401
 
 ALWAYS = "ES: max 1"  # an edit that succeeds trips it

@@ -14,15 +14,16 @@ import yaml
 from ledger import BranchMoved, Conflict, Ledger
 from seqedit.cli.main import run
 from seqedit.editing.settings import method_config
-from seqedit.evaluation import Evaluator
 from seqedit.facts.layouts import to_record
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
 from seqedit.operations import merge, swap
 from seqedit.rebase import plan_rebase, rebase
-from seqedit.run_config import EvalSettings
-from seqedit.session import KIND_SCORES, Session
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.kinds import KIND_SCORES
+from seqedit.scoring.settings import EvalSettings
+from seqedit.session import Session
 from tests.conftest import REFERENCE
 
 CONTEXTS = [["{}"], ["It rained. {}"]]

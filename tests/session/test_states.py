@@ -17,8 +17,6 @@ from evals.counterfact import score_records
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from ledger.schema import Scores
-from seqedit import evaluation
-from seqedit.evaluation import Batch, Evaluator
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
@@ -27,10 +25,13 @@ from seqedit.moments.second_moments import SecondMoments
 from seqedit.moments.store import read_second_moments
 from seqedit.operations import swap
 from seqedit.rebase import plan_rebase, rebase
-from seqedit.run_config import EvalSettings
 from seqedit.runner import measure_baseline
-from seqedit.session import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS, Session
-from seqedit.summary import build_summary
+from seqedit.scoring import evaluator as evaluation
+from seqedit.scoring.evaluator import Batch, Evaluator
+from seqedit.scoring.kinds import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS
+from seqedit.scoring.settings import EvalSettings
+from seqedit.scoring.summary import build_summary
+from seqedit.session import Session
 from tests.conftest import REFERENCE
 from tests.evals.conftest import reference_records
 from tests.session.test_run import COLA

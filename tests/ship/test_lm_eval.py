@@ -15,7 +15,7 @@ import torch
 from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.demo import model_path
-from seqedit.session import KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.kinds import KIND_OUTCOMES, KIND_TASKS
 from tests.ship import twenty
 
 

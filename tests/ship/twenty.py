@@ -11,14 +11,15 @@ from evals.tasks import load_tasks
 from ledger import Ledger
 from seqedit.demo.location import demo_file
 from seqedit.editing.settings import method_config
-from seqedit.evaluation import Evaluator
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.run_config import EvalSettings
-from seqedit.session import KIND_OUTCOMES, Session
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.kinds import KIND_OUTCOMES
+from seqedit.scoring.settings import EvalSettings
+from seqedit.session import Session
 
 ENTRIES = 20
 BATCH = 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import Ledger
-from seqedit.session import KIND_OUTCOMES, KIND_RECORDS
+from seqedit.scoring.kinds import KIND_OUTCOMES, KIND_RECORDS
 
 
 def outcomes(place: str, branch: str = "emmet") -> dict[str, Any]:

@@ -23,7 +23,7 @@ from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.facts.requests import Record
-from seqedit.run_config import EvalSettings
+from seqedit.scoring.settings import EvalSettings
 
 NEWEST = ""
 """For `Evaluator.step`: the new batch is the last in composing order."""
@@ -100,7 +100,7 @@ class Evaluator:
         reference_texts: All reference texts of the run, so that RS weights are the same at every step.
         texts: Plain texts whose perplexity is measured; none for none.
         seed: Seed of generation and bootstrap.
-        scorer: What finds likelihoods; on several processes `seqedit.split_scoring.Split.scorer`.
+        scorer: What finds likelihoods; on several processes `seqedit.scoring.split.Split.scorer`.
         generator: What writes texts; there `Split.generator`.
     """
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
 from ledger import Entry, Ledger
-from seqedit.evaluation import SUMMARY_METRICS
-from seqedit.gate_evidence import KIND_FAILURE
-from seqedit.session import (
+from seqedit.scoring.evaluator import SUMMARY_METRICS
+from seqedit.scoring.gate_evidence import KIND_FAILURE
+from seqedit.scoring.kinds import (
     KIND_ANSWERS,
     KIND_BASELINE,
     KIND_DRIFT,

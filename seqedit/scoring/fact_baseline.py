@@ -14,8 +14,8 @@ from evals.counterfact import TokenizedPrompt, TokenizedRecord
 from evals.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
 from seqedit.errors import CheckFailed
-from seqedit.evaluation import Evaluator
 from seqedit.facts.requests import Record
+from seqedit.scoring.evaluator import Evaluator
 from seqedit.support.digests import json_digest
 
 KIND_UNEDITED = "unedited"

@@ -9,8 +9,8 @@ from evals.counterfact_sampling import RecordSample
 from evals.paired_scores import paired_scores
 from evals.scores import Scores
 from ledger import Ledger
-from seqedit.evaluation import Evaluator, StepScores
-from seqedit.fact_baseline import FactBaseline
+from seqedit.scoring.evaluator import Evaluator, StepScores
+from seqedit.scoring.fact_baseline import FactBaseline
 
 KIND_PAIRED = "paired"
 """Group of facts ("new", "earlier") -> score -> `evals.paired_scores.PairedScore.to_dict`."""

@@ -1,0 +1,1 @@
+"""What is measured of a state, and the names it is stored under."""

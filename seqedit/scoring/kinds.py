@@ -1,0 +1,35 @@
+"""The names under which measurements are stored in a ledger."""
+
+from __future__ import annotations
+
+KIND_SCORES = "counterfact"
+
+
+KIND_TASKS = "tasks"
+
+
+KIND_OUTCOMES = "samples"
+
+
+KIND_FORGETTING = "forgetting"
+
+
+KIND_RECORDS = "records"
+
+
+KIND_ANSWERS = "answers"
+
+
+KIND_TIMINGS = "seconds"
+
+
+KIND_DRIFT = "drift"
+
+
+KIND_GATES = "gates"
+
+
+KIND_BASELINE = "baseline"
+
+
+KIND_FIXED = "fixed"
