@@ -23,8 +23,8 @@ from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import provide_second_moments
-from seqedit.operations import merge
-from seqedit.session import Session
+from seqedit.session.merge import merge
+from seqedit.session.session import Session
 
 HOWS: tuple[How, ...] = ("sum", "solve", "ties", "dare")
 

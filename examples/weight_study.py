@@ -30,7 +30,7 @@ from seqedit.facts.requests import requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import provide_second_moments
-from seqedit.session import Session
+from seqedit.session.session import Session
 
 COLUMNS = ("S", "ES", "PS", "NS", "cola", "norm of the last delta")
 

@@ -24,7 +24,7 @@ _EXPORTS = {
     "load_model": "seqedit.models.loading",
     "load_records": "seqedit.facts.loading",
     "method_names": "seqedit.methods",
-    "Session": "seqedit.session",
+    "Session": "seqedit.session.session",
 }
 
 __all__ = ["__version__", *sorted(_EXPORTS)]

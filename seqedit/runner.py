@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from evals.perplexity import perplexity_of
 from evals.task_examples import TaskRows
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
@@ -24,18 +23,17 @@ from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
 from seqedit.run_config import RunConfig
 from seqedit.run_facts import load_facts, reference_texts
-from seqedit.scoring.evaluator import Evaluator, StepScores
+from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
-from seqedit.scoring.kinds import KIND_ANSWERS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
 from seqedit.scoring.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import build_summary, write_summary
 from seqedit.sequence import Driver
-from seqedit.session import Session
+from seqedit.session.evaluate import measure_baseline
+from seqedit.session.session import Session
+from seqedit.session.task_baseline import check_same_tasks
 from seqedit.sinks import Callback, Told
-from seqedit.state_metrics import PerplexityMetric
-from seqedit.task_baseline import check_same_tasks, keep_apart, known_outcomes
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
 
@@ -232,51 +230,3 @@ def _open_ledger(config: RunConfig, edited: EditedModel, resume: bool) -> Ledger
         ledger.close()
         raise
     return ledger
-
-
-def measure_baseline(
-    session: Session, evaluator: Evaluator, records: Sequence[Record], *, of_run: bool = True
-) -> dict[str, Any]:
-    """Task outcomes of the unedited model; what the ledger's root lacks of them and of the records' scores is measured.
-
-    Every number is kept by what it was measured on, so nothing is taken for that of other records or texts, and
-    nothing is measured twice.
-
-    Args:
-        session: Model and ledger; the model is at HEAD again afterwards.
-        evaluator: What to measure.
-        records: The records that are scored later.
-        of_run: Whether the averages over these records become the ledger's baseline, which summaries of its runs show;
-            else they only do where it has none.
-    """
-    ledger = session.ledger
-    root = ledger.root()
-    known = known_outcomes(ledger, evaluator.tasks)
-    facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
-    missing, scored = facts.missing, session.is_scored(root)
-    tasks = any(name not in known for name in evaluator.task_names)
-    perplexity = PerplexityMetric(evaluator.texts)
-    texts = bool(evaluator.texts) and perplexity.stored(ledger, root) is None
-    scores = StepScores()
-    if missing or tasks or texts:
-        session.checkout(root)
-        try:
-            scores = evaluator.baseline(session.edited.model, missing, tasks=tasks, texts=texts)
-        finally:
-            session.restore()
-        facts.add(scores.new.pop("records", []))
-        if texts:
-            ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})
-    scores.new = {}
-    keep_apart(ledger, scores)
-    if of_run or not scored:
-        scores.new = facts.averages() if facts.records else {}
-        if evaluator.texts:
-            nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
-            scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
-        session.record_scores(root, scores)
-    else:
-        ledger.add_scores(root, KIND_ANSWERS, scores.answers)
-        ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
-        ledger.add_scores(root, KIND_TASKS, scores.tasks)
-    return known_outcomes(ledger, evaluator.tasks)

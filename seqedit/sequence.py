@@ -22,7 +22,7 @@ from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
 from seqedit.scoring.kinds import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES
 from seqedit.scoring.summary import baseline_of, step_of
-from seqedit.session import Session
+from seqedit.session.session import Session
 
 
 class Driver:

@@ -116,7 +116,7 @@ def _edit_ledger(
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
-        from seqedit.open_session import open_session
+        from seqedit.session.opening import open_session
 
         session = open_session(
             opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,

@@ -49,12 +49,12 @@ def evaluate(
 
     from evals.tasks import load_tasks
     from seqedit.demo.location import resolve_demo_file
-    from seqedit.evaluate_state import evaluate_state
     from seqedit.facts.loading import load_records
-    from seqedit.open_session import open_session
     from seqedit.scoring.evaluator import Evaluator
     from seqedit.scoring.settings import EvalSettings
     from seqedit.scoring.split import SplitScoring
+    from seqedit.session.evaluate import evaluate_state
+    from seqedit.session.opening import open_session
     from seqedit.text.plain_text import TextSource
 
     given = dict(item.partition("=")[::2] for item in task or [])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ledger import Entry, Ledger
     from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
-    from seqedit.rebase import Plan, Step
+    from seqedit.session.rebase import Plan, Step
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
 Model = Annotated[str | None, typer.Option(help="The base model, where it has moved. [default: the ledger's]")]
@@ -58,8 +58,8 @@ def swap(
 
     Example: seqedit swap HEAD~2 --method memit --preset gpt2-xl
     """
-    from seqedit.operations import active_entry, before
-    from seqedit.operations import swap as swap_entry
+    from seqedit.session.entries import active_entry, before
+    from seqedit.session.swap import swap as swap_entry
 
     with open_ledger(ledger) as opened:
         old = active_entry(opened, entry, "swap")
@@ -72,7 +72,7 @@ def swap(
             }  # fmt: skip
             _tell_plan(plan, json_)
             return
-        from seqedit.open_session import open_session
+        from seqedit.session.opening import open_session
 
         session = open_session(
             opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
@@ -112,8 +112,9 @@ def merge(
     Example: seqedit merge HEAD~2 HEAD~1 HEAD --how solve
     """
     from seqedit.adapters.merging import HOWS, check_parts
-    from seqedit.operations import merge as merge_entries
-    from seqedit.operations import method_of, parts_of
+    from seqedit.session.entries import method_of
+    from seqedit.session.merge import merge as merge_entries
+    from seqedit.session.merge import parts_of
 
     if how not in HOWS:
         raise InputError(f"--how must be one of {', '.join(HOWS)}, got {how!r}")
@@ -139,7 +140,7 @@ def merge(
             return
         session = None
         if how == "solve":
-            from seqedit.open_session import open_session
+            from seqedit.session.opening import open_session
 
             session = open_session(
                 opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
@@ -173,8 +174,8 @@ def rebase(
 
     Example: seqedit revert HEAD~3 && seqedit rebase
     """
-    from seqedit.rebase import abort as abort_rebase
-    from seqedit.rebase import plan_rebase
+    from seqedit.session.rebase import abort as abort_rebase
+    from seqedit.session.rebase import plan_rebase
 
     with open_ledger(ledger) as opened:
         if abort:
@@ -205,7 +206,7 @@ def reorder(
 
     Example: seqedit reorder HEAD HEAD~1
     """
-    from seqedit.rebase import plan_rebase
+    from seqedit.session.rebase import plan_rebase
 
     with open_ledger(ledger) as opened:
         plan = plan_rebase(opened, order=entries)
@@ -228,8 +229,8 @@ def _replay(
         if not plan.changes:
             say("nothing to do: every entry is already computed on what precedes it", err=True)
         return
-    from seqedit.open_session import open_session
-    from seqedit.rebase import rebase as run_rebase
+    from seqedit.session.opening import open_session
+    from seqedit.session.rebase import rebase as run_rebase
 
     def told(step: Step, new: Entry) -> None:
         say(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
@@ -250,7 +251,7 @@ def _settings_for(
 ) -> tuple[str, EditConfig]:  # fmt: skip
     """Method and settings: those given, on top of the entry's own where the method stays and no source is named."""
     from seqedit.editing.settings import method_config
-    from seqedit.operations import method_of
+    from seqedit.session.entries import method_of
 
     own: dict[str, Any] = {}
     same, config = (None, None) if method is not None and method != old.method.get("name") else method_of(old)

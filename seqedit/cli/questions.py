@@ -15,7 +15,7 @@ from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger.diff import FactChange, StateDiff
-    from seqedit.state_metrics import StateMetric
+    from seqedit.session.metrics import StateMetric
 
 
 @app.command()
@@ -34,7 +34,7 @@ def diff(
 
     Example: seqedit diff HEAD~3 HEAD --answers --probe "The capital of France is"
     """
-    from seqedit.state_diff import answers_of, delta_norms, read_probes
+    from seqedit.session.diff import answers_of, delta_norms, read_probes
 
     prompts = [*(probe or []), *(read_probes(probes) if probes else [])]
     with open_ledger(ledger) as opened:
@@ -148,7 +148,7 @@ def bisect(
 
     Example: seqedit bisect cola.mcc --task cola=demo:tasks/cola.jsonl --drop 0.1
     """
-    from seqedit.bisect_ledger import bisect_ledger
+    from seqedit.session.bisect import bisect_ledger
 
     if below is not None and drop is not None:
         raise InputError("give --below or --drop, not both")
@@ -174,7 +174,7 @@ def bisect(
 
 def _metric(metric: str, tasks: list[str], records: str | None, text: Path | None) -> StateMetric:
     from evals.scores import METRICS
-    from seqedit.state_metrics import FactMetric, PerplexityMetric, TaskMetric
+    from seqedit.session.metrics import FactMetric, PerplexityMetric, TaskMetric
 
     if metric == "ppl":
         if text is None:

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 
 from evals.tasks import load_tasks
 from ledger import Ledger
-from seqedit.bisect import bisect
-from seqedit.bisect_ledger import bisect_ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.session import Session
-from seqedit.state_metrics import FactMetric, PerplexityMetric, TaskMetric
+from seqedit.session.bisect import bisect, bisect_ledger
+from seqedit.session.metrics import FactMetric, PerplexityMetric, TaskMetric
+from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 
 

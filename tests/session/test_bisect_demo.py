@@ -9,15 +9,15 @@ import pytest
 
 from evals.tasks import load_tasks
 from ledger import Ledger
-from seqedit.bisect_ledger import bisect_ledger
 from seqedit.demo.location import resolve_demo_file
 from seqedit.editing.settings import method_config
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.session import Session
-from seqedit.state_metrics import TaskMetric
+from seqedit.session.bisect import bisect_ledger
+from seqedit.session.metrics import TaskMetric
+from seqedit.session.session import Session
 
 
 @pytest.mark.slow

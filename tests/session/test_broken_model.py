@@ -22,7 +22,6 @@ from seqedit.cli.main import run as command
 from seqedit.compare_config import read_compare_config
 from seqedit.comparison import compare
 from seqedit.errors import NumericsError
-from seqedit.evaluate_state import evaluate_state
 from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
 from seqedit.keys.templates import sample_context_templates
@@ -33,7 +32,8 @@ from seqedit.runner import run
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_evidence import KIND_FAILURE
 from seqedit.scoring.settings import EvalSettings
-from seqedit.session import Session
+from seqedit.session.evaluate import evaluate_state
+from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 from tests.session.test_compare import METHODS
 from tests.session.test_compare import write as write_comparison_config

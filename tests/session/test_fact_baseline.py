@@ -14,17 +14,16 @@ from evals.counterfact import score_records
 from evals.gates import parse_gates
 from evals.scores import METRICS
 from ledger import Ledger
-from seqedit.evaluate_state import evaluate_state
 from seqedit.facts.requests import Record
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.runner import measure_baseline
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.summary import build_summary
-from seqedit.session import Session
+from seqedit.session.evaluate import evaluate_state, measure_baseline
+from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 from tests.evals.conftest import reference_records
 

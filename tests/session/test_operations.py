@@ -11,7 +11,6 @@ import torch
 
 from ledger import Ledger
 from ledger.compose import compose
-from seqedit import rebase as rebasing
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Request, requests_of
@@ -19,9 +18,11 @@ from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
-from seqedit.operations import merge, swap
-from seqedit.rebase import abort, plan_rebase, rebase
-from seqedit.session import Session
+from seqedit.session import rebase as rebasing
+from seqedit.session.merge import merge
+from seqedit.session.rebase import abort, plan_rebase, rebase
+from seqedit.session.session import Session
+from seqedit.session.swap import swap
 from tests.conftest import REFERENCE
 
 CONTEXTS = [["{}"], ["It rained. {}"]]

@@ -18,12 +18,13 @@ from seqedit.facts.layouts import to_record
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
-from seqedit.operations import merge, swap
-from seqedit.rebase import plan_rebase, rebase
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.kinds import KIND_SCORES
 from seqedit.scoring.settings import EvalSettings
-from seqedit.session import Session
+from seqedit.session.merge import merge
+from seqedit.session.rebase import plan_rebase, rebase
+from seqedit.session.session import Session
+from seqedit.session.swap import swap
 from tests.conftest import REFERENCE
 
 CONTEXTS = [["{}"], ["It rained. {}"]]

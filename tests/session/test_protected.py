@@ -18,7 +18,7 @@ from seqedit.models.anatomy import anatomy
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
-from seqedit.session import Session
+from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 
 CONTEXTS = [["{}"], ["It rained. {}"]]

@@ -20,7 +20,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
 from seqedit.run_config import read_run_config
-from seqedit.session import Session
+from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 
 CASE = REFERENCE / "multi_layer_batch8" / "case.json"

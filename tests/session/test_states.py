@@ -23,15 +23,15 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.moments.store import read_second_moments
-from seqedit.operations import swap
-from seqedit.rebase import plan_rebase, rebase
-from seqedit.runner import measure_baseline
 from seqedit.scoring import evaluator as evaluation
 from seqedit.scoring.evaluator import Batch, Evaluator
 from seqedit.scoring.kinds import KIND_FORGETTING, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS
 from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.summary import build_summary
-from seqedit.session import Session
+from seqedit.session.evaluate import measure_baseline
+from seqedit.session.rebase import plan_rebase, rebase
+from seqedit.session.session import Session
+from seqedit.session.swap import swap
 from tests.conftest import REFERENCE
 from tests.evals.conftest import reference_records
 from tests.session.test_run import COLA

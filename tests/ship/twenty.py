@@ -19,7 +19,7 @@ from seqedit.moments.second_moments import SecondMoments
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.kinds import KIND_OUTCOMES
 from seqedit.scoring.settings import EvalSettings
-from seqedit.session import Session
+from seqedit.session.session import Session
 
 ENTRIES = 20
 BATCH = 2

@@ -11,7 +11,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
-from seqedit.session import Session
+from seqedit.session.session import Session
 
 
 def open_session(

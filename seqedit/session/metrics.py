@@ -14,7 +14,7 @@ from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record
 from seqedit.scoring.kinds import KIND_FIXED, KIND_OUTCOMES
-from seqedit.session import Session
+from seqedit.session.session import Session
 from seqedit.support.digests import json_digest
 
 __all__ = ["KIND_FIXED", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
+from evals.perplexity import perplexity_of
 from evals.statistics import paired_change
 from evals.task_outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Record
-from seqedit.runner import measure_baseline
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
-from seqedit.scoring.kinds import KIND_DRIFT
+from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DRIFT, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
 from seqedit.scoring.summary import baseline_of
-from seqedit.session import Session
+from seqedit.session.metrics import PerplexityMetric
+from seqedit.session.session import Session
+from seqedit.session.task_baseline import keep_apart, known_outcomes
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,51 @@ def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:
         **new, "requests": requests, "earlier": scores.earlier, "tasks": scores.tasks, "drift": scores.drift,
         "timings": scores.timings,
     }  # fmt: skip
+
+
+def measure_baseline(
+    session: Session, evaluator: Evaluator, records: Sequence[Record], *, of_run: bool = True
+) -> dict[str, Any]:
+    """Task outcomes of the unedited model; what the ledger's root lacks of them and of the records' scores is measured.
+
+    Every number is kept by what it was measured on, so nothing is taken for that of other records or texts, and
+    nothing is measured twice.
+
+    Args:
+        session: Model and ledger; the model is at HEAD again afterwards.
+        evaluator: What to measure.
+        records: The records that are scored later.
+        of_run: Whether the averages over these records become the ledger's baseline, which summaries of its runs show;
+            else they only do where it has none.
+    """
+    ledger = session.ledger
+    root = ledger.root()
+    known = known_outcomes(ledger, evaluator.tasks)
+    facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
+    missing, scored = facts.missing, session.is_scored(root)
+    tasks = any(name not in known for name in evaluator.task_names)
+    perplexity = PerplexityMetric(evaluator.texts)
+    texts = bool(evaluator.texts) and perplexity.stored(ledger, root) is None
+    scores = StepScores()
+    if missing or tasks or texts:
+        session.checkout(root)
+        try:
+            scores = evaluator.baseline(session.edited.model, missing, tasks=tasks, texts=texts)
+        finally:
+            session.restore()
+        facts.add(scores.new.pop("records", []))
+        if texts:
+            ledger.add_scores(root, KIND_FIXED, {perplexity.key: scores.drift["nll"]})
+    scores.new = {}
+    keep_apart(ledger, scores)
+    if of_run or not scored:
+        scores.new = facts.averages() if facts.records else {}
+        if evaluator.texts:
+            nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
+            scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
+        session.record_scores(root, scores)
+    else:
+        ledger.add_scores(root, KIND_ANSWERS, scores.answers)
+        ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
+        ledger.add_scores(root, KIND_TASKS, scores.tasks)
+    return known_outcomes(ledger, evaluator.tasks)

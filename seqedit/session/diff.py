@@ -10,7 +10,7 @@ from ledger.diff import StateDiff
 from ledger.ledger import Ledger
 from seqedit.adapters.sums import concatenate
 from seqedit.errors import InputError
-from seqedit.open_session import open_session
+from seqedit.session.opening import open_session
 
 
 def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:

@@ -15,85 +15,8 @@ from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.recorded import completed
-from seqedit.session import Session
-
-
-def method_of(entry: Entry) -> tuple[str, EditConfig]:
-    """Method and settings that an entry was made with.
-
-    Raises:
-        InputError: it was not made by a method of this version (e.g. by merging deltas).
-    """
-    data = dict(entry.method)
-    inner = data.get("solved_by")
-    if isinstance(inner, dict):
-        data = dict(inner)
-    data = completed(data)
-    name = str(data.pop("name", ""))
-    if name == "merge":
-        raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
-    return name, get_method(name).config.from_dict(data)
-
-
-def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:
-    """The entry that a revision names, which must be part of a state.
-
-    Raises:
-        InputError: it is not; says what it is instead.
-    """
-    entry = ledger.entry(rev)
-    if entry.id not in {e.id for e in ledger.active(state)}:
-        what = "adds no adapter" if entry.adapter is None else "is not active in HEAD's state"
-        raise InputError(f"entry {entry.id[:12]} ({entry.operation}) {what}: nothing to {verb}; see log")
-    return entry
-
-
-def before(ledger: Ledger, entry: Entry, without: Sequence[Entry] = (), state: str = "HEAD") -> list[Entry]:
-    """The active entries of a state that compose before an active entry, without some of them."""
-    active = ledger.active(state)
-    place = [e.id for e in active].index(entry.id)
-    left_out = {e.id for e in without}
-    return [e for e in active[:place] if e.id not in left_out]
-
-
-def swap(
-    session: Session,
-    rev: str,
-    method: str,
-    config: EditConfig,
-    *,
-    message: str | None = None,
-    author: str = "",
-    when: str | None = None,
-) -> Entry:
-    """Edit an entry's requests once more, by another method or setting, in its place.
-
-    The new adapter is computed on the state that the old one's place stands on: the active entries before it. What
-    was computed after it stays as it is (`seqedit.rebase` computes it again).
-
-    Raises:
-        InputError: the entry is not active, or the settings do not fit the model.
-        BranchMoved: another writer moved the session's branch meanwhile.
-    """
-    ledger = session.ledger
-    session.check_unmoved()
-    old = active_entry(ledger, session.named(rev), "swap", session.tip)
-    templates = ledger.adapter(old).provenance.get("context_templates")
-    adapter = session.compute_on(
-        before(ledger, old, state=session.tip),
-        old.requests,
-        method,
-        config,
-        context_templates=templates,
-        seed=_seed(ledger, old),
-    )
-    text = f"swap {old.id[:12]} ({old.method.get('name')}) for {method}: {old.message}".rstrip(": ")
-    return session.extend(
-        lambda branch, tip: ledger.append(
-            adapter, message=text if message is None else message, author=author, time=when, parent=tip, branch=branch,
-            operation="swap", targets=[old.id],
-        )
-    )  # fmt: skip
+from seqedit.session.entries import before
+from seqedit.session.session import Session
 
 
 def parts_of(ledger: Ledger, revs: Sequence[str], state: str = "HEAD") -> list[tuple[Entry, Part]]:
@@ -271,7 +194,3 @@ def _inner(method: Any) -> dict[str, Any]:
 def _place(adapter: Adapter) -> str:
     kind, layer = place_of(_inner(adapter.method))
     return f"{kind} of layer {layer}"
-
-
-def _seed(ledger: Ledger, entry: Entry) -> int:
-    return int(ledger.adapter(entry).provenance.get("seed") or 0)

@@ -1,0 +1,54 @@
+"""What the operations of a session ask of an entry: its method, its place, its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ledger import Entry
+from ledger.ledger import Ledger
+from seqedit.errors import InputError
+from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
+from seqedit.methods.recorded import completed
+
+
+def method_of(entry: Entry) -> tuple[str, EditConfig]:
+    """Method and settings that an entry was made with.
+
+    Raises:
+        InputError: it was not made by a method of this version (e.g. by merging deltas).
+    """
+    data = dict(entry.method)
+    inner = data.get("solved_by")
+    if isinstance(inner, dict):
+        data = dict(inner)
+    data = completed(data)
+    name = str(data.pop("name", ""))
+    if name == "merge":
+        raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
+    return name, get_method(name).config.from_dict(data)
+
+
+def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:
+    """The entry that a revision names, which must be part of a state.
+
+    Raises:
+        InputError: it is not; says what it is instead.
+    """
+    entry = ledger.entry(rev)
+    if entry.id not in {e.id for e in ledger.active(state)}:
+        what = "adds no adapter" if entry.adapter is None else "is not active in HEAD's state"
+        raise InputError(f"entry {entry.id[:12]} ({entry.operation}) {what}: nothing to {verb}; see log")
+    return entry
+
+
+def before(ledger: Ledger, entry: Entry, without: Sequence[Entry] = (), state: str = "HEAD") -> list[Entry]:
+    """The active entries of a state that compose before an active entry, without some of them."""
+    active = ledger.active(state)
+    place = [e.id for e in active].index(entry.id)
+    left_out = {e.id for e in without}
+    return [e for e in active[:place] if e.id not in left_out]
+
+
+def _seed(ledger: Ledger, entry: Entry) -> int:
+    return int(ledger.adapter(entry).provenance.get("seed") or 0)

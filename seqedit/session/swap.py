@@ -1,0 +1,48 @@
+"""Swap: the facts of an entry once more by another method, in its place."""
+
+from __future__ import annotations
+
+from ledger import Entry
+from seqedit.methods.config import EditConfig
+from seqedit.session.entries import _seed, active_entry, before
+from seqedit.session.session import Session
+
+
+def swap(
+    session: Session,
+    rev: str,
+    method: str,
+    config: EditConfig,
+    *,
+    message: str | None = None,
+    author: str = "",
+    when: str | None = None,
+) -> Entry:
+    """Edit an entry's requests once more, by another method or setting, in its place.
+
+    The new adapter is computed on the state that the old one's place stands on: the active entries before it. What
+    was computed after it stays as it is (`seqedit.session.rebase` computes it again).
+
+    Raises:
+        InputError: the entry is not active, or the settings do not fit the model.
+        BranchMoved: another writer moved the session's branch meanwhile.
+    """
+    ledger = session.ledger
+    session.check_unmoved()
+    old = active_entry(ledger, session.named(rev), "swap", session.tip)
+    templates = ledger.adapter(old).provenance.get("context_templates")
+    adapter = session.compute_on(
+        before(ledger, old, state=session.tip),
+        old.requests,
+        method,
+        config,
+        context_templates=templates,
+        seed=_seed(ledger, old),
+    )
+    text = f"swap {old.id[:12]} ({old.method.get('name')}) for {method}: {old.message}".rstrip(": ")
+    return session.extend(
+        lambda branch, tip: ledger.append(
+            adapter, message=text if message is None else message, author=author, time=when, parent=tip, branch=branch,
+            operation="swap", targets=[old.id],
+        )
+    )  # fmt: skip
