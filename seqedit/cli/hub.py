@@ -56,8 +56,8 @@ def push(
 
     Example: seqedit push me/edits --private --base-name me/base-model
     """
-    from seqedit.export import export_adapter
-    from seqedit.hub import push_state
+    from seqedit.shipping.export import export_adapter
+    from seqedit.shipping.hub import push_state
 
     check_options(Format.PEFT, entry=False, rank=rank, records=records)
     trusted = trusted_signers(signers)
@@ -92,7 +92,7 @@ def pull(
     Example: seqedit pull me/edits --ledger my-ledger
     """
     from ledger.import_bundle import import_bundle
-    from seqedit.hub import fetch_bundle
+    from seqedit.shipping.hub import fetch_bundle
 
     trusted = trusted_signers(signers)
     with fetch_bundle(repository, revision=revision) as file:

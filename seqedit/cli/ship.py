@@ -18,9 +18,9 @@ from seqedit.errors import InputError
 if TYPE_CHECKING:
     from ledger import Ledger
     from ledger.import_bundle import Imported
-    from seqedit.export import Exported
     from seqedit.facts.requests import Record
     from seqedit.models.edited import EditedModel
+    from seqedit.shipping.export import Exported
 
 RevArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
@@ -143,7 +143,7 @@ def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, d
 def _merged(
     opened: Ledger, rev: str, out: Path, model: str | None, base_name: str | None, device: str | None, *, dry_run: bool
 ) -> dict[str, Any]:
-    from seqedit.export import check_new, write_merged
+    from seqedit.shipping.export import check_new, write_merged
 
     check_new(out)
     entries = opened.active(rev)
@@ -163,7 +163,7 @@ def _adapter(
     measuring: tuple[str | None, str | None, str | None] | None,
     dry_run: bool,
 ) -> dict[str, Any]:
-    from seqedit.export import check_new, export_adapter, write_adapter
+    from seqedit.shipping.export import check_new, export_adapter, write_adapter
 
     check_new(out)
     exported = export_adapter(opened, rev, single=entry, rank=rank, base_name=base_name)
@@ -178,8 +178,8 @@ def measured(
     opened: Ledger, exported: Exported, model: str | None, records: str | None, device: str | None
 ) -> Exported:
     """The export with measured scores; without --model only where the base model lies on this machine."""
-    from seqedit.export_scores import measure_truncation, records_for
     from seqedit.models.loading import resolve_model
+    from seqedit.shipping.truncation import measure_truncation, records_for
 
     name = model or opened.base_model.name
     if model is None and not Path(resolve_model(name)).is_dir():
@@ -202,7 +202,7 @@ def _load(name: str, device: str | None) -> EditedModel:
 
 
 def adapter_result(exported: Exported) -> dict[str, Any]:
-    from seqedit.export import adapter_size, kinds
+    from seqedit.shipping.export import adapter_size, kinds
 
     rank, size = adapter_size(exported.adapter)
     truncation = exported.shipped.truncation

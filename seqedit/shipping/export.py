@@ -18,7 +18,7 @@ from seqedit.adapters.files import CARD
 from seqedit.adapters.sums import concatenate, truncate
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
-from seqedit.state_card import Shipped, Truncation, describe, state_card
+from seqedit.shipping.card import Shipped, Truncation, describe, state_card
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from ledger.import_bundle import Diverged
 from ledger.reading import Reader
 from seqedit.adapters.card import is_hub_id
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
-from seqedit.export import Exported, write_adapter
+from seqedit.shipping.export import Exported, write_adapter
 
 FOLDER = "ledger"
 BUNDLE = f"{FOLDER}/bundle.zip"

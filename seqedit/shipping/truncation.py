@@ -9,10 +9,10 @@ from evals.counterfact import score_tokenized, tokenize_records
 from ledger.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
-from seqedit.export import Exported, check_base
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Record, Request
 from seqedit.models.edited import EditedModel
+from seqedit.shipping.export import Exported, check_base
 
 METRICS = ("ES", "PS", "NS", "EM")
 

@@ -1,0 +1,1 @@
+"""A state as something to give away: whole checkpoint, truncated adapter, card, Hub."""
