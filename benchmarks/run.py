@@ -14,8 +14,8 @@ from benchmarks.plots import Plot
 from benchmarks.timing import Cost, measure
 from benchmarks.world import records
 from seqedit.demo.location import demo_file
-from seqedit.run_config import RunConfig, run_config
-from seqedit.runner import run as run_whole
+from seqedit.runs.config import RunConfig, run_config
+from seqedit.runs.runner import run as run_whole
 
 RATIO_IS = (
     "seconds of the whole run / baseline_seconds, the sum of what its steps say they took; the rest is loading, the "

@@ -72,9 +72,9 @@ def benchmark(
         raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
 
     from evals.answers import Asking
-    from seqedit import benchmarks
     from seqedit.models.edited import EditedModel
     from seqedit.models.loading import load_model
+    from seqedit.runs import benchmark as benchmarks
 
     asking = Asking(template, _read(demonstrations), max_new_tokens)
     edits = benchmarks.Edits(adapters, method, config, batch_size, second_moments, seed)

@@ -25,11 +25,11 @@ def compare(
 
     Example: seqedit compare examples/demo-compare.yaml
     """
-    from seqedit.compare_config import read_compare_config
+    from seqedit.runs.compare_config import read_compare_config
 
     settings = read_compare_config(config)
     if dry_run:
-        from seqedit.plans import planned_run, run_lines
+        from seqedit.runs.plans import planned_run, run_lines
 
         plans = {label: planned_run(one) for label, one in settings.runs.items()}
         if json_:
@@ -41,8 +41,8 @@ def compare(
         return
 
     from evals.comparison import columns, markdown, notes_text
-    from seqedit.comparison import compare as compare_methods
-    from seqedit.comparison import read_notes
+    from seqedit.runs.compare import compare as compare_methods
+    from seqedit.runs.compare import read_notes
 
     def row_done(row: object) -> None:
         from evals.comparison import ComparisonRow

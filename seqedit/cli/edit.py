@@ -133,7 +133,7 @@ def _tell(
     plan: dict[str, Any], batch: list[Request], method: str, config: EditConfig, model: str, overlaps: list[str],
     json_: bool,
 ) -> None:  # fmt: skip
-    from seqedit.plans import bytes_on, plan_lines
+    from seqedit.runs.plans import bytes_on, plan_lines
 
     plan |= {
         "method": method, "settings": config.to_dict(), "layers": list(config.layers), "overlaps": overlaps,

@@ -268,7 +268,7 @@ def _settings_for(
 def _planned(
     opened: Ledger, operation: str, requests: Sequence[Any], method: str, config: EditConfig | None
 ) -> dict[str, Any]:
-    from seqedit.plans import adapter_bytes
+    from seqedit.runs.plans import adapter_bytes
 
     return {
         "operation": operation,
@@ -282,7 +282,7 @@ def _planned(
 
 
 def _tell_plan(plan: dict[str, Any], json_: bool) -> None:
-    from seqedit.plans import plan_lines
+    from seqedit.runs.plans import plan_lines
 
     if json_:
         print_json(plan)

@@ -32,11 +32,11 @@ def run(
 
     Example: seqedit run examples/gpt2-xl-counterfact.yaml
     """
-    from seqedit.run_config import read_run_config
+    from seqedit.runs.config import read_run_config
 
     settings = read_run_config(config)
     if dry_run:
-        from seqedit.plans import planned_run, run_lines
+        from seqedit.runs.plans import planned_run, run_lines
 
         plan = planned_run(settings)
         if json_:
@@ -48,8 +48,8 @@ def run(
 
     from evals.report import write_report
     from ledger.database import without_password
-    from seqedit.runner import run as run_batches
-    from seqedit.sinks import make_sinks
+    from seqedit.runs.runner import run as run_batches
+    from seqedit.runs.trackers import make_sinks
 
     sinks = make_sinks(log_to or ())
     table = StepTable(sys.stderr if json_ else sys.stdout)
@@ -83,7 +83,7 @@ def demo(
 
     Example: seqedit demo --out out/demo
     """
-    from seqedit.demo_run import run_demo
+    from seqedit.runs.demo import run_demo
 
     table = StepTable(sys.stderr if json_ else sys.stdout)
     summary, page = run_demo(

@@ -11,7 +11,6 @@ import torch
 
 from evals.answers import Asking
 from seqedit import demo
-from seqedit.benchmarks import Edits, run_mquake, run_real_life
 from seqedit.cases.mquake import load_mquake
 from seqedit.cli.main import run
 from seqedit.editing.settings import method_config
@@ -19,6 +18,7 @@ from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
+from seqedit.runs.benchmark import Edits, run_mquake, run_real_life
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

@@ -11,14 +11,14 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from seqedit.compare_config import read_compare_config
 from seqedit.editing.hyperparameter_fields import ONLY, READ
 from seqedit.editing.hyperparameters import read_hparams
 from seqedit.editing.settings import PRESETS, method_config, preset_names, read_preset
 from seqedit.errors import InputError
 from seqedit.methods import get_method, method_names
 from seqedit.methods.config import ClosedFormConfig
-from seqedit.run_config import read_run_config
+from seqedit.runs.compare_config import read_compare_config
+from seqedit.runs.config import read_run_config
 from seqedit.support.config import coerce
 from seqedit.support.files import read_mapping
 from seqedit.targets.config import TargetValueConfig

@@ -12,7 +12,7 @@ import pytest
 from evals.task_examples import TaskRows
 from evals.tasks import evaluate_tasks, load_tasks
 from seqedit.errors import InputError
-from seqedit.run_config import run_config
+from seqedit.runs.config import run_config
 
 ROWS = [{"sentence": f"The film number {i} is fine", "label": i % 2, "idx": i} for i in range(6)]
 SHOTS = [{"sentence": f"The book number {i} is dull", "label": i % 2, "idx": i} for i in range(9)]

@@ -14,9 +14,9 @@ from peft import PeftModel
 from seqedit import demo
 from seqedit.cli.main import run
 from seqedit.demo.location import demo_file
-from seqedit.demo_run import distinct_records
 from seqedit.facts.loading import load_records
 from seqedit.models.loading import load_model
+from seqedit.runs.demo import distinct_records
 
 MODELS = [
     pytest.param(

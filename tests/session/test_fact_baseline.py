@@ -138,8 +138,8 @@ def test_texts_that_were_not_measured_are(session: Session, loaded: Any) -> None
 
 
 def test_two_runs_of_one_ledger_each_show_the_baseline_of_their_own_facts(tmp_path: Path) -> None:
-    from seqedit.run_config import run_config
-    from seqedit.runner import run
+    from seqedit.runs.config import run_config
+    from seqedit.runs.runner import run
 
     rows = json.loads((REFERENCE / "multi_layer_batch8" / "case.json").read_text())["records"]
     for name, part in (("a", rows[:2]), ("b", rows[2:4])):

@@ -12,7 +12,7 @@ import yaml
 
 from ledger import Ledger
 from seqedit.cli.main import run
-from seqedit.run_config import run_config
+from seqedit.runs.config import run_config
 from seqedit.scoring.kinds import KIND_GATES
 from tests.session.test_run import change, folder  # noqa: F401
 

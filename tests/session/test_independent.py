@@ -10,12 +10,12 @@ import pytest
 
 from evals.counterfact import score_records
 from seqedit.cli.main import run
-from seqedit.compare_config import read_compare_config
 from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.models.fingerprint import base_model_of
 from seqedit.models.loading import load_model
+from seqedit.runs.compare_config import read_compare_config
 from tests.session.test_compare import METHODS, write
 
 SINGLE: dict[str, Any] = {

@@ -19,7 +19,7 @@ from seqedit.cli.main import run
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
-from seqedit.run_config import read_run_config
+from seqedit.runs.config import read_run_config
 from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 

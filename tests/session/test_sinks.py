@@ -12,9 +12,10 @@ import pytest
 
 from seqedit.cli.main import run
 from seqedit.errors import InputError
-from seqedit.run_config import read_run_config
-from seqedit.runner import run as run_batches
-from seqedit.sinks import Callback, TrackerSink, baseline_metrics, make_sinks, step_metrics
+from seqedit.runs.callbacks import Callback
+from seqedit.runs.config import read_run_config
+from seqedit.runs.runner import run as run_batches
+from seqedit.runs.trackers import TrackerSink, baseline_metrics, make_sinks, step_metrics
 from tests.session.test_run import change, folder  # noqa: F401
 
 STEP = {

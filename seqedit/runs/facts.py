@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record
 from seqedit.facts.snippets import read_attribute_snippets
-from seqedit.run_config import RunConfig
+from seqedit.runs.config import RunConfig
 
 
 def load_facts(config: RunConfig) -> list[Record]:

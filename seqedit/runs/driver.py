@@ -17,7 +17,7 @@ from ledger import Entry
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Record, requests_of
 from seqedit.methods.config import EditConfig
-from seqedit.run_config import RunConfig
+from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
 from seqedit.scoring.kinds import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES

@@ -9,52 +9,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError
-from seqedit.run_config import RunConfig
-
-
-class Callback:
-    """What a run tells while it goes on; subclass it and override what you need."""
-
-    def on_run_begin(self, config: RunConfig) -> None:
-        """The inputs are checked and the ledger is open; nothing was measured yet."""
-
-    def on_baseline(self, baseline: dict[str, Any]) -> None:
-        """The unedited model was scored (the summary's ``baseline``)."""
-
-    def on_step(self, step: dict[str, Any]) -> None:
-        """An entry was made and scored (its part of the summary's ``steps``)."""
-
-    def on_run_end(self, summary: dict[str, Any]) -> None:
-        """The run ended, be it by a gate; not called where it failed."""
-
-    def close(self) -> None:
-        """Called last, also where the run failed."""
-
-
-class Told(Callback):
-    """A callback from two functions."""
-
-    def __init__(
-        self,
-        on_baseline: Callable[[dict[str, Any]], None] | None = None,
-        on_step: Callable[[dict[str, Any]], None] | None = None,
-    ) -> None:
-        self._baseline, self._step = on_baseline, on_step
-
-    def on_baseline(self, baseline: dict[str, Any]) -> None:
-        """Hand on."""
-        if self._baseline is not None:
-            self._baseline(baseline)
-
-    def on_step(self, step: dict[str, Any]) -> None:
-        """Hand on."""
-        if self._step is not None:
-            self._step(step)
+from seqedit.runs.callbacks import Callback
+from seqedit.runs.config import RunConfig
 
 
 def step_metrics(step: Mapping[str, Any]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import provide_second_moments
-from seqedit.run_config import RunConfig
+from seqedit.runs.config import RunConfig
 from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar

@@ -10,7 +10,7 @@ from typing import Any
 
 from evals.task_examples import TaskRows
 from seqedit.errors import InputError
-from seqedit.run_config import RunConfig, run_config
+from seqedit.runs.config import RunConfig, run_config
 from seqedit.scoring.settings import EvalSettings
 from seqedit.support.files import read_mapping
 

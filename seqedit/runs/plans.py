@@ -13,9 +13,9 @@ from seqedit.facts.requests import requests_of
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.loading import resolve_model
-from seqedit.run_config import RunConfig
-from seqedit.run_facts import load_facts
-from seqedit.runner import batches_of
+from seqedit.runs.config import RunConfig
+from seqedit.runs.facts import load_facts
+from seqedit.runs.runner import batches_of
 
 
 def adapter_bytes(ledger: Ledger, config: EditConfig | None, facts: int) -> int | None:

@@ -20,16 +20,16 @@ from evals.statistics import score_intervals, task_changes
 from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
-from seqedit.compare_config import CompareConfig
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
-from seqedit.independent import score_independent
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.parallel.ranks import Ranks
-from seqedit.run_config import RunConfig
-from seqedit.run_facts import load_facts, reference_texts
-from seqedit.runner import batches_of, run
+from seqedit.runs.compare_config import CompareConfig
+from seqedit.runs.config import RunConfig
+from seqedit.runs.facts import load_facts, reference_texts
+from seqedit.runs.independent import score_independent
+from seqedit.runs.runner import batches_of, run
 from seqedit.scoring.kinds import KIND_TIMINGS
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import write_summary

@@ -14,8 +14,8 @@ from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record
 from seqedit.models.edited import EditedModel
 from seqedit.parallel.ranks import Ranks
-from seqedit.run_config import RunConfig, run_config
-from seqedit.runner import run
+from seqedit.runs.config import RunConfig, run_config
+from seqedit.runs.runner import run
 from seqedit.scoring.summary import write_summary
 
 

@@ -21,19 +21,19 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
-from seqedit.run_config import RunConfig
-from seqedit.run_facts import load_facts, reference_texts
+from seqedit.runs.callbacks import Callback, Told
+from seqedit.runs.config import RunConfig
+from seqedit.runs.driver import Driver
+from seqedit.runs.facts import load_facts, reference_texts
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import build_summary, write_summary
-from seqedit.sequence import Driver
 from seqedit.session.evaluate import measure_baseline
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import check_same_tasks
-from seqedit.sinks import Callback, Told
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
 
