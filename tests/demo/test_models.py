@@ -9,9 +9,9 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from seqedit import demo
-from seqedit.demo.check import task_scores
-from seqedit.demo.recall import fact_recall, perplexity
 from seqedit.demo.world import World
+from seqedit.demo_training.check import task_scores
+from seqedit.demo_training.recall import fact_recall, perplexity
 
 STYLES = [
     pytest.param(

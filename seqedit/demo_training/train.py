@@ -15,12 +15,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from seqedit.demo.card import write_card
 from seqedit.demo.corpus import corpus
-from seqedit.demo.packing import Row, batches, weighted
 from seqedit.demo.tasks import CHOICES, TASKS, prompt_text, train_documents
-from seqedit.demo.tokenizer import CONTEXT_LENGTH, train_tokenizer
 from seqedit.demo.world import DEFAULT_SEED, World, world
+from seqedit.demo_training.card import write_card
+from seqedit.demo_training.rows import Row, batches, weighted
+from seqedit.demo_training.tokenizer import CONTEXT_LENGTH, train_tokenizer
 
 STYLES = ("gpt2", "llama")
 TOKENS_PER_STEP = 3072
@@ -141,7 +141,7 @@ def _optimizer(model: Any, peak: float) -> Any:
 
 def _probe(the_world: World) -> Callable[[Any, Any], str]:
     """What is watched during training: recall of facts, and accuracy on task documents of a draw never trained on."""
-    from seqedit.demo.recall import fact_recall, recalled
+    from seqedit.demo_training.recall import fact_recall, recalled
 
     facts = the_world.rng("probe").sample(the_world.facts, 256)
     asked: dict[str, tuple[list[str], list[str]]] = {}

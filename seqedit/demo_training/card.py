@@ -42,7 +42,7 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, training: str
     """The model card.
 
     Args:
-        figures: what ``seqedit.demo.check.check`` measured.
+        figures: what ``seqedit.demo_training.check.check`` measured.
         model: the model.
         tokenizer: its tokenizer.
         training: the command that trained it, and its time.
@@ -96,7 +96,7 @@ def write_card(model_dir: Path, training: str, seed: int) -> dict[str, Any]:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from seqedit.demo.check import check
+    from seqedit.demo_training.check import check
 
     figures = check(model_dir, seed)
     model = AutoModelForCausalLM.from_pretrained(model_dir)

@@ -78,7 +78,7 @@ def check(model_dir: str | Path, seed: int = DEFAULT_SEED) -> dict[str, Any]:
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from seqedit.demo.recall import fact_recall, perplexity
+    from seqedit.demo_training.recall import fact_recall, perplexity
 
     model = AutoModelForCausalLM.from_pretrained(model_dir).eval()
     tokenizer = AutoTokenizer.from_pretrained(model_dir)

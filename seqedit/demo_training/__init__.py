@@ -1,0 +1,1 @@
+"""The script that trained the shipped demo models; nothing imports it."""
