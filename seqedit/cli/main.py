@@ -10,26 +10,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from seqedit.cli import (  # noqa: F401  (each adds its verbs to the app)
-    begin,
-    benchmark,
-    branches,
-    compare,
-    edit,
-    evaluate,
-    history,
-    hub,
-    locate,
-    mend,
-    operations,
-    questions,
-    runs,
-    score,
-    ship,
-    stats,
-    tasks,
-    upkeep,
-)
 from seqedit.cli.app import app
 from seqedit.cli.parallel import run_in_ranks
 from seqedit.cli.terminal import discard, drop_closed, finish, say, warnings_shown

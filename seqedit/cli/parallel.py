@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import typer
 
+from seqedit.moments import split as split_moments
 from seqedit.parallel.place import Place
+from seqedit.parallel.ranks import Job
+from seqedit.scoring import split as split_scoring
+from seqedit.targets import split as split_editing
 
 if TYPE_CHECKING:
     from seqedit.parallel.ranks import Ranks
@@ -40,7 +44,8 @@ def run_in_ranks(command: Callable[[Ranks | None], int]) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from seqedit.parallel.ranks import Ranks
-    from seqedit.rank_jobs import JOBS
+
+    pass
 
     ranks = Ranks(place, JOBS)
     code = 1  # of the workers, should the command end in an exception that nobody foresaw
@@ -52,3 +57,7 @@ def run_in_ranks(command: Callable[[Ranks | None], int]) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         ranks.close(code)
     return code
+
+
+JOBS: Mapping[str, Job] = {**split_editing.JOBS, **split_moments.JOBS, **split_scoring.JOBS}
+"""Name -> job, for `Ranks`."""

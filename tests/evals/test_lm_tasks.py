@@ -220,7 +220,7 @@ def test_the_command_prints_the_folder_and_the_tasks(capsys: pytest.CaptureFixtu
 
 
 def test_tables_show_the_main_metric_of_tasks_of_facts() -> None:
-    from seqedit.cli.common import main_metric
+    from seqedit.cli.output import main_metric
 
     assert main_metric({"ES": 0.5, "EM": 0.25}) == "ES"
     assert main_metric({"ES": 0.5, "metric": "ES", "change": -0.5, "EM": 0.25}) == "ES"

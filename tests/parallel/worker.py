@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from seqedit.cli.parallel import JOBS
 from seqedit.errors import NumericsError
 from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
 from seqedit.parallel.ranks import Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.rank_jobs import JOBS
 from seqedit.support.shares import Share
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption
+from seqedit.cli.output import JsonOption
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import EnvironmentFailure, InputError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, open_ledger
+from seqedit.cli.output import JsonOption, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError

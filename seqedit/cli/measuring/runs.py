@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, StepTable, open_ledger
+from seqedit.cli.output import JsonOption, LedgerOption, StepTable, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError

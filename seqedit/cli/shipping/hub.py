@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
-from seqedit.cli.ship import (
+from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.shipping.ship import (
     BaseOption,
     BranchOption,
     DryRunOption,

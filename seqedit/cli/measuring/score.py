@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, number
+from seqedit.cli.output import JsonOption, number
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 

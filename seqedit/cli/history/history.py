@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, number, open_ledger
+from seqedit.cli.output import JsonOption, LedgerOption, number, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 

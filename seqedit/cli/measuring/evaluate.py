@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, main_metric, number, open_ledger
+from seqedit.cli.output import JsonOption, LedgerOption, main_metric, number, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import SignersOption, trusted_signers
 from seqedit.errors import InputError

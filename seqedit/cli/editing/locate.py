@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.common import JsonOption, number
+from seqedit.cli.output import JsonOption, number
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 

@@ -1,0 +1,1 @@
+"""Verbs that edit, and that prepare an edit."""

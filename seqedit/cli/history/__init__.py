@@ -1,0 +1,1 @@
+"""Verbs that ask and change history."""

@@ -1,0 +1,1 @@
+"""Verbs that give a state away and that look after a ledger."""
