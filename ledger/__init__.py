@@ -1,8 +1,8 @@
 """History of edits: entries, branches, a store of adapters, and states composed from them."""
 
-from ledger.compose import Composition
-from ledger.entries import Entry
 from ledger.errors import BranchMoved, Conflict
+from ledger.history.compose import Composition
+from ledger.history.entries import Entry
 from ledger.ledger import Ledger
 from ledger.problems import Code, Problem
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ledger import graph, rows
+from ledger import rows
 from ledger.blame import Taught, history_of_subject
+from ledger.history import graph
 from ledger.revisions import resolve
 from seqedit.facts.identity import canonical
 

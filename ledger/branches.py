@@ -7,7 +7,7 @@ import re
 from sqlalchemy import Connection, delete, select, update
 
 from ledger import rows
-from ledger.entries import utc_now
+from ledger.history.entries import utc_now
 from ledger.schema import Refs
 from seqedit.errors import InputError
 

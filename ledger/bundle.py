@@ -23,8 +23,8 @@ from ledger.bundle_format import (
     scores_member,
     signatures_member,
 )
-from ledger.entries import Entry
 from ledger.errors import failures
+from ledger.history.entries import Entry
 from ledger.manifest import FileInfo, Manifest
 from ledger.reading import Reader
 from ledger.revisions import resolve

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ledger import graph
 from ledger.bundle_format import (
     MANIFEST_NAME,
     BundleManifest,
@@ -25,8 +24,9 @@ from ledger.bundle_format import (
     scores_member,
     signatures_member,
 )
-from ledger.entries import Entry, content_id
 from ledger.errors import failures
+from ledger.history import graph
+from ledger.history.entries import Entry, content_id
 from ledger.manifest import FileInfo
 from ledger.rows import EntryNode
 from ledger.scores import check_scores

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from sqlalchemy import Connection, select
 
-from ledger.compose import HasDeltas
+from ledger.history.compose import HasDeltas
 from ledger.manifest import FileInfo
 from ledger.objects import ObjectStore
 from ledger.schema import Objects

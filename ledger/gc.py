@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Table, delete, select, update
 
 from ledger import rows
 from ledger.database import Database
-from ledger.entries import TIME_FORMAT
 from ledger.errors import failures
+from ledger.history.entries import TIME_FORMAT
 from ledger.names import is_digest
 from ledger.objects import TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.schema import Base, Entries, Objects, Reflog, Refs

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, literal, select
 
-from ledger import graph
+from ledger.history import graph
 from ledger.schema import Entries, EntryParents, EntryTargets, Requests
 from seqedit.errors import InputError
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from ledger import branches, graph, rows
+from ledger import branches, rows
 from ledger.bundle_reader import Bundle
-from ledger.entries import utc_now
+from ledger.history import graph
+from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.manifest import Manifest
 from ledger.places import has_ledger

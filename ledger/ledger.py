@@ -9,11 +9,12 @@ from types import TracebackType
 
 from sqlalchemy import Connection, insert
 
-from ledger import branches, graph, places, reflog, rows
+from ledger import branches, places, reflog, rows
 from ledger.database import without_password
-from ledger.entries import Entry, check_texts, root_entry, utc_now
 from ledger.errors import Conflict
 from ledger.histories import load_history
+from ledger.history import graph
+from ledger.history.entries import Entry, check_texts, root_entry, utc_now
 from ledger.manifest import Manifest
 from ledger.questions import Questions
 from ledger.reflog import Move

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Text, cast, select, type_coerce
 from sqlalchemy.types import NullType
 
-from ledger import graph
 from ledger.histories import load_history
+from ledger.history import graph
 from ledger.schema import Entries, Scores
 from seqedit.errors import CheckFailed
 

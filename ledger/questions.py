@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ledger import branches, reflog, rows
 from ledger.answers import Answer, blame
 from ledger.blame import similar_subjects
-from ledger.conflicts import Overlap, overlaps
-from ledger.diff import Fact, StateDiff, diff_states, facts_in_force
+from ledger.history.conflicts import Overlap, overlaps
+from ledger.history.diff import Fact, StateDiff, diff_states, facts_in_force
 from ledger.reading import Reader
 from seqedit.facts.requests import Request
 

@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import branches, graph, rows
+from ledger import branches, rows
 from ledger.database import Database
 from ledger.deltas import load_recorded, read_ahead
-from ledger.entries import Entry
 from ledger.errors import failures
 from ledger.histories import HistoryNode, live_requests, load_history
+from ledger.history import graph
+from ledger.history.entries import Entry
 from ledger.listing import list_entries
 from ledger.names import is_digest
 from ledger.objects import ObjectStore

@@ -7,8 +7,8 @@ import re
 from sqlalchemy import Connection, select
 
 from ledger import rows
-from ledger.entries import short_ids
 from ledger.histories import ancestor
+from ledger.history.entries import short_ids
 from ledger.names import is_digest
 from ledger.schema import Entries, Refs
 from seqedit.errors import InputError

@@ -12,9 +12,10 @@ import torch
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import compose, graph, rows
-from ledger.compose import Composition, HasDeltas
+from ledger import rows
 from ledger.deltas import read_ahead
+from ledger.history import compose, graph
+from ledger.history.compose import Composition, HasDeltas
 from ledger.manifest import Manifest
 from ledger.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem

@@ -23,8 +23,8 @@ from safetensors.torch import load, save
 from sqlalchemy import Connection, delete, insert, select
 from torch import Tensor
 
-from ledger.compose import GROUP, MAX_RANK, Composition
 from ledger.database import Database
+from ledger.history.compose import GROUP, MAX_RANK, Composition
 from ledger.manifest import hash_stream
 from ledger.names import is_digest
 from ledger.objects import SNAPSHOTS, ObjectStore

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ledger import graph
+from ledger.history import graph
 from ledger.rows import EntryNode
 from seqedit.support.digests import json_digest
 

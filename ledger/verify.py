@@ -12,9 +12,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ledger import graph, rows
+from ledger import rows
 from ledger.database import Database
-from ledger.entries import Entry, content_id
+from ledger.history import graph
+from ledger.history.entries import Entry, content_id
 from ledger.manifest import FileInfo, Manifest
 from ledger.objects import ObjectStore
 from ledger.problems import Code, Problem

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from ledger.audit import audit_object
-from ledger.entries import Entry
+from ledger.history.entries import Entry
 from ledger.manifest import Manifest
 from ledger.names import is_digest
 from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker

@@ -16,7 +16,7 @@ from evals.multihop import MultiHopResult, MultiHopScores, case_prompts, multiho
 from evals.real_life import RealLifeScores, score_real_life
 from evals.ripple import RippleScores, ripple_prompts, ripple_scores
 from evals.scores import Scores
-from ledger.compose import compose
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
 from seqedit.editing.compute import compute_adapter

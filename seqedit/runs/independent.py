@@ -15,7 +15,7 @@ from typing import Any
 
 from evals.counterfact import score_records
 from evals.scores import PromptScore, RecordScore, Scores
-from ledger.compose import compose
+from ledger.history.compose import compose
 from seqedit.editing.compute import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.facts.requests import Record, requests_of

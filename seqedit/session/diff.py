@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evals.sampling import generate
-from ledger.diff import StateDiff
+from ledger.history.diff import StateDiff
 from ledger.ledger import Ledger
 from seqedit.adapters.sums import concatenate
 from seqedit.errors import InputError

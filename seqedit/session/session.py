@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ledger import Entry, Ledger
-from ledger.compose import compose
 from ledger.errors import BranchMoved, Conflict
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import compute_adapter, protects_earlier
 from seqedit.facts.requests import Record, Request

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evals.counterfact import score_tokenized, tokenize_records
-from ledger.compose import compose
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.facts.identity import canonical

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.compose import GROUP, Composition, compose
+from ledger.history.compose import GROUP, Composition, compose
 from seqedit.adapters.delta import Delta, Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 
-compose_module = importlib.import_module("ledger.compose")
+compose_module = importlib.import_module("ledger.history.compose")
 NAMES = ("a", "b")
 SHAPE = (4, 6)
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from ledger.entries import Entry, root_entry
+from ledger.history.entries import Entry, root_entry
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import graph
+from ledger.history import graph
 from seqedit.errors import InputError
 
 

@@ -16,11 +16,12 @@ from benchmarks.growth_plot import exponent
 from benchmarks.ledger_growth import Sizes, run_sizes
 from benchmarks.parts import PARTS, load_part
 from benchmarks.synthetic_ledger import Shape, build
-from ledger import Ledger, graph, rows
+from ledger import Ledger, rows
 from ledger.blame import history_of_subject
-from ledger.compose import compose
 from ledger.deltas import load_recorded, read_ahead, read_deltas
 from ledger.histories import ancestor, load_history
+from ledger.history import graph
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.files import SIDECAR, WEIGHTS
 from seqedit.errors import CheckFailed, InputError

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ledger import Code, Ledger, gc
-from ledger.compose import compose
+from ledger.history.compose import compose
 from ledger.snapshots import SnapshotPolicy, keys
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.ledger.databases import create
@@ -30,7 +30,7 @@ def small_groups(monkeypatch):
 
 
 def use_small_groups(monkeypatch):
-    for module in ("ledger.compose", "ledger.snapshots"):
+    for module in ("ledger.history.compose", "ledger.snapshots"):
         monkeypatch.setattr(importlib.import_module(module), "GROUP", SMALL)
 
 

@@ -14,8 +14,8 @@ from fsspec.config import conf
 from sqlalchemy.engine import make_url
 
 from ledger import Code, Ledger
-from ledger.compose import GROUP
 from ledger.gc import Garbage, collect
+from ledger.history.compose import GROUP
 from ledger.import_bundle import import_bundle
 from ledger.objects import LEDGERS, MARKER
 from ledger.snapshots import SnapshotPolicy, Snapshots

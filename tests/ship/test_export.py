@@ -13,7 +13,7 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ledger import Ledger
-from ledger.compose import compose
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Dense, LowRank
 from seqedit.cli.main import run

@@ -17,8 +17,8 @@ from sqlalchemy.engine import Engine
 from ledger import Entry, Ledger
 from ledger.bundle_format import BundleManifest
 from ledger.bundle_reader import Bundle
-from ledger.entries import root_entry
-from ledger.graph import check_histories, check_history, first_parent_history
+from ledger.history.entries import root_entry
+from ledger.history.graph import check_histories, check_history, first_parent_history
 from ledger.import_bundle import import_bundle
 from ledger.manifest import FileInfo
 from seqedit.adapters.adapter import Adapter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ledger.compose import compose
+from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import Dense, LowRank
 from seqedit.adapters.sums import compact, concatenate, truncate

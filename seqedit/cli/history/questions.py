@@ -14,7 +14,7 @@ from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
-    from ledger.diff import FactChange, StateDiff
+    from ledger.history.diff import FactChange, StateDiff
     from seqedit.session.metrics import StateMetric
 
 

@@ -41,7 +41,7 @@ def score(
 
     from evals.counterfact import score_records
     from evals.scores import METRICS
-    from ledger.compose import compose
+    from ledger.history.compose import compose
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks
     from seqedit.scoring.split import SplitScoring

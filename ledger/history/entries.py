@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from ledger.graph import OPERATIONS
+from ledger.history.graph import OPERATIONS
 from ledger.names import check_digest
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import InputError
@@ -36,7 +36,7 @@ class Entry:
 
     Attributes:
         base_model: The unedited model the history starts from.
-        operation: Name in `ledger.graph.OPERATIONS`.
+        operation: Name in `ledger.history.graph.OPERATIONS`.
         parents: Ids of the entries this one follows; the first is the history it extends.
         adapter: Digest of the adapter it adds, or None.
         targets: Ids of the earlier entries it acts on (what a revert takes out of force).

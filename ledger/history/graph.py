@@ -20,7 +20,7 @@ from seqedit.errors import InputError
 
 
 class Node(Protocol):
-    """What the algebra needs of an entry; `ledger.entries.Entry` and database rows have it."""
+    """What the algebra needs of an entry; `ledger.history.entries.Entry` and database rows have it."""
 
     @property
     def id(self) -> str: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ledger.entries import Entry
+from ledger.history.entries import Entry
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Request
 

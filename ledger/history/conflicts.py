@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ledger.diff import Fact
+from ledger.history.diff import Fact
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Request
 
@@ -41,7 +41,7 @@ def overlaps(requests: Sequence[Request], facts: Mapping[Fact, tuple[str, Reques
 
     Args:
         requests: The batch.
-        facts: The state's facts (`ledger.diff.facts_in_force`).
+        facts: The state's facts (`ledger.history.diff.facts_in_force`).
     """
     by_text = {canonical(request.text): (entry, request) for entry, request in facts.values()}
     found = []

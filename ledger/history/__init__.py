@@ -1,0 +1,1 @@
+"""Pure history: entries, graph, difference, conflicts, composition arithmetic; no database, no file."""
