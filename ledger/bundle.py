@@ -25,7 +25,7 @@ from ledger.bundle_format import (
 )
 from ledger.errors import failures
 from ledger.history.entries import Entry
-from ledger.manifest import FileInfo, Manifest
+from ledger.objects.manifest import FileInfo, Manifest
 from ledger.reading import Reader
 from ledger.revisions import resolve
 from ledger.scores import load_scores

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
-from ledger.manifest import FileInfo
 from ledger.names import check_digest
+from ledger.objects.manifest import FileInfo
 from seqedit.adapters.adapter import BaseModel
 from seqedit.adapters.files import ALL as ADAPTER_FILES
 from seqedit.errors import CheckFailed, InputError

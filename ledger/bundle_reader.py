@@ -27,7 +27,7 @@ from ledger.bundle_format import (
 from ledger.errors import failures
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
-from ledger.manifest import FileInfo
+from ledger.objects.manifest import FileInfo
 from ledger.rows import EntryNode
 from ledger.scores import check_scores
 from ledger.signing import Signature

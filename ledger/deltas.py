@@ -18,8 +18,8 @@ from safetensors.torch import load
 from sqlalchemy import Connection, select
 
 from ledger.history.compose import HasDeltas
-from ledger.manifest import FileInfo
-from ledger.objects import ObjectStore
+from ledger.objects.manifest import FileInfo
+from ledger.objects.objects import ObjectStore
 from ledger.schema import Objects
 from seqedit.adapters.adapter import FORMAT_VERSION
 from seqedit.adapters.delta import Delta

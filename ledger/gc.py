@@ -21,7 +21,7 @@ from ledger.database import Database
 from ledger.errors import failures
 from ledger.history.entries import TIME_FORMAT
 from ledger.names import is_digest
-from ledger.objects import TEMPORARY, ObjectStore, is_unfinished_marker
+from ledger.objects.objects import TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.schema import Base, Entries, Objects, Reflog, Refs
 from ledger.snapshots import SnapshotPolicy, Snapshots
 from ledger.store_users import Users, enter
@@ -65,7 +65,7 @@ class Garbage:
         temporary: Temporary files and objects that were never completed.
         young: How many unused things stay because they are younger than the grace period, or of unknown age.
         unsure: How many objects stay that no registered ledger uses, because a ledger that is not registered might
-            (`ledger.store_marker.Marker.complete`).
+            (`ledger.objects.marker.Marker.complete`).
     """
 
     entries: tuple[RemovedEntry, ...]

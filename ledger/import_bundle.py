@@ -13,7 +13,7 @@ from ledger.bundle_reader import Bundle
 from ledger.history import graph
 from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
-from ledger.manifest import Manifest
+from ledger.objects.manifest import Manifest
 from ledger.places import has_ledger
 from ledger.rows import EntryNode
 from ledger.schema import Entries

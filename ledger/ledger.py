@@ -15,7 +15,7 @@ from ledger.errors import Conflict
 from ledger.histories import load_history
 from ledger.history import graph
 from ledger.history.entries import Entry, check_texts, root_entry, utc_now
-from ledger.manifest import Manifest
+from ledger.objects.manifest import Manifest
 from ledger.questions import Questions
 from ledger.reflog import Move
 from ledger.revisions import resolve

@@ -12,10 +12,10 @@ from sqlalchemy.exc import ArgumentError
 
 from ledger.database import Database, is_url, without_password
 from ledger.errors import failures
-from ledger.objects import ObjectStore
+from ledger.objects.local import open_store
+from ledger.objects.objects import ObjectStore
 from ledger.schema import SCHEMA_VERSION, Meta
 from ledger.schema_upgrade import at_current_schema, schema_number
-from ledger.store import open_store
 from ledger.url_secrets import without_secrets
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, InputError

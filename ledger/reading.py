@@ -17,7 +17,7 @@ from ledger.history import graph
 from ledger.history.entries import Entry
 from ledger.listing import list_entries
 from ledger.names import is_digest
-from ledger.objects import ObjectStore
+from ledger.objects.objects import ObjectStore
 from ledger.problems import Problem
 from ledger.revisions import resolve
 from ledger.schema import Entries

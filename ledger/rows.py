@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ledger.errors import Conflict
 from ledger.fact_keys import fact_digest, folded, subject_digest
 from ledger.history.entries import Entry, content_id
-from ledger.manifest import FileInfo, Manifest
+from ledger.objects.manifest import FileInfo, Manifest
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
 from seqedit.errors import CheckFailed
 

@@ -16,8 +16,8 @@ from ledger import rows
 from ledger.deltas import read_ahead
 from ledger.history import compose, graph
 from ledger.history.compose import Composition, HasDeltas
-from ledger.manifest import Manifest
-from ledger.objects import SNAPSHOTS, ObjectStore
+from ledger.objects.manifest import Manifest
+from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Refs
 from ledger.snapshots import SUFFIX, Record, adapters_digest, keys, load_sums, records_of

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from ledger.database import Database
 from ledger.history.compose import GROUP, MAX_RANK, Composition
-from ledger.manifest import hash_stream
 from ledger.names import is_digest
-from ledger.objects import SNAPSHOTS, ObjectStore
+from ledger.objects.manifest import hash_stream
+from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Meta
 from ledger.store_users import count_users

@@ -21,11 +21,11 @@ from sqlalchemy.exc import ArgumentError
 
 from ledger import rows
 from ledger.database import Database, is_url, without_password
-from ledger.objects import LEDGERS, ObjectStore
+from ledger.objects.local import LocalStore
+from ledger.objects.marker import Marker, first_foreign, is_empty, read_marker
+from ledger.objects.objects import LEDGERS, ObjectStore
 from ledger.schema import Entries, Meta
 from ledger.schema_upgrade import schema_number
-from ledger.store import LocalStore
-from ledger.store_marker import Marker, first_foreign, is_empty, read_marker
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.support.digests import canonical_json
 

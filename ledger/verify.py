@@ -16,8 +16,8 @@ from ledger import rows
 from ledger.database import Database
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
-from ledger.manifest import FileInfo, Manifest
-from ledger.objects import ObjectStore
+from ledger.objects.manifest import FileInfo, Manifest
+from ledger.objects.objects import ObjectStore
 from ledger.problems import Code, Problem
 from ledger.schema import Base, Entries, EntryParents, EntryTargets, Meta, Objects, Reflog, Refs, Requests, Scores
 from ledger.signers import ancestors, check_signatures, check_signers, has_entry

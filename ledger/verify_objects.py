@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from ledger.audit import audit_object
 from ledger.history.entries import Entry
-from ledger.manifest import Manifest
 from ledger.names import is_digest
-from ledger.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker
+from ledger.objects.audit import audit_object
+from ledger.objects.manifest import Manifest
+from ledger.objects.marker import read_marker
+from ledger.objects.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.problems import Code, Problem
-from ledger.store_marker import read_marker
 from ledger.store_users import registrations
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.files import ALL

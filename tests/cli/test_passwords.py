@@ -9,7 +9,7 @@ import pytest
 
 from ledger.database import Database
 from ledger.errors import failures
-from ledger.store import open_store
+from ledger.objects.local import open_store
 from ledger.url_secrets import without_password, without_secrets
 from seqedit.cli.main import run
 from seqedit.errors import SeqeditError

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save, save_file
 from sqlalchemy import insert, update
 
 from ledger import Code, Ledger
-from ledger.manifest import MANIFEST, Manifest
+from ledger.objects.manifest import MANIFEST, Manifest
 from ledger.schema import Meta, Objects
 from ledger.signing import add_signatures, load_key, new_key, sign
 from ledger.snapshots import keys

@@ -11,10 +11,10 @@ from sqlalchemy import select
 from ledger import Code, Ledger
 from ledger import gc as collecting
 from ledger.gc import Garbage, collect
+from ledger.objects.local import LocalStore
 from ledger.reflog import moves
 from ledger.schema import EntryParents, Objects, Requests, Scores, Signatures
 from ledger.signing import Signature, add_signatures
-from ledger.store import LocalStore
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.databases import alter
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base

@@ -239,7 +239,7 @@ class TestAppend:
         def fail(*_):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("ledger.store.os.fsync", fail)
+        monkeypatch.setattr("ledger.objects.local.os.fsync", fail)
         with pytest.raises(EnvironmentFailure, match="No space left") as error:
             filled.append(build_adapter(9))
         assert error.value.exit_code == 3

@@ -12,9 +12,9 @@ import torch
 from fsspec.config import conf
 
 from ledger import Ledger
-from ledger.manifest import MANIFEST
-from ledger.objects import ObjectStore
-from ledger.store import open_store
+from ledger.objects.local import open_store
+from ledger.objects.manifest import MANIFEST
+from ledger.objects.objects import ObjectStore
 from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError

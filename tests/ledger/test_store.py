@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.manifest import MANIFEST, FileInfo, Manifest
 from ledger.names import is_digest, is_file_name
-from ledger.objects import ObjectStore
-from ledger.store import LocalStore, open_store
+from ledger.objects.local import LocalStore, open_store
+from ledger.objects.manifest import MANIFEST, FileInfo, Manifest
+from ledger.objects.objects import ObjectStore
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.helpers import build_adapter

@@ -17,10 +17,10 @@ from ledger import Code, Ledger
 from ledger.gc import Garbage, collect
 from ledger.history.compose import GROUP
 from ledger.import_bundle import import_bundle
-from ledger.objects import LEDGERS, MARKER
+from ledger.objects.local import open_store
+from ledger.objects.marker import Marker, read_marker
+from ledger.objects.objects import LEDGERS, MARKER
 from ledger.snapshots import SnapshotPolicy, Snapshots
-from ledger.store import open_store
-from ledger.store_marker import Marker, read_marker
 from ledger.store_users import Users, _record, check_new_store, forget, registrations
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Code, Ledger
-from ledger.manifest import MANIFEST, Manifest
-from ledger.store import LocalStore
+from ledger.objects.local import LocalStore
+from ledger.objects.manifest import MANIFEST, Manifest
 from seqedit.errors import CheckFailed
 from tests.ledger.databases import alter
 from tests.ledger.helpers import build_adapter

@@ -17,8 +17,8 @@ from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.gc import collect
 from ledger.import_bundle import import_bundle
-from ledger.manifest import FileInfo, Manifest
-from ledger.store import LocalStore
+from ledger.objects.local import LocalStore
+from ledger.objects.manifest import FileInfo, Manifest
 from seqedit.errors import SeqeditError
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

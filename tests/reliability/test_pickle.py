@@ -16,7 +16,7 @@ import ledger as ledger_package
 import seqedit
 from ledger import Ledger
 from ledger.import_bundle import import_bundle
-from ledger.store import LocalStore
+from ledger.objects.local import LocalStore
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import SeqeditError
 from seqedit.methods.mend.files import load_hypernetwork

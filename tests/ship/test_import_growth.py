@@ -20,7 +20,7 @@ from ledger.bundle_reader import Bundle
 from ledger.history.entries import root_entry
 from ledger.history.graph import check_histories, check_history, first_parent_history
 from ledger.import_bundle import import_bundle
-from ledger.manifest import FileInfo
+from ledger.objects.manifest import FileInfo
 from seqedit.adapters.adapter import Adapter
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

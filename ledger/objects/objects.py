@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from ledger.manifest import MANIFEST, Manifest
 from ledger.names import check_digest
+from ledger.objects.manifest import MANIFEST, Manifest
 from seqedit.errors import EnvironmentFailure, InputError
 
 TEMPORARY = "tmp"
@@ -85,7 +85,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def mark(self, data: bytes) -> None:
-        """Write the file that says whose the store is (`ledger.store_marker`), and make it durable.
+        """Write the file that says whose the store is (`ledger.objects.marker`), and make it durable.
 
         Raises:
             EnvironmentFailure: the disk or network failed.

@@ -18,11 +18,11 @@ from typing import BinaryIO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ledger.audit import intact
 from ledger.errors import failures
-from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import MARKER, TEMPORARY, Kind, ObjectStore, Usage, Writer
-from ledger.remote_store import RemoteStore
+from ledger.objects.audit import intact
+from ledger.objects.manifest import MANIFEST, Manifest
+from ledger.objects.objects import MARKER, TEMPORARY, Kind, ObjectStore, Usage, Writer
+from ledger.objects.remote import RemoteStore
 from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.audit import intact
 from ledger.database import without_password
 from ledger.errors import failures
-from ledger.manifest import MANIFEST, Manifest
-from ledger.objects import MARKER, Kind, ObjectStore, Usage, Writer
-from ledger.remote_files import RemoteFiles
+from ledger.objects.audit import intact
+from ledger.objects.manifest import MANIFEST, Manifest
+from ledger.objects.objects import MARKER, Kind, ObjectStore, Usage, Writer
+from ledger.objects.remote_files import RemoteFiles
 from seqedit.errors import CheckFailed
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ledger.manifest import MANIFEST, Manifest, hash_stream
-from ledger.objects import ObjectStore
+from ledger.objects.manifest import MANIFEST, Manifest, hash_stream
+from ledger.objects.objects import ObjectStore
 from ledger.problems import Code, Problem
 from seqedit.errors import EnvironmentFailure, InputError
 

@@ -8,7 +8,7 @@ import re
 import uuid
 from dataclasses import dataclass, replace
 
-from ledger.objects import MARKER, SNAPSHOTS, TEMPORARY, ObjectStore, is_unfinished_marker
+from ledger.objects.objects import MARKER, SNAPSHOTS, TEMPORARY, ObjectStore, is_unfinished_marker
 from seqedit.errors import CheckFailed, EnvironmentFailure
 from seqedit.support.digests import canonical_json
 
