@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ledger import rows
 from ledger.blame import Taught, history_of_subject
+from ledger.database import rows
 from ledger.history import graph
 from ledger.revisions import resolve
 from seqedit.facts.identity import canonical

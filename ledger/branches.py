@@ -6,9 +6,9 @@ import re
 
 from sqlalchemy import Connection, delete, select, update
 
-from ledger import rows
+from ledger.database import rows
+from ledger.database.schema import Refs
 from ledger.history.entries import utc_now
-from ledger.schema import Refs
 from seqedit.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")

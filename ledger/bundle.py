@@ -13,7 +13,6 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger import rows
 from ledger.bundle_format import (
     MANIFEST_NAME,
     BundleManifest,
@@ -23,12 +22,13 @@ from ledger.bundle_format import (
     scores_member,
     signatures_member,
 )
+from ledger.database import rows
+from ledger.database.scores import load_scores
 from ledger.errors import failures
 from ledger.history.entries import Entry
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.reading import Reader
 from ledger.revisions import resolve
-from ledger.scores import load_scores
 from ledger.signing import signatures_of
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json

@@ -24,12 +24,12 @@ from ledger.bundle_format import (
     scores_member,
     signatures_member,
 )
+from ledger.database.rows import EntryNode
+from ledger.database.scores import check_scores
 from ledger.errors import failures
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo
-from ledger.rows import EntryNode
-from ledger.scores import check_scores
 from ledger.signing import Signature
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from sqlalchemy import Connection, select
 
+from ledger.database.schema import Objects
 from ledger.history.compose import HasDeltas
 from ledger.objects.manifest import FileInfo
 from ledger.objects.objects import ObjectStore
-from ledger.schema import Objects
 from seqedit.adapters.adapter import FORMAT_VERSION
 from seqedit.adapters.delta import Delta
 from seqedit.adapters.files import SIDECAR, WEIGHTS, deltas_from_lora

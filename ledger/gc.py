@@ -16,15 +16,15 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Table, delete, select, update
 
-from ledger import rows
-from ledger.database import Database
+from ledger.database import rows
+from ledger.database.database import Database
+from ledger.database.schema import Base, Entries, Objects, Reflog, Refs
+from ledger.database.store_users import Users, enter
 from ledger.errors import failures
 from ledger.history.entries import TIME_FORMAT
 from ledger.names import is_digest
 from ledger.objects.objects import TEMPORARY, ObjectStore, is_unfinished_marker
-from ledger.schema import Base, Entries, Objects, Reflog, Refs
 from ledger.snapshots import SnapshotPolicy, Snapshots
-from ledger.store_users import Users, enter
 from seqedit.errors import CheckFailed
 
 KEEP_DAYS = 90.0

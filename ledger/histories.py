@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, func, literal, select
 
+from ledger.database.schema import Entries, EntryParents, EntryTargets, Requests
 from ledger.history import graph
-from ledger.schema import Entries, EntryParents, EntryTargets, Requests
 from seqedit.errors import InputError
 
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from ledger import branches, rows
+from ledger import branches
 from ledger.bundle_reader import Bundle
+from ledger.database import rows
+from ledger.database.places import has_ledger
+from ledger.database.rows import EntryNode
+from ledger.database.schema import Entries
+from ledger.database.scores import load_scores, put_scores
 from ledger.history import graph
 from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.objects.manifest import Manifest
-from ledger.places import has_ledger
-from ledger.rows import EntryNode
-from ledger.schema import Entries
-from ledger.scores import load_scores, put_scores
 from ledger.signed_bundle import check_bundle, check_not_older
 from ledger.signers import has_entry
 from ledger.signing import add_signatures

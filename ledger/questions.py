@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger import branches, reflog, rows
+from ledger import branches, reflog
 from ledger.answers import Answer, blame
 from ledger.blame import similar_subjects
+from ledger.database import rows
 from ledger.history.conflicts import Overlap, overlaps
 from ledger.history.diff import Fact, StateDiff, diff_states, facts_in_force
 from ledger.reading import Reader

@@ -8,8 +8,11 @@ from typing import Any
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import branches, rows
-from ledger.database import Database
+from ledger import branches
+from ledger.database import rows
+from ledger.database.database import Database
+from ledger.database.schema import Entries
+from ledger.database.scores import load_scores
 from ledger.deltas import load_recorded, read_ahead
 from ledger.errors import failures
 from ledger.histories import HistoryNode, live_requests, load_history
@@ -20,8 +23,6 @@ from ledger.names import is_digest
 from ledger.objects.objects import ObjectStore
 from ledger.problems import Problem
 from ledger.revisions import resolve
-from ledger.schema import Entries
-from ledger.scores import load_scores
 from ledger.signers import has_entry
 from ledger.snapshots import SnapshotPolicy, Snapshots
 from ledger.states import same_states, state_ids

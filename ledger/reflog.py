@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from ledger import branches
-from ledger.schema import Reflog
+from ledger.database.schema import Reflog
 from seqedit.errors import InputError
 
 

@@ -6,11 +6,11 @@ import re
 
 from sqlalchemy import Connection, select
 
-from ledger import rows
+from ledger.database import rows
+from ledger.database.schema import Entries, Refs
 from ledger.histories import ancestor
 from ledger.history.entries import short_ids
 from ledger.names import is_digest
-from ledger.schema import Entries, Refs
 from seqedit.errors import InputError
 
 MIN_PREFIX = 4

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ledger import rows
 from ledger.bundle_reader import Bundle
-from ledger.database import Database
+from ledger.database import rows
+from ledger.database.database import Database
 from ledger.signers import ancestors
 from ledger.vouching import known_signatures, trusted
 from seqedit.errors import CheckFailed

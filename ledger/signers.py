@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from ledger import rows
+from ledger.database import rows
+from ledger.database.schema import Refs
 from ledger.problems import Code, Problem
-from ledger.schema import Refs
 from ledger.signing import Signature, stored
 from seqedit.errors import InputError
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select
 
+from ledger.database.schema import Signatures
 from ledger.errors import failures
 from ledger.history.entries import utc_now
 from ledger.names import check_digest
-from ledger.schema import Signatures
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ import torch
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import rows
+from ledger.database import rows
+from ledger.database.schema import Refs
 from ledger.deltas import read_ahead
 from ledger.history import compose, graph
 from ledger.history.compose import Composition, HasDeltas
 from ledger.objects.manifest import Manifest
 from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
-from ledger.schema import Refs
 from ledger.snapshots import SUFFIX, Record, adapters_digest, keys, load_sums, records_of
 from seqedit.errors import InputError, SeqeditError
 

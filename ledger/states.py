@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from ledger.database.rows import EntryNode
 from ledger.history import graph
-from ledger.rows import EntryNode
 from seqedit.support.digests import json_digest
 
 
@@ -36,7 +36,7 @@ def state_ids(base_fingerprint: str, nodes: dict[str, EntryNode]) -> dict[str, s
 
     Args:
         base_fingerprint: Fingerprint of the unedited model.
-        nodes: All entries by id, parents before children (`ledger.rows.load_nodes`).
+        nodes: All entries by id, parents before children (`ledger.database.rows.load_nodes`).
     """
     found: dict[str, str] = {}
     for node in nodes.values():

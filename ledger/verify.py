@@ -12,14 +12,25 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ledger import rows
-from ledger.database import Database
+from ledger.database import rows
+from ledger.database.database import Database
+from ledger.database.schema import (
+    Base,
+    Entries,
+    EntryParents,
+    EntryTargets,
+    Meta,
+    Objects,
+    Reflog,
+    Refs,
+    Requests,
+    Scores,
+)
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.objects.objects import ObjectStore
 from ledger.problems import Code, Problem
-from ledger.schema import Base, Entries, EntryParents, EntryTargets, Meta, Objects, Reflog, Refs, Requests, Scores
 from ledger.signers import ancestors, check_signatures, check_signers, has_entry
 from ledger.snapshot_proof import prove_snapshots
 from ledger.snapshots import check_snapshots

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ledger.database.store_users import registrations
 from ledger.history.entries import Entry
 from ledger.names import is_digest
 from ledger.objects.audit import audit_object
@@ -12,7 +13,6 @@ from ledger.objects.manifest import Manifest
 from ledger.objects.marker import read_marker
 from ledger.objects.objects import LEDGERS, MARKER, TEMPORARY, ObjectStore, is_unfinished_marker
 from ledger.problems import Code, Problem
-from ledger.store_users import registrations
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.files import ALL
 from seqedit.errors import CheckFailed, InputError, SeqeditError

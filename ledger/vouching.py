@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from sqlalchemy import Connection, delete, insert, select
 
-from ledger import rows
-from ledger.schema import Meta, Signatures
+from ledger.database import rows
+from ledger.database.schema import Meta, Signatures
 from ledger.signers import ancestors
 from ledger.signing import Signature, stored
 from ledger.verify import check_entries

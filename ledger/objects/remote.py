@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.database import without_password
+from ledger.database.database import without_password
 from ledger.errors import failures
 from ledger.objects.audit import intact
 from ledger.objects.manifest import MANIFEST, Manifest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ledger.database import without_password
+from ledger.database.database import without_password
 from ledger.ledger import Ledger
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.identity import canonical

@@ -11,8 +11,8 @@ from typing import Any
 from evals.task_examples import TaskRows
 from evals.tasks import load_tasks
 from ledger import Entry, Ledger
-from ledger.database import without_password
-from ledger.places import has_ledger
+from ledger.database.database import without_password
+from ledger.database.places import has_ledger
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit

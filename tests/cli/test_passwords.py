@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger.database import Database
+from ledger.database.database import Database
 from ledger.errors import failures
 from ledger.objects.local import open_store
 from ledger.url_secrets import without_password, without_secrets
@@ -21,7 +21,7 @@ URL = "postgresql://someone:secret-word@nowhere.invalid/ledger"
 def test_a_dry_run_of_init_names_the_place_without_its_password(
     json_: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.places.has_ledger", lambda place: False)  # no server answers there
+    monkeypatch.setattr("ledger.database.places.has_ledger", lambda place: False)  # no server answers there
     assert run(["init", "--model", "demo-llama", "--ledger", URL, "--objects", "objects", "--dry-run", *json_]) == 0
     said = capsys.readouterr()
     assert "nowhere.invalid" in said.out

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger import Conflict, Ledger, rows
-from ledger.database import keep_write_ahead_log
+from ledger import Conflict, Ledger
+from ledger.database import rows
+from ledger.database.database import keep_write_ahead_log
 from seqedit.errors import InputError
 from tests.ledger.databases import create
 from tests.ledger.helpers import build_adapter

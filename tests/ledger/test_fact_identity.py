@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger import Ledger
-from ledger.fact_keys import fact_digest
+from ledger.database.fact_keys import fact_digest
 from seqedit.errors import RequestError
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Request, check_batch

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save, save_file
 from sqlalchemy import insert, update
 
 from ledger import Code, Ledger
+from ledger.database.schema import Meta, Objects
 from ledger.objects.manifest import MANIFEST, Manifest
-from ledger.schema import Meta, Objects
 from ledger.signing import add_signatures, load_key, new_key, sign
 from ledger.snapshots import keys
 from seqedit.adapters.adapter import Adapter

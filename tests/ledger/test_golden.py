@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from ledger import Ledger
-from ledger.schema import SCHEMA_VERSION
+from ledger.database.schema import SCHEMA_VERSION
 from seqedit.support.digests import tensors_digest
 from tests.conftest import DATA
 from tests.data.ledgers.make import MODEL, adapter

@@ -16,8 +16,9 @@ from benchmarks.growth_plot import exponent
 from benchmarks.ledger_growth import Sizes, run_sizes
 from benchmarks.parts import PARTS, load_part
 from benchmarks.synthetic_ledger import Shape, build
-from ledger import Ledger, rows
+from ledger import Ledger
 from ledger.blame import history_of_subject
+from ledger.database import rows
 from ledger.deltas import load_recorded, read_ahead, read_deltas
 from ledger.histories import ancestor, load_history
 from ledger.history import graph

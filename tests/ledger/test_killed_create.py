@@ -13,8 +13,8 @@ import yaml
 from sqlalchemy import Engine, event
 
 from ledger import Ledger
-from ledger.database import Database
-from ledger.places import DATABASE, has_ledger
+from ledger.database.database import Database
+from ledger.database.places import DATABASE, has_ledger
 from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, InputError

@@ -11,7 +11,8 @@ import pytest
 import torch
 from sqlalchemy import text
 
-from ledger import Conflict, Ledger, rows
+from ledger import Conflict, Ledger
+from ledger.database import rows
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.facts.requests import Request
@@ -149,7 +150,7 @@ class TestPlaces:
 
     @pytest.mark.sqlite_file("a file that cannot be written")
     def test_a_directory_on_a_read_only_mount_is_read_and_refuses_writes(self, filled, place, monkeypatch):
-        monkeypatch.setattr("ledger.database.os.access", lambda *_: False)
+        monkeypatch.setattr("ledger.database.database.os.access", lambda *_: False)
         filled.close()
         with Ledger.open(place) as ledger:
             assert len(ledger.log()) == 4

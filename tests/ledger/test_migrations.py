@@ -19,12 +19,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, inspect, text
 
-from ledger import Ledger, fact_keys
-from ledger.database import Database
-from ledger.migrations import upgrade
-from ledger.migrations.versions import schema_2, schema_3
-from ledger.places import read_meta
-from ledger.schema import SCHEMA_VERSION, Base
+from ledger import Ledger
+from ledger.database import fact_keys
+from ledger.database.database import Database
+from ledger.database.migrations import upgrade
+from ledger.database.migrations.versions import schema_2, schema_3
+from ledger.database.places import read_meta
+from ledger.database.schema import SCHEMA_VERSION, Base
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.facts.identity import canonical
 from tests.conftest import DATA
@@ -200,7 +201,7 @@ class TestOpening:
         def fail(*_: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("ledger.schema_upgrade.os.fsync", fail)
+        monkeypatch.setattr("ledger.database.upgrade.os.fsync", fail)
         with pytest.raises(EnvironmentFailure, match="No space left"):
             Ledger.open(old)
         assert contents(old / "ledger.db") == before

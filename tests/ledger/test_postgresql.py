@@ -17,8 +17,8 @@ from sqlalchemy import Engine, insert, select, text
 
 import ledger.database
 from ledger import Ledger
-from ledger.database import Database
-from ledger.schema import Base
+from ledger.database.database import Database
+from ledger.database.schema import Base
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.ledger import databases, postgresql_server
 from tests.ledger.databases import ServerPlace

@@ -14,6 +14,7 @@ from fsspec.config import conf
 from sqlalchemy.engine import make_url
 
 from ledger import Code, Ledger
+from ledger.database.store_users import Users, _record, check_new_store, forget, registrations
 from ledger.gc import Garbage, collect
 from ledger.history.compose import GROUP
 from ledger.import_bundle import import_bundle
@@ -21,7 +22,6 @@ from ledger.objects.local import open_store
 from ledger.objects.marker import Marker, read_marker
 from ledger.objects.objects import LEDGERS, MARKER
 from ledger.snapshots import SnapshotPolicy, Snapshots
-from ledger.store_users import Users, _record, check_new_store, forget, registrations
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.conftest import DATA

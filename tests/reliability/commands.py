@@ -11,10 +11,10 @@ from sqlalchemy import select
 
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
+from ledger.database.places import DATABASE
+from ledger.database.schema import Entries, Scores, Signatures
 from ledger.gc import collect
 from ledger.import_bundle import import_bundle
-from ledger.places import DATABASE
-from ledger.schema import Entries, Scores, Signatures
 from ledger.signing import add_signatures, load_key, new_key, sign
 from seqedit.errors import InputError
 from seqedit.support.digests import tensors_digest

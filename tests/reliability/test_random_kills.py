@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from ledger import Ledger
-from ledger.places import has_ledger
+from ledger.database.places import has_ledger
 from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.models.edited import EditedModel

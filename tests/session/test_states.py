@@ -16,7 +16,7 @@ from sqlalchemy import delete
 from evals.counterfact import score_records
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
-from ledger.schema import Scores
+from ledger.database.schema import Scores
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel

@@ -43,9 +43,9 @@ def gc(
 
     Example: seqedit gc --dry-run
     """
-    from ledger.database import without_password
+    from ledger.database.database import without_password
+    from ledger.database.store_users import forget
     from ledger.gc import collect
-    from ledger.store_users import forget
 
     if forget_ledger and dry_run:
         raise InputError("--forget-ledger has no dry run: give it without --dry-run")

@@ -85,7 +85,7 @@ def _chunks(connection: sa.Connection) -> Iterator[list[Any]]:
         rows = list(connection.execute(query.where(after)))
 
 
-# As they were when this schema was released; `ledger.fact_keys` may not differ, and a test compares them.
+# As they were when this schema was released; `ledger.database.fact_keys` may not differ, and a test compares them.
 def _fact_digest(subject: str, relation: str) -> str:
     text = json.dumps([subject, relation], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -13,7 +13,7 @@ from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, update
 
-from ledger.schema import SCHEMA_VERSION, Meta
+from ledger.database.schema import SCHEMA_VERSION, Meta
 
 
 def upgrade(connection: Connection, schema: int | None, to: int = SCHEMA_VERSION) -> None:

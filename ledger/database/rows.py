@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from ledger.database.fact_keys import fact_digest, folded, subject_digest
+from ledger.database.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
 from ledger.errors import Conflict
-from ledger.fact_keys import fact_digest, folded, subject_digest
 from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo, Manifest
-from ledger.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
 from seqedit.errors import CheckFailed
 
 HEAD = "HEAD"

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from ledger.fact_keys import FOLDED_CHARACTERS
+from ledger.database.fact_keys import FOLDED_CHARACTERS
 
 SCHEMA_VERSION = 3
 
@@ -77,7 +77,7 @@ class Requests(Base):
     """The facts of an entry, one row each.
 
     ``subject`` and ``relation`` are as the request has them; where it names no relation its prompt stands
-    there. They are looked up by the last three columns, which are made by `ledger.fact_keys`.
+    there. They are looked up by the last three columns, which are made by `ledger.database.fact_keys`.
     """
 
     __tablename__ = "requests"

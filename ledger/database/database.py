@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from ledger import postgresql
+from ledger.database import postgresql
 from ledger.errors import failures
 from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import EnvironmentFailure, InputError

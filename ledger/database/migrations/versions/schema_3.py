@@ -62,7 +62,7 @@ def _chunks(connection: sa.Connection) -> Iterator[list[Any]]:
         rows = list(connection.execute(query.where(after)))
 
 
-# As they were when this schema was released; `ledger.fact_keys` may not differ, and a test compares them.
+# As they were when this schema was released; `ledger.database.fact_keys` may not differ, and a test compares them.
 _SPACE = re.compile(r"[\t\n\v\f\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 from sqlalchemy.engine import URL
 
-from ledger.database import Database
+from ledger.database.database import Database
+from ledger.database.schema import SCHEMA_VERSION, Meta
 from ledger.errors import failures
-from ledger.schema import SCHEMA_VERSION, Meta
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,9 @@ def _stated(connection: Connection) -> str | None:
 
 
 def _upgrade(connection: Connection, schema: int) -> None:
-    from ledger.migrations import upgrade  # alembic is needed here only, and its import costs a tenth of a second
+    from ledger.database.migrations import (
+        upgrade,  # alembic is needed here only, and its import costs a tenth of a second
+    )
 
     upgrade(connection, schema)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from ledger.schema import Scores
+from ledger.database.schema import Scores
 from seqedit.errors import InputError
 
 _CHUNK = 500
