@@ -24,7 +24,7 @@ from benchmarks.options import Command, size
 from benchmarks.synthetic_ledger import Shape, build, make_adapter
 from benchmarks.timing import Cost, measure, peak_bytes
 from ledger import Ledger
-from ledger.blame import history_of_subject
+from ledger.queries.taught import history_of_subject
 
 # What `log` shows of a scored entry.
 SCORES: Mapping[str, Mapping[str, object]] = {

@@ -27,8 +27,8 @@ from ledger.database.scores import load_scores
 from ledger.errors import failures
 from ledger.history.entries import Entry
 from ledger.objects.manifest import FileInfo, Manifest
+from ledger.queries.revisions import resolve
 from ledger.reading import Reader
-from ledger.revisions import resolve
 from ledger.signing import signatures_of
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json

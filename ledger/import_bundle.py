@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from ledger import branches
 from ledger.bundle_reader import Bundle
 from ledger.database import rows
 from ledger.database.places import has_ledger
@@ -19,6 +18,7 @@ from ledger.history import graph
 from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.objects.manifest import Manifest
+from ledger.queries import branches
 from ledger.signed_bundle import check_bundle, check_not_older
 from ledger.signers import has_entry
 from ledger.signing import add_signatures

@@ -9,20 +9,20 @@ from types import TracebackType
 
 from sqlalchemy import Connection, insert
 
-from ledger import branches, reflog
 from ledger.database import places, rows
 from ledger.database.database import without_password
 from ledger.database.schema import Base, Refs
 from ledger.database.scores import Values, check_scores, put_scores
 from ledger.database.store_users import check_new_store, join, mark_new_store
 from ledger.errors import Conflict
-from ledger.histories import load_history
 from ledger.history import graph
 from ledger.history.entries import Entry, check_texts, root_entry, utc_now
 from ledger.objects.manifest import Manifest
+from ledger.queries import branches, reflog
+from ledger.queries.histories import load_history
+from ledger.queries.reflog import Move
+from ledger.queries.revisions import resolve
 from ledger.questions import Questions
-from ledger.reflog import Move
-from ledger.revisions import resolve
 from ledger.vouching import keep_signers
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError

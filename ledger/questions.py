@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ledger import branches, reflog
-from ledger.answers import Answer, blame
-from ledger.blame import similar_subjects
 from ledger.database import rows
 from ledger.history.conflicts import Overlap, overlaps
 from ledger.history.diff import Fact, StateDiff, diff_states, facts_in_force
+from ledger.queries import branches, reflog
+from ledger.queries.blame import Answer, blame
+from ledger.queries.taught import similar_subjects
 from ledger.reading import Reader
 from seqedit.facts.requests import Request
 
@@ -45,7 +45,7 @@ class Questions(Reader):
     def blame(
         self, subject: str, relation: str | None = None, *, rev: str = rows.HEAD, everywhere: bool = False
     ) -> list[Answer]:
-        """Every request about a subject, oldest first, and what has become of it; see `ledger.answers.blame`."""
+        """Every request about a subject, oldest first, and what has become of it; see `ledger.queries.blame.blame`."""
         with self.database.read() as connection:
             return blame(connection, subject, relation, rev=rev, everywhere=everywhere)
 

@@ -8,24 +8,24 @@ from typing import Any
 from sqlalchemy import Connection, select
 from torch import Tensor
 
-from ledger import branches
 from ledger.database import rows
 from ledger.database.database import Database
 from ledger.database.schema import Entries
 from ledger.database.scores import load_scores
 from ledger.deltas import load_recorded, read_ahead
 from ledger.errors import failures
-from ledger.histories import HistoryNode, live_requests, load_history
 from ledger.history import graph
 from ledger.history.entries import Entry
-from ledger.listing import list_entries
 from ledger.names import is_digest
 from ledger.objects.objects import ObjectStore
 from ledger.problems import Problem
-from ledger.revisions import resolve
+from ledger.queries import branches
+from ledger.queries.histories import HistoryNode, live_requests, load_history
+from ledger.queries.listing import list_entries
+from ledger.queries.revisions import resolve
+from ledger.queries.states import same_states, state_ids
 from ledger.signers import has_entry
 from ledger.snapshots import SnapshotPolicy, Snapshots
-from ledger.states import same_states, state_ids
 from ledger.verify import verify
 from ledger.vouching import check_state, is_signed, kept_signers
 from seqedit.adapters.adapter import Adapter, BaseModel
@@ -267,7 +267,7 @@ class Reader:
             return load_scores(connection, [identifier], kind)[identifier]
 
     def state_ids(self) -> dict[str, str]:
-        """Entry id -> id of the state it leads to (`ledger.states`), of all entries of the ledger."""
+        """Entry id -> id of the state it leads to (`ledger.queries.states`), of all entries of the ledger."""
         with self.database.read() as connection:
             return state_ids(self.base_model.fingerprint, rows.load_nodes(connection))
 

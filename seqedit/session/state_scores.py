@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ledger import Entry, Ledger
-from ledger.states import state_id
+from ledger.queries.states import state_id
 from seqedit.scoring.kinds import (
     KIND_ANSWERS,
     KIND_DRIFT,

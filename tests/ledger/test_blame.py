@@ -9,9 +9,9 @@ from sqlalchemy import insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ledger import Ledger
-from ledger.blame import history_of_subject, prefix_query, similar_subjects, subject_query
 from ledger.database.fact_keys import fact_digest, folded, subject_digest
 from ledger.database.schema import Requests
+from ledger.queries.taught import history_of_subject, prefix_query, similar_subjects, subject_query
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from tests.ledger.helpers import build_adapter

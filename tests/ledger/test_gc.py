@@ -13,7 +13,7 @@ from ledger import gc as collecting
 from ledger.database.schema import EntryParents, Objects, Requests, Scores, Signatures
 from ledger.gc import Garbage, collect
 from ledger.objects.local import LocalStore
-from ledger.reflog import moves
+from ledger.queries.reflog import moves
 from ledger.signing import Signature, add_signatures
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.databases import alter

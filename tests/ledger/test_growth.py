@@ -17,12 +17,12 @@ from benchmarks.ledger_growth import Sizes, run_sizes
 from benchmarks.parts import PARTS, load_part
 from benchmarks.synthetic_ledger import Shape, build
 from ledger import Ledger
-from ledger.blame import history_of_subject
 from ledger.database import rows
 from ledger.deltas import load_recorded, read_ahead, read_deltas
-from ledger.histories import ancestor, load_history
 from ledger.history import graph
 from ledger.history.compose import compose
+from ledger.queries.histories import ancestor, load_history
+from ledger.queries.taught import history_of_subject
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.files import SIDECAR, WEIGHTS
 from seqedit.errors import CheckFailed, InputError

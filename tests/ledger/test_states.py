@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
-from ledger.states import state_id
+from ledger.queries.states import state_id
 from tests.ledger.helpers import MODEL, build_adapter
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Text, cast, select, type_coerce
 from sqlalchemy.types import NullType
 
 from ledger.database.schema import Entries, Scores
-from ledger.histories import load_history
 from ledger.history import graph
+from ledger.queries.histories import load_history
 from seqedit.errors import CheckFailed
 
 # JSON as text, which is parsed once for all entries that say the same.

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Select, select
 
 from ledger.database.fact_keys import FOLDED_CHARACTERS, fact_digest, folded, subject_digest
 from ledger.database.schema import Entries, Requests
-from ledger.histories import load_history
-from ledger.revisions import resolve
+from ledger.queries.histories import load_history
+from ledger.queries.revisions import resolve
 
 MIN_PREFIX = 3
 """How many first characters a suggestion shares with the subject at least, or all of a shorter one."""

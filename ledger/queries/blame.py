@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from ledger.blame import Taught, history_of_subject
 from ledger.database import rows
 from ledger.history import graph
-from ledger.revisions import resolve
+from ledger.queries.revisions import resolve
+from ledger.queries.taught import Taught, history_of_subject
 from seqedit.facts.identity import canonical
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from ledger import branches
 from ledger.database.schema import Reflog
+from ledger.queries import branches
 from seqedit.errors import InputError
 
 

@@ -8,9 +8,9 @@ from sqlalchemy import Connection, select
 
 from ledger.database import rows
 from ledger.database.schema import Entries, Refs
-from ledger.histories import ancestor
 from ledger.history.entries import short_ids
 from ledger.names import is_digest
+from ledger.queries.histories import ancestor
 from seqedit.errors import InputError
 
 MIN_PREFIX = 4
