@@ -21,7 +21,7 @@ from benchmarks.plots import Plot
 from benchmarks.synthetic_ledger import Shape, build
 from benchmarks.timing import Cost, measure, measure_both
 from ledger import Ledger
-from ledger.snapshots import SnapshotPolicy
+from ledger.states.snapshots import SnapshotPolicy
 from seqedit.adapters.files import WEIGHTS
 
 DEMO = (128, 1152)

@@ -24,7 +24,7 @@ from ledger.errors import failures
 from ledger.history.entries import TIME_FORMAT
 from ledger.names import is_digest
 from ledger.objects.objects import TEMPORARY, ObjectStore, is_unfinished_marker
-from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from seqedit.errors import CheckFailed
 
 KEEP_DAYS = 90.0

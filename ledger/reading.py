@@ -12,7 +12,6 @@ from ledger.database import rows
 from ledger.database.database import Database
 from ledger.database.schema import Entries
 from ledger.database.scores import load_scores
-from ledger.deltas import load_recorded, read_ahead
 from ledger.errors import failures
 from ledger.history import graph
 from ledger.history.entries import Entry
@@ -25,7 +24,8 @@ from ledger.queries.listing import list_entries
 from ledger.queries.revisions import resolve
 from ledger.queries.states import same_states, state_ids
 from ledger.signers import has_entry
-from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.states.deltas import load_recorded, read_ahead
+from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from ledger.verify import verify
 from ledger.vouching import check_state, is_signed, kept_signers
 from seqedit.adapters.adapter import Adapter, BaseModel

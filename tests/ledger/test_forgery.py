@@ -21,7 +21,7 @@ from ledger import Code, Ledger
 from ledger.database.schema import Meta, Objects
 from ledger.objects.manifest import MANIFEST, Manifest
 from ledger.signing import add_signatures, load_key, new_key, sign
-from ledger.snapshots import keys
+from ledger.states.snapshots import keys
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.check import NEUTRAL
 from seqedit.adapters.delta import Dense, LowRank

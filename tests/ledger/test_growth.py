@@ -18,11 +18,11 @@ from benchmarks.parts import PARTS, load_part
 from benchmarks.synthetic_ledger import Shape, build
 from ledger import Ledger
 from ledger.database import rows
-from ledger.deltas import load_recorded, read_ahead, read_deltas
 from ledger.history import graph
 from ledger.history.compose import compose
 from ledger.queries.histories import ancestor, load_history
 from ledger.queries.taught import history_of_subject
+from ledger.states.deltas import load_recorded, read_ahead, read_deltas
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.files import SIDECAR, WEIGHTS
 from seqedit.errors import CheckFailed, InputError
@@ -225,8 +225,8 @@ class TestReading:
         assert [adapter.digest for adapter in loaded] == digests
 
     def test_reading_stays_within_its_bytes_ahead(self, filled, monkeypatch):
-        monkeypatch.setattr("ledger.deltas.AHEAD_BYTES", 1)
-        monkeypatch.setattr("ledger.deltas.READERS", 1)
+        monkeypatch.setattr("ledger.states.deltas.AHEAD_BYTES", 1)
+        monkeypatch.setattr("ledger.states.deltas.READERS", 1)
         weights = filled.compose(build_base())
         expected = compose(build_base(), filled.adapters())
         assert all(torch.equal(weights[name], expected[name]) for name in expected)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from ledger import Code, Ledger, gc
 from ledger.history.compose import compose
-from ledger.snapshots import SnapshotPolicy, keys
+from ledger.states.snapshots import SnapshotPolicy, keys
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.ledger.databases import create
 from tests.ledger.helpers import MODEL, build_adapter, build_base
@@ -30,7 +30,7 @@ def small_groups(monkeypatch):
 
 
 def use_small_groups(monkeypatch):
-    for module in ("ledger.history.compose", "ledger.snapshots"):
+    for module in ("ledger.history.compose", "ledger.states.snapshots"):
         monkeypatch.setattr(importlib.import_module(module), "GROUP", SMALL)
 
 
@@ -59,7 +59,7 @@ def files(place) -> list[Path]:
 def objects_read(ledger, monkeypatch) -> list[str]:
     """Digests of the adapters whose files are read from now on."""
     read: list[str] = []
-    module = importlib.import_module("ledger.deltas")
+    module = importlib.import_module("ledger.states.deltas")
     original = module.read_deltas
     monkeypatch.setattr(
         module, "read_deltas", lambda store, digest, recorded: read.append(digest) or original(store, digest, recorded)

@@ -21,7 +21,7 @@ from ledger.import_bundle import import_bundle
 from ledger.objects.local import open_store
 from ledger.objects.marker import Marker, read_marker
 from ledger.objects.objects import LEDGERS, MARKER
-from ledger.snapshots import SnapshotPolicy, Snapshots
+from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.conftest import DATA

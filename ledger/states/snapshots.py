@@ -5,7 +5,7 @@ that these sums are a function of: the arithmetic and the ordered adapters. What
 used only where the database has recorded its SHA-256, so a file that is damaged, cut off or out of date is as good as
 none: the state is then composed from the adapters, with the same result to the bit. Whoever can write the database can
 record a forged one, and no signature covers it: states of a signed ledger start from nothing but the snapshots that
-this process has written itself, and `ledger.snapshot_proof` computes all of them again.
+this process has written itself, and `ledger.states.proof` computes all of them again.
 """
 
 from __future__ import annotations

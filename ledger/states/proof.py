@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ledger.database import rows
 from ledger.database.schema import Refs
-from ledger.deltas import read_ahead
 from ledger.history import compose, graph
 from ledger.history.compose import Composition, HasDeltas
 from ledger.objects.manifest import Manifest
 from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
-from ledger.snapshots import SUFFIX, Record, adapters_digest, keys, load_sums, records_of
+from ledger.states.deltas import read_ahead
+from ledger.states.snapshots import SUFFIX, Record, adapters_digest, keys, load_sums, records_of
 from seqedit.errors import InputError, SeqeditError
 
 SEARCHED = 2_000
