@@ -29,7 +29,7 @@ from ledger.history.entries import Entry
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.queries.revisions import resolve
 from ledger.reading import Reader
-from ledger.signing import signatures_of
+from ledger.upkeep.signing import signatures_of
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
 

@@ -30,7 +30,7 @@ from ledger.errors import failures
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo
-from ledger.signing import Signature
+from ledger.upkeep.signing import Signature
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.memory import is_out_of_memory

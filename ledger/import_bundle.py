@@ -20,8 +20,8 @@ from ledger.ledger import MAIN, Ledger
 from ledger.objects.manifest import Manifest
 from ledger.queries import branches
 from ledger.signed_bundle import check_bundle, check_not_older
-from ledger.signers import has_entry
-from ledger.signing import add_signatures
+from ledger.upkeep.signers import has_entry
+from ledger.upkeep.signing import add_signatures
 from ledger.url_secrets import without_password
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 

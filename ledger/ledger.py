@@ -23,7 +23,7 @@ from ledger.queries.histories import load_history
 from ledger.queries.reflog import Move
 from ledger.queries.revisions import resolve
 from ledger.questions import Questions
-from ledger.vouching import keep_signers
+from ledger.upkeep.vouching import keep_signers
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -98,7 +98,8 @@ class Ledger(Questions):
             place: As for `create`.
             base_model: The model that is going to be edited or scored, to be checked against the ledger's.
             objects: fsspec URL of the object store where it has moved.
-            signers: Public keys (key -> name, `ledger.signers.read_signers`) that must vouch for every state that is
+            signers: Public keys (key -> name, `ledger.upkeep.signers.read_signers`) that must vouch for every state
+            that is
                 composed or whose adapters are read.
 
         Raises:
@@ -349,7 +350,7 @@ class Ledger(Questions):
         Whoever can write the database can change this: it is a reminder, and no protection.
 
         Args:
-            signers: Public key -> name, as `ledger.signers.read_signers` gives them; None for none.
+            signers: Public key -> name, as `ledger.upkeep.signers.read_signers` gives them; None for none.
         """
         with self.database.write() as connection:
             keep_signers(connection, signers)

@@ -23,11 +23,11 @@ from ledger.queries.histories import HistoryNode, live_requests, load_history
 from ledger.queries.listing import list_entries
 from ledger.queries.revisions import resolve
 from ledger.queries.states import same_states, state_ids
-from ledger.signers import has_entry
 from ledger.states.deltas import load_recorded, read_ahead
 from ledger.states.snapshots import SnapshotPolicy, Snapshots
-from ledger.verify import verify
-from ledger.vouching import check_state, is_signed, kept_signers
+from ledger.upkeep.signers import has_entry
+from ledger.upkeep.verify import verify
+from ledger.upkeep.vouching import check_state, is_signed, kept_signers
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 
@@ -312,7 +312,8 @@ class Reader:
 
         Args:
             deep: Also read all data and recompute every digest; else presence and sizes only.
-            signers: Public keys that must vouch for all that branches lead to; see `ledger.signers`. By default those
+            signers: Public keys that must vouch for all that branches lead to; see `ledger.upkeep.signers`. By default
+            those
                 that the ledger was opened with, or else keeps.
             at_least: Id, or its first digits, of the newest entry that is known: HEAD must have it in its history.
 

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from ledger.bundle_reader import Bundle
 from ledger.database import rows
 from ledger.database.database import Database
-from ledger.signers import ancestors
-from ledger.vouching import known_signatures, trusted
+from ledger.upkeep.signers import ancestors
+from ledger.upkeep.vouching import known_signatures, trusted
 from seqedit.errors import CheckFailed
 
 

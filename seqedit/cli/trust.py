@@ -26,6 +26,6 @@ AllowOlderOption = Annotated[
 
 def trusted_signers(file: Path | None) -> dict[str, str] | None:
     """The keys of a signers file, or None where none was given."""
-    from ledger.signers import read_signers
+    from ledger.upkeep.signers import read_signers
 
     return None if file is None else read_signers(file)

@@ -20,8 +20,8 @@ from sqlalchemy import insert, update
 from ledger import Code, Ledger
 from ledger.database.schema import Meta, Objects
 from ledger.objects.manifest import MANIFEST, Manifest
-from ledger.signing import add_signatures, load_key, new_key, sign
 from ledger.states.snapshots import keys
+from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.check import NEUTRAL
 from seqedit.adapters.delta import Dense, LowRank

@@ -9,12 +9,12 @@ import torch
 from sqlalchemy import select
 
 from ledger import Code, Ledger
-from ledger import gc as collecting
 from ledger.database.schema import EntryParents, Objects, Requests, Scores, Signatures
-from ledger.gc import Garbage, collect
 from ledger.objects.local import LocalStore
 from ledger.queries.reflog import moves
-from ledger.signing import Signature, add_signatures
+from ledger.upkeep import gc as collecting
+from ledger.upkeep.gc import Garbage, collect
+from ledger.upkeep.signing import Signature, add_signatures
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.ledger.databases import alter
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base

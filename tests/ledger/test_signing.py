@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 from ledger import Ledger
-from ledger.signers import read_signers
-from ledger.signing import Signature, add_signatures, load_key, new_key, public_key, sign, signatures_of
+from ledger.upkeep.signers import read_signers
+from ledger.upkeep.signing import Signature, add_signatures, load_key, new_key, public_key, sign, signatures_of
 from seqedit.errors import InputError
 from tests.ledger.databases import alter
 from tests.ledger.helpers import MODEL, TIME, build_adapter

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from ledger import Code, Ledger, gc
+from ledger import Code, Ledger
 from ledger.history.compose import compose
 from ledger.states.snapshots import SnapshotPolicy, keys
+from ledger.upkeep import gc
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.ledger.databases import create
 from tests.ledger.helpers import MODEL, build_adapter, build_base

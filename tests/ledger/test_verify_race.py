@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from ledger import verify as verifying
-from ledger.gc import collect
+from ledger.upkeep import verify as verifying
+from ledger.upkeep.gc import collect
 from tests.ledger.helpers import build_adapter
 
 

@@ -13,9 +13,9 @@ from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.database.places import DATABASE
 from ledger.database.schema import Entries, Scores, Signatures
-from ledger.gc import collect
 from ledger.import_bundle import import_bundle
-from ledger.signing import add_signatures, load_key, new_key, sign
+from ledger.upkeep.gc import collect
+from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.errors import InputError
 from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.gc import collect
+from ledger.upkeep.gc import collect
 from seqedit.errors import InputError
 from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, build_adapter, build_base

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Code, Ledger
-from ledger.signing import add_signatures, load_key, new_key, sign
+from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.errors import CheckFailed, InputError
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 from tests.reliability.damaged import dump, flipped, object_of, tables_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from ledger import Ledger
-from ledger.gc import collect
+from ledger.upkeep.gc import collect
 from seqedit.errors import InputError
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
-from ledger.gc import collect
 from ledger.import_bundle import import_bundle
 from ledger.objects.local import LocalStore
 from ledger.objects.manifest import FileInfo, Manifest
+from ledger.upkeep.gc import collect
 from seqedit.errors import SeqeditError
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 

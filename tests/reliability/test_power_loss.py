@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
-from ledger.gc import collect
+from ledger.upkeep.gc import collect
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 from tests.reliability.commands import damage, observe
 from tests.reliability.power_loss import lay_out, survivors, synced_at, tree

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.signing import new_key
+from ledger.upkeep.signing import new_key
 from seqedit.cli.main import run
 from seqedit.errors import EnvironmentFailure, SeqeditError
 from tests.ledger.helpers import MODEL

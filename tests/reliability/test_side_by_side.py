@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.gc import collect
+from ledger.upkeep.gc import collect
 from tests.ledger.helpers import build_adapter, build_base
 from tests.reliability.commands import damage
 from tests.reliability.processes import start, stop, wait

@@ -230,7 +230,7 @@ def test_memory_is_bounded_by_one_object(tmp_path: Path) -> None:
 
 def test_signatures_travel_and_one_that_does_not_hold_is_refused(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
-    from ledger.signing import add_signatures, load_key, new_key, sign, signatures_of
+    from ledger.upkeep.signing import add_signatures, load_key, new_key, sign, signatures_of
 
     public = new_key(tmp_path / "key")
     with Ledger.open(source) as ledger, ledger.database.write() as connection:

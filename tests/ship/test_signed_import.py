@@ -10,8 +10,8 @@ import pytest
 from ledger import Ledger
 from ledger.bundle import plan_bundle, write_bundle
 from ledger.import_bundle import import_bundle
-from ledger.signers import read_signers
-from ledger.signing import add_signatures, load_key, new_key, sign
+from ledger.upkeep.signers import read_signers
+from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, InputError
 from tests.ledger.helpers import MODEL, TIME, build_adapter

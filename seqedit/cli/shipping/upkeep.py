@@ -45,7 +45,7 @@ def gc(
     """
     from ledger.database.database import without_password
     from ledger.database.store_users import forget
-    from ledger.gc import collect
+    from ledger.upkeep.gc import collect
 
     if forget_ledger and dry_run:
         raise InputError("--forget-ledger has no dry run: give it without --dry-run")
@@ -106,7 +106,7 @@ def sign(
 
     Example: seqedit sign HEAD --key ~/.config/seqedit/key.pem
     """
-    from ledger import signing
+    from ledger.upkeep import signing
 
     if (key is None) == (new_key is None):
         raise InputError("give either --key FILE to sign with, or --new-key FILE to make a key")
@@ -147,7 +147,7 @@ def signers(
 
     Example: seqedit signers --set team-keys
     """
-    from ledger.signers import read_signers
+    from ledger.upkeep.signers import read_signers
 
     if set_ is not None and clear:
         raise InputError("give either --set FILE or --clear")

@@ -15,9 +15,9 @@ from sqlalchemy import Connection, delete, insert, select
 
 from ledger.database import rows
 from ledger.database.schema import Meta, Signatures
-from ledger.signers import ancestors
-from ledger.signing import Signature, stored
-from ledger.verify import check_entries
+from ledger.upkeep.signers import ancestors
+from ledger.upkeep.signing import Signature, stored
+from ledger.upkeep.verify import check_entries
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json

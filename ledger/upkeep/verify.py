@@ -31,10 +31,10 @@ from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.objects.objects import ObjectStore
 from ledger.problems import Code, Problem
-from ledger.signers import ancestors, check_signatures, check_signers, has_entry
 from ledger.states.proof import prove_snapshots
 from ledger.states.snapshots import check_snapshots
-from ledger.verify_objects import verify_objects
+from ledger.upkeep.signers import ancestors, check_signatures, check_signers, has_entry
+from ledger.upkeep.verify_objects import verify_objects
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import CheckFailed, InputError
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from ledger.database import rows
 from ledger.database.schema import Refs
 from ledger.problems import Code, Problem
-from ledger.signing import Signature, stored
+from ledger.upkeep.signing import Signature, stored
 from seqedit.errors import InputError
 
 _KEY = re.compile(r"[0-9a-f]{64}")

@@ -142,7 +142,7 @@ def sign(entry: str, key: Ed25519PrivateKey, time: str | None = None) -> Signatu
 def add_signatures(connection: Connection, signatures: Iterable[Signature]) -> int:
     """Store signatures; those that are there already stay as they are.
 
-    Whether they hold is not asked here: `ledger.signers.check_signers` asks it of every signature each time.
+    Whether they hold is not asked here: `ledger.upkeep.signers.check_signers` asks it of every signature each time.
 
     Args:
         connection: An open writing transaction.

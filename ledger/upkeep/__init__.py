@@ -1,0 +1,1 @@
+"""Verify, collect garbage, sign."""
