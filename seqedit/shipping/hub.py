@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.import_bundle import Diverged
+from ledger.bundles.import_bundle import Diverged
+from ledger.bundles.write import plan_bundle, write_bundle
 from ledger.reading import Reader
 from seqedit.adapters.card import is_hub_id
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.cli.main import main, run
 from seqedit.facts.requests import Request

@@ -15,8 +15,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.bundle_reader import Bundle
+from ledger.bundles.read import Bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from seqedit.adapters import merging
 from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run

@@ -14,9 +14,9 @@ from fsspec.config import conf
 from sqlalchemy.engine import make_url
 
 from ledger import Code, Ledger
+from ledger.bundles.import_bundle import import_bundle
 from ledger.database.store_users import Users, _record, check_new_store, forget, registrations
 from ledger.history.compose import GROUP
-from ledger.import_bundle import import_bundle
 from ledger.objects.local import open_store
 from ledger.objects.marker import Marker, read_marker
 from ledger.objects.objects import LEDGERS, MARKER

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import select
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
+from ledger.bundles.import_bundle import import_bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from ledger.database.places import DATABASE
 from ledger.database.schema import Entries, Scores, Signatures
-from ledger.import_bundle import import_bundle
 from ledger.upkeep.gc import collect
 from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.errors import InputError

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.import_bundle import import_bundle
+from ledger.bundles.import_bundle import import_bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from ledger.objects.local import LocalStore
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.upkeep.gc import collect

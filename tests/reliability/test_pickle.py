@@ -15,7 +15,7 @@ import evals
 import ledger as ledger_package
 import seqedit
 from ledger import Ledger
-from ledger.import_bundle import import_bundle
+from ledger.bundles.import_bundle import import_bundle
 from ledger.objects.local import LocalStore
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import SeqeditError

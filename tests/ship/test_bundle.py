@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from ledger import Ledger
-from ledger import import_bundle as import_module
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.bundle_format import MANIFEST_NAME
-from ledger.bundle_reader import Bundle
-from ledger.import_bundle import Diverged, Imported, import_bundle
+from ledger.bundles import import_bundle as import_module
+from ledger.bundles.format import MANIFEST_NAME
+from ledger.bundles.import_bundle import Diverged, Imported, import_bundle
+from ledger.bundles.read import Bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense
 from seqedit.errors import CheckFailed, InputError, SeqeditError

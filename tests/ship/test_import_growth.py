@@ -15,11 +15,11 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from ledger import Entry, Ledger
-from ledger.bundle_format import BundleManifest
-from ledger.bundle_reader import Bundle
+from ledger.bundles.format import BundleManifest
+from ledger.bundles.import_bundle import import_bundle
+from ledger.bundles.read import Bundle
 from ledger.history.entries import root_entry
 from ledger.history.graph import check_histories, check_history, first_parent_history
-from ledger.import_bundle import import_bundle
 from ledger.objects.manifest import FileInfo
 from seqedit.adapters.adapter import Adapter
 from tests.ledger.helpers import MODEL, TIME, build_adapter

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.import_bundle import import_bundle
+from ledger.bundles.import_bundle import import_bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from seqedit.adapters import files
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError

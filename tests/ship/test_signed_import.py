@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.bundle import plan_bundle, write_bundle
-from ledger.import_bundle import import_bundle
+from ledger.bundles.import_bundle import import_bundle
+from ledger.bundles.write import plan_bundle, write_bundle
 from ledger.upkeep.signers import read_signers
 from ledger.upkeep.signing import add_signatures, load_key, new_key, sign
 from seqedit.cli.main import run

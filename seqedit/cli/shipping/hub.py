@@ -91,7 +91,7 @@ def pull(
 
     Example: seqedit pull me/edits --ledger my-ledger
     """
-    from ledger.import_bundle import import_bundle
+    from ledger.bundles.import_bundle import import_bundle
     from seqedit.shipping.hub import fetch_bundle
 
     trusted = trusted_signers(signers)

@@ -17,7 +17,7 @@ from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger import Ledger
-    from ledger.import_bundle import Imported
+    from ledger.bundles.import_bundle import Imported
     from seqedit.facts.requests import Record
     from seqedit.models.edited import EditedModel
     from seqedit.shipping.export import Exported
@@ -105,7 +105,7 @@ def import_(
 
     Example: seqedit import history.zip --ledger my-ledger
     """
-    from ledger.import_bundle import import_bundle
+    from ledger.bundles.import_bundle import import_bundle
 
     imported = import_bundle(
         ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
@@ -126,7 +126,7 @@ def check_options(format_: Format, *, entry: bool, rank: int | None, records: st
 
 
 def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, dry_run: bool) -> dict[str, Any]:
-    from ledger.bundle import plan_bundle, write_bundle
+    from ledger.bundles.write import plan_bundle, write_bundle
 
     plan = plan_bundle(opened, rev, single=entry, scores=scores)
     if not dry_run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ledger.bundle_reader import Bundle
+from ledger.bundles.read import Bundle
 from ledger.database import rows
 from ledger.database.database import Database
 from ledger.upkeep.signers import ancestors

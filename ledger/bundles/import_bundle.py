@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select
 
-from ledger.bundle_reader import Bundle
+from ledger.bundles.read import Bundle
+from ledger.bundles.signed import check_bundle, check_not_older
 from ledger.database import rows
 from ledger.database.places import has_ledger
 from ledger.database.rows import EntryNode
@@ -19,7 +20,6 @@ from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.objects.manifest import Manifest
 from ledger.queries import branches
-from ledger.signed_bundle import check_bundle, check_not_older
 from ledger.upkeep.signers import has_entry
 from ledger.upkeep.signing import add_signatures
 from ledger.url_secrets import without_password

@@ -13,7 +13,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import BinaryIO
 
-from ledger.bundle_format import (
+from ledger.bundles.format import (
     MANIFEST_NAME,
     BundleManifest,
     Kind,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from ledger.bundle_format import (
+from ledger.bundles.format import (
     MANIFEST_NAME,
     BundleManifest,
     check_member_name,
