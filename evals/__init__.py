@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from evals.ripple import ripple_scores as ripple_scores
     from evals.sampling import generate as generate
     from evals.scores import Scores as Scores
-    from evals.statistics import Change as Change
-    from evals.statistics import paired_change as paired_change
-    from evals.statistics import score_intervals as score_intervals
-    from evals.statistics import task_changes as task_changes
-    from evals.task_outcomes import Outcome as Outcome
-    from evals.task_outcomes import TaskResult as TaskResult
-    from evals.task_outcomes import TaskResults as TaskResults
+    from evals.statistics.changes import Change as Change
+    from evals.statistics.changes import paired_change as paired_change
+    from evals.statistics.changes import score_intervals as score_intervals
+    from evals.statistics.changes import task_changes as task_changes
+    from evals.statistics.outcomes import Outcome as Outcome
+    from evals.statistics.outcomes import TaskResult as TaskResult
+    from evals.statistics.outcomes import TaskResults as TaskResults
     from evals.tasks import GLUE_TASKS as GLUE_TASKS
     from evals.tasks import LoadedTasks as LoadedTasks
     from evals.tasks import evaluate_tasks as evaluate_tasks
@@ -82,13 +82,13 @@ _HOMES = {
     "write_report": "evals.report",
     "generate": "evals.sampling",
     "Scores": "evals.scores",
-    "Change": "evals.statistics",
-    "paired_change": "evals.statistics",
-    "score_intervals": "evals.statistics",
-    "task_changes": "evals.statistics",
-    "Outcome": "evals.task_outcomes",
-    "TaskResult": "evals.task_outcomes",
-    "TaskResults": "evals.task_outcomes",
+    "Change": "evals.statistics.changes",
+    "paired_change": "evals.statistics.changes",
+    "score_intervals": "evals.statistics.changes",
+    "task_changes": "evals.statistics.changes",
+    "Outcome": "evals.statistics.outcomes",
+    "TaskResult": "evals.statistics.outcomes",
+    "TaskResults": "evals.statistics.outcomes",
     "GLUE_TASKS": "evals.tasks",
     "LoadedTasks": "evals.tasks",
     "evaluate_tasks": "evals.tasks",

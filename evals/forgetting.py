@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.collapse import Collapse as Collapse
-from evals.collapse import find_collapse as find_collapse
 from evals.scores import Scores
+from evals.statistics.collapse import Collapse as Collapse
+from evals.statistics.collapse import find_collapse as find_collapse
 from seqedit.errors import InputError
 
 Matrix = list[list[float | None]]

@@ -18,7 +18,7 @@ from typing import Any
 from evals.gate_rules import CHANGES, GENERATION, KINDS, check_rule, split_metric
 from evals.paired_scores import PairedScore
 from evals.scores import METRICS as SCORES
-from evals.stratified_means import wilson
+from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 
 _ALIASES = {f"{name} of earlier edits": f"earlier.{name}" for name in (*SCORES, "GE", "RS")}

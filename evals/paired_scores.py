@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.resampling import Floats
 from evals.scores import METRICS, Scores, harmonic_mean
-from evals.stratified_means import Interval, StratifiedMeans, stratified_means
+from evals.statistics.resampling import Floats
+from evals.statistics.stratified import Interval, StratifiedMeans, stratified_means
 
 _IN_S = ("ES", "PS", "NS")
 
@@ -132,7 +132,7 @@ def paired_scores(
     Args:
         before: Scores of the records under the unedited model.
         after: Scores of the same records, in the same order, under the edited one.
-        strata, sizes, finite: As for `evals.stratified_means.stratified_means`.
+        strata, sizes, finite: As for `evals.statistics.stratified.stratified_means`.
     """
     found: dict[str, PairedScore] = {}
     for metric in METRICS:

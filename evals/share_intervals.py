@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from evals.scores import METRICS, Scores, harmonic_mean
-from evals.stratified_means import Interval, stratified_means
+from evals.statistics.stratified import Interval, stratified_means
 
 _IN_S = ("ES", "PS", "NS")
 
@@ -55,7 +55,7 @@ def estimated_scores(
 
     Args:
         scores: Scores of the sampled records.
-        strata, sizes, finite: As for `evals.stratified_means.stratified_means`.
+        strata, sizes, finite: As for `evals.statistics.stratified.stratified_means`.
         level: Coverage of the intervals.
     """
     result: dict[str, Estimate | None] = dict.fromkeys(METRICS)

@@ -2,7 +2,7 @@
 
 lm-eval estimates the error of mcc and f1 by 100,000 resamples, which takes minutes and cannot be switched off on its
 command line; it knows the metrics by the identity of its own functions. Changes are compared document by document here
-(`evals.statistics`), so nothing is lost by leaving that out.
+(`evals.statistics.changes`), so nothing is lost by leaving that out.
 """
 
 from __future__ import annotations

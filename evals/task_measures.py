@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from evals.resampling import Floats
-from evals.task_metrics import METRICS
+from evals.statistics.classification import METRICS
+from evals.statistics.resampling import Floats
 
 Aggregation = Callable[[Sequence[Any]], Any]
 """What a metric noted of every document -> the metric."""

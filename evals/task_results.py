@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from evals.document_values import encode
+from evals.statistics.outcomes import Outcome, TaskResult
 from evals.task_measures import Aggregation, aggregate, is_bypass, is_mean, name_of
-from evals.task_outcomes import Outcome, TaskResult
 from seqedit.errors import InputError
 
 _LOG = logging.getLogger(__name__)

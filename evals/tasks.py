@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from evals.statistics.outcomes import TaskResults
 from evals.task_definition import task_definition
 from evals.task_examples import TaskRows
 from evals.task_loading import TaskFinder, check_task
 from evals.task_measures import Aggregation
-from evals.task_outcomes import TaskResults
 from evals.task_results import aggregation_of, task_result
 from evals.teacher_forcing import Scorer
 from seqedit.errors import InputError

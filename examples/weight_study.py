@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.counterfact import score_records
-from evals.statistics import task_changes
+from evals.statistics.changes import task_changes
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file

@@ -14,10 +14,10 @@ from evals.comparison_plot import plot_comparison
 from evals.counterfact import score_records
 from evals.figures import write_png
 from evals.generation import fit_vectorizer, missing_scores, score_generation
-from evals.resampling import percentile_interval
 from evals.scores import Scores
-from evals.statistics import score_intervals, task_changes
-from evals.task_outcomes import TaskResult
+from evals.statistics.changes import score_intervals, task_changes
+from evals.statistics.outcomes import TaskResult
+from evals.statistics.resampling import percentile_interval
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.errors import NumericsError

@@ -11,8 +11,8 @@ from typing import Any
 
 from evals.gate_rules import CHANGES, GENERATION, split_metric
 from evals.gates import GateResult, broken_gates, check_gates
-from evals.statistics import paired_change
-from evals.task_outcomes import TaskResult
+from evals.statistics.changes import paired_change
+from evals.statistics.outcomes import TaskResult
 from ledger import Entry
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Record, requests_of

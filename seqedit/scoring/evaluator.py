@@ -17,9 +17,9 @@ from evals.perplexity import score_perplexity
 from evals.sampling import Generator, generate
 from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
-from evals.statistics import task_changes
+from evals.statistics.changes import task_changes
+from evals.statistics.outcomes import TaskResult
 from evals.task_measures import Aggregation
-from evals.task_outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.facts.requests import Record

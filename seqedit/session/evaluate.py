@@ -8,8 +8,8 @@ from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
 from evals.perplexity import perplexity_of
-from evals.statistics import paired_change
-from evals.task_outcomes import TaskResult
+from evals.statistics.changes import paired_change
+from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Record

@@ -8,7 +8,7 @@ from typing import Protocol
 from evals.counterfact import score_records
 from evals.perplexity import perplexity_of, score_perplexity
 from evals.scores import METRICS
-from evals.task_outcomes import TaskResult
+from evals.statistics.outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError

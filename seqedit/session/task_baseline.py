@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from evals.task_outcomes import TaskResult
+from evals.statistics.outcomes import TaskResult
 from evals.tasks import LoadedTasks
 from ledger.ledger import Ledger
 from seqedit.errors import InputError

@@ -8,7 +8,7 @@ import pytest
 
 from evals.answers import Asking, answer_of, ask, contained, exact, normalized, share
 from evals.sampling import generate
-from evals.statistics import wilson
+from evals.statistics.changes import wilson
 from seqedit.errors import InputError
 
 

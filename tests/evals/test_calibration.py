@@ -14,8 +14,8 @@ import pytest
 
 from evals.scores import PromptScore, RecordScore, Scores
 from evals.share_intervals import score_intervals
-from evals.statistics import Change, paired_change
-from evals.task_outcomes import Outcome
+from evals.statistics.changes import Change, paired_change
+from evals.statistics.outcomes import Outcome
 
 DRAWS = 1000
 OUTCOMES = Path(__file__).parents[1] / "data" / "outcomes" / "outcomes.json"

@@ -11,11 +11,11 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from evals.exchange_test import exchange_p_value
-from evals.paired_outcomes import pair_outcomes
 from evals.scores import PromptScore, RecordScore, Scores
-from evals.statistics import mcnemar, paired_change, score_intervals, task_changes, wilson
-from evals.task_outcomes import Outcome, TaskResult
+from evals.statistics.changes import mcnemar, paired_change, score_intervals, task_changes, wilson
+from evals.statistics.exchange import exchange_p_value
+from evals.statistics.outcomes import Outcome, TaskResult
+from evals.statistics.pairing import pair_outcomes
 from seqedit.errors import InputError
 
 
@@ -180,7 +180,7 @@ def test_drawn_exchanges_agree_with_enumerated_ones(monkeypatch: pytest.MonkeyPa
     gold, before, after = two_models(np.random.default_rng(9), 150, 0.3)
     pairs = pair_outcomes("mcc", outcomes(gold, before), outcomes(gold, after))
     exact = exchange_p_value(pairs)
-    monkeypatch.setattr("evals.exchange_test.MOST_STATES", 1)
+    monkeypatch.setattr("evals.statistics.exchange.MOST_STATES", 1)
     drawn = exchange_p_value(pairs, draws=20_000)
     assert drawn != exact
     assert drawn == pytest.approx(exact, abs=0.02)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from evals.sequential import look_level
+from evals.statistics.sequential import look_level
 from seqedit.errors import InputError
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from evals.statistics import task_changes
+from evals.statistics.changes import task_changes
+from evals.statistics.outcomes import Outcome
 from evals.task_loading import TaskFinder, check_task
-from evals.task_outcomes import Outcome
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 

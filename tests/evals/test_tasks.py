@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.statistics import task_changes
+from evals.statistics.changes import task_changes
 from evals.tasks import GLUE_TASKS, evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evals.resampling import Floats
+from evals.statistics.resampling import Floats
 
 
 def accuracy(counts: Floats) -> Floats:

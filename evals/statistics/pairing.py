@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.document_values import same
-from evals.resampling import Floats
+from evals.statistics.classification import METRICS
+from evals.statistics.outcomes import Outcome
+from evals.statistics.resampling import Floats
 from evals.task_measures import Aggregation, Measure, measure_of
-from evals.task_metrics import METRICS
-from evals.task_outcomes import Outcome
 from seqedit.errors import InputError
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.resampling import Floats
+from evals.statistics.resampling import Floats
 
 Interval = tuple[float, float]
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.paired_outcomes import PairedOutcomes, matched
-from evals.resampling import DEFINED, Floats, blocks
-from evals.task_outcomes import Outcome
+from evals.statistics.outcomes import Outcome
+from evals.statistics.pairing import PairedOutcomes, matched
+from evals.statistics.resampling import DEFINED, Floats, blocks
 from seqedit.errors import InputError
 
 MOST_STATES = 20_000

@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.exchange_test import exchange_p_value
-from evals.exchange_test import mcnemar as mcnemar
-from evals.paired_outcomes import matched, pair_outcomes
-from evals.resampling import percentile_interval, resampled
 from evals.share_intervals import score_intervals as score_intervals
-from evals.stratified_means import wilson as wilson
+from evals.statistics.exchange import exchange_p_value
+from evals.statistics.exchange import mcnemar as mcnemar
+from evals.statistics.outcomes import Outcome, TaskResult
+from evals.statistics.pairing import matched, pair_outcomes
+from evals.statistics.resampling import percentile_interval, resampled
+from evals.statistics.stratified import wilson as wilson
 from evals.task_measures import Aggregation
-from evals.task_outcomes import Outcome, TaskResult
 from seqedit.errors import InputError
 
 _OTHER_TASK = "that state was measured with another task: other documents, prompts, metrics or examples"
@@ -34,7 +34,7 @@ class Change:
         baseline: The metric of the baseline, on the same documents.
         change: value - baseline.
         ci_low, ci_high: Confidence interval of the change.
-        p_value: Of "no true difference" in this very metric, two-sided (`evals.exchange_test`): for accuracy
+        p_value: Of "no true difference" in this very metric, two-sided (`evals.statistics.exchange`): for accuracy
             McNemar's mid-p, for F1 and mcc the same idea with their own values.
     """
 
@@ -68,7 +68,7 @@ def paired_change(
         seed: Seed of the resampling.
         resamples: How many resamples; fewer where the task's own aggregation has to be called for each
             (`fewer_resamples`).
-        level: Coverage of the interval; `evals.sequential.look_level` for one of several looks.
+        level: Coverage of the interval; `evals.statistics.sequential.look_level` for one of several looks.
 
     Raises:
         InputError: if the documents differ or there are none, or the metric cannot be told from the outcomes, or has

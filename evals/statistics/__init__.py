@@ -1,0 +1,1 @@
+"""Paired changes, intervals and tests; knows numbers only."""
