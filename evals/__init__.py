@@ -25,17 +25,19 @@ if TYPE_CHECKING:
     from evals.generation import GenerationScores as GenerationScores
     from evals.generation import fit_vectorizer as fit_vectorizer
     from evals.generation import score_generation as score_generation
+    from evals.likelihood.decoding import generate as generate
+    from evals.likelihood.perplexity import Perplexity as Perplexity
+    from evals.likelihood.perplexity import score_perplexity as score_perplexity
+    from evals.likelihood.teacher_forcing import Continuation as Continuation
+    from evals.likelihood.teacher_forcing import score_continuations as score_continuations
     from evals.multihop import MultiHopScores as MultiHopScores
     from evals.multihop import multihop_scores as multihop_scores
     from evals.multihop import score_multihop as score_multihop
-    from evals.perplexity import Perplexity as Perplexity
-    from evals.perplexity import score_perplexity as score_perplexity
     from evals.real_life import RealLifeScores as RealLifeScores
     from evals.real_life import score_real_life as score_real_life
     from evals.report import write_report as write_report
     from evals.ripple import RippleScores as RippleScores
     from evals.ripple import ripple_scores as ripple_scores
-    from evals.sampling import generate as generate
     from evals.scores import Scores as Scores
     from evals.statistics.changes import Change as Change
     from evals.statistics.changes import paired_change as paired_change
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
     from evals.tasks import LoadedTasks as LoadedTasks
     from evals.tasks import evaluate_tasks as evaluate_tasks
     from evals.tasks import load_tasks as load_tasks
-    from evals.teacher_forcing import Continuation as Continuation
-    from evals.teacher_forcing import score_continuations as score_continuations
     from evals.zsre import ZsreScores as ZsreScores
     from evals.zsre import score_zsre as score_zsre
     from evals.zsre import zsre_scores as zsre_scores
@@ -77,10 +77,10 @@ _HOMES = {
     "GenerationScores": "evals.generation",
     "fit_vectorizer": "evals.generation",
     "score_generation": "evals.generation",
-    "Perplexity": "evals.perplexity",
-    "score_perplexity": "evals.perplexity",
+    "Perplexity": "evals.likelihood.perplexity",
+    "score_perplexity": "evals.likelihood.perplexity",
     "write_report": "evals.report",
-    "generate": "evals.sampling",
+    "generate": "evals.likelihood.decoding",
     "Scores": "evals.scores",
     "Change": "evals.statistics.changes",
     "paired_change": "evals.statistics.changes",
@@ -93,8 +93,8 @@ _HOMES = {
     "LoadedTasks": "evals.tasks",
     "evaluate_tasks": "evals.tasks",
     "load_tasks": "evals.tasks",
-    "Continuation": "evals.teacher_forcing",
-    "score_continuations": "evals.teacher_forcing",
+    "Continuation": "evals.likelihood.teacher_forcing",
+    "score_continuations": "evals.likelihood.teacher_forcing",
     "ZsreScores": "evals.zsre",
     "score_zsre": "evals.zsre",
     "zsre_scores": "evals.zsre",

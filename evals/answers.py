@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.sampling import generate
+from evals.likelihood.decoding import generate
 from evals.statistics.changes import wilson
 from seqedit.errors import InputError
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from evals.likelihood.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from evals.scores import PromptScore, RecordScore, Scores
-from evals.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Record
 from seqedit.forward.access import position_limit, too_long

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.sampling import Generator, generate
+from evals.likelihood.decoding import Generator, generate
 from seqedit.facts.requests import Record
 from seqedit.text.tokenization import encode
 

@@ -127,7 +127,7 @@ def score_multihop(
     edited: bool = True,
     match: str = "exact",
 ) -> MultiHopScores:
-    """Ask a model and score its answers, as `multihop_scores`; errors as for `evals.sampling.generate`."""
+    """Ask a model and score its answers, as `multihop_scores`; errors as for `evals.likelihood.decoding.generate`."""
     asking = asking or Asking()
     answers = ask(model, tokenizer, case_prompts(cases, asking), asking)
     return multihop_scores(cases, answers, asking, edited=edited, match=match)

@@ -100,7 +100,7 @@ def score_real_life(
         forced: `score_records` of the same records, if it is there already.
 
     Raises:
-        RequestError, InputError: as for `evals.counterfact.score_records` and `evals.sampling.generate`.
+        RequestError, InputError: as for `evals.counterfact.score_records` and `evals.likelihood.decoding.generate`.
     """
     asking = asking or Asking()
     asked = [_prompts(record) for record in records]

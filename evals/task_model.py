@@ -14,7 +14,7 @@ from unittest import mock
 
 from lm_eval.models.huggingface import HFLM
 
-from evals.teacher_forcing import Scorer, score_continuations
+from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.forward.access import input_device
 from seqedit.support.random_state import seeded as seeded_devices

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from evals.likelihood.teacher_forcing import Scorer
 from evals.statistics.outcomes import TaskResults
 from evals.task_definition import task_definition
 from evals.task_examples import TaskRows
 from evals.task_loading import TaskFinder, check_task
 from evals.task_measures import Aggregation
 from evals.task_results import aggregation_of, task_result
-from evals.teacher_forcing import Scorer
 from seqedit.errors import InputError
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
@@ -116,7 +116,7 @@ def evaluate_tasks(
         tasks: From `load_tasks`.
         batch_size: Texts per batch where a task generates text.
         max_tokens_per_batch: Most tokens per forward pass where a task compares choices.
-        scorer: What finds the likelihoods there; `evals.teacher_forcing.score_continuations` by default.
+        scorer: What finds the likelihoods there; `evals.likelihood.teacher_forcing.score_continuations` by default.
 
     Returns:
         Per task the metrics and one outcome per document. A metric without a value for all documents is named, with
@@ -129,7 +129,7 @@ def evaluate_tasks(
     from lm_eval import evaluator
 
     from evals.fact_tasks import FactTask
-    from evals.finite import finite_logits
+    from evals.likelihood.finite import finite_logits
     from evals.task_model import InMemoryModel, quiet, seeded
     from seqedit.forward.access import evaluating
 

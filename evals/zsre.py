@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.counterfact import score_records
+from evals.likelihood.teacher_forcing import Progress
 from evals.scores import Scores
-from evals.teacher_forcing import Progress
 from seqedit.facts.requests import Record
 
 

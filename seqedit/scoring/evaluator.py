@@ -11,17 +11,17 @@ from typing import Any
 
 from evals.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
 from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
-from evals.finite import check_metrics
 from evals.generation import fit_vectorizer, missing_scores, score_generation
-from evals.perplexity import score_perplexity
-from evals.sampling import Generator, generate
+from evals.likelihood.decoding import Generator, generate
+from evals.likelihood.finite import check_metrics
+from evals.likelihood.perplexity import score_perplexity
+from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from evals.scores import METRICS, Scores
 from evals.share_intervals import Estimate, estimated_scores
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.task_measures import Aggregation
 from evals.tasks import LoadedTasks, evaluate_tasks
-from evals.teacher_forcing import Scorer, score_continuations
 from seqedit.facts.requests import Record
 from seqedit.scoring.settings import EvalSettings
 

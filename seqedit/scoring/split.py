@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from evals.sampling import generate, generate_share
-from evals.teacher_forcing import Continuation, Progress, score_continuations, score_share
+from evals.likelihood.decoding import generate, generate_share
+from evals.likelihood.teacher_forcing import Continuation, Progress, score_continuations, score_share
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
@@ -33,7 +33,7 @@ class SplitScoring:
         max_tokens_per_batch: int = 16_384,
         progress: Progress | None = None,
     ) -> list[Continuation]:
-        """`evals.teacher_forcing.score_continuations`; ``progress`` is not told, there being several."""
+        """`evals.likelihood.teacher_forcing.score_continuations`; ``progress`` is not told, there being several."""
         if not self._ranks.holds(model):
             return score_continuations(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
         fields = {
@@ -61,7 +61,7 @@ class SplitScoring:
         top_k: int = 5,
         batch_size: int = 16,
     ) -> list[str]:
-        """`evals.sampling.generate`."""
+        """`evals.likelihood.decoding.generate`."""
         options: dict[str, Any] = {
             "max_new_tokens": max_new_tokens,
             "seed": seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.sampling import generate
+from evals.likelihood.decoding import generate
 from ledger.history.diff import StateDiff
 from ledger.ledger import Ledger
 from seqedit.adapters.sums import concatenate

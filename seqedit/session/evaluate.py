@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
-from evals.perplexity import perplexity_of
+from evals.likelihood.perplexity import perplexity_of
 from evals.statistics.changes import paired_change
 from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger

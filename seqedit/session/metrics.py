@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from evals.counterfact import score_records
-from evals.perplexity import perplexity_of, score_perplexity
+from evals.likelihood.perplexity import perplexity_of, score_perplexity
 from evals.scores import METRICS
 from evals.statistics.outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks

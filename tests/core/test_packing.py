@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.teacher_forcing import score_continuations
+from evals.likelihood.teacher_forcing import score_continuations
 from seqedit.forward.prefix_trees import WIDTH, forward_arguments, pack, pack_width, takes_trees
 from tests.core.architectures import EDITED, build
 

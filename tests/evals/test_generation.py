@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from evals.generation import fit_vectorizer, n_gram_entropy, score_generation, tfidf_similarity
-from evals.perplexity import score_perplexity
-from evals.sampling import generate
+from evals.likelihood.decoding import generate
+from evals.likelihood.perplexity import score_perplexity
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 

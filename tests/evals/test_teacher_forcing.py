@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evals.batches import bucketed
-from evals.teacher_forcing import score_continuations
+from evals.likelihood.batches import bucketed
+from evals.likelihood.teacher_forcing import score_continuations
 from seqedit.errors import InputError, ModelError
 
 PAIRS = [

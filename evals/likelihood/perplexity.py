@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from evals.teacher_forcing import Progress, Scorer, score_continuations
+from evals.likelihood.teacher_forcing import Progress, Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.forward.access import position_limit
 from seqedit.text.tokenization import encode

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from evals.finite import check_logits
+from evals.likelihood.finite import check_logits
 from seqedit.errors import InputError
 from seqedit.forward.access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.support.shares import WHOLE, Share

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from evals.batches import bucketed
-from evals.finite import check_logits
+from evals.likelihood.batches import bucketed
+from evals.likelihood.finite import check_logits
 from seqedit.errors import InputError, NumericsError
 from seqedit.forward.access import evaluating, input_device, output_head, position_limit
 from seqedit.forward.batching import pass_tokens

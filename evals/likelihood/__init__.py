@@ -1,0 +1,1 @@
+"""What a causal LM says: log-likelihoods, greedy text, perplexity."""
