@@ -24,7 +24,7 @@ from benchmarks.plain_scores import plain_scores
 from benchmarks.plots import Plot
 from benchmarks.timing import measure, measure_both
 from benchmarks.world import MODELS, Subject, records
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from seqedit.facts.requests import Record
 from seqedit.text.tokenization import prompt_and_target_ids
 

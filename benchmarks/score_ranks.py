@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.world import records
-from evals.counterfact import score_records, score_tokenized, tokenize_records
+from evals.scores.counterfact import score_records, score_tokenized, tokenize_records
 from seqedit.cli.parallel import run_in_ranks
 from seqedit.parallel.ranks import Ranks
 from seqedit.scoring.split import SplitScoring

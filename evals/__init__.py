@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evals.answers import Asking as Asking
     from evals.answers import ask as ask
-    from evals.counterfact import score_records as score_records
-    from evals.counterfact import score_tokenized as score_tokenized
-    from evals.counterfact import tokenize_records as tokenize_records
     from evals.forgetting import AgePoint as AgePoint
     from evals.forgetting import batch_scores as batch_scores
     from evals.forgetting import earlier_scores as earlier_scores
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
     from evals.forgetting import forgetting_matrix as forgetting_matrix
     from evals.forgetting import forgetting_row as forgetting_row
     from evals.forgetting import retention as retention
-    from evals.generation import GenerationScores as GenerationScores
-    from evals.generation import fit_vectorizer as fit_vectorizer
-    from evals.generation import score_generation as score_generation
     from evals.likelihood.decoding import generate as generate
     from evals.likelihood.perplexity import Perplexity as Perplexity
     from evals.likelihood.perplexity import score_perplexity as score_perplexity
@@ -38,7 +32,16 @@ if TYPE_CHECKING:
     from evals.report import write_report as write_report
     from evals.ripple import RippleScores as RippleScores
     from evals.ripple import ripple_scores as ripple_scores
-    from evals.scores import Scores as Scores
+    from evals.scores.counterfact import score_records as score_records
+    from evals.scores.counterfact import score_tokenized as score_tokenized
+    from evals.scores.counterfact import tokenize_records as tokenize_records
+    from evals.scores.generation import GenerationScores as GenerationScores
+    from evals.scores.generation import fit_vectorizer as fit_vectorizer
+    from evals.scores.generation import score_generation as score_generation
+    from evals.scores.scores import Scores as Scores
+    from evals.scores.zsre import ZsreScores as ZsreScores
+    from evals.scores.zsre import score_zsre as score_zsre
+    from evals.scores.zsre import zsre_scores as zsre_scores
     from evals.statistics.changes import Change as Change
     from evals.statistics.changes import paired_change as paired_change
     from evals.statistics.changes import score_intervals as score_intervals
@@ -50,9 +53,6 @@ if TYPE_CHECKING:
     from evals.tasks import LoadedTasks as LoadedTasks
     from evals.tasks import evaluate_tasks as evaluate_tasks
     from evals.tasks import load_tasks as load_tasks
-    from evals.zsre import ZsreScores as ZsreScores
-    from evals.zsre import score_zsre as score_zsre
-    from evals.zsre import zsre_scores as zsre_scores
 
 _HOMES = {
     "Asking": "evals.answers",
@@ -64,9 +64,9 @@ _HOMES = {
     "score_real_life": "evals.real_life",
     "RippleScores": "evals.ripple",
     "ripple_scores": "evals.ripple",
-    "score_records": "evals.counterfact",
-    "score_tokenized": "evals.counterfact",
-    "tokenize_records": "evals.counterfact",
+    "score_records": "evals.scores.counterfact",
+    "score_tokenized": "evals.scores.counterfact",
+    "tokenize_records": "evals.scores.counterfact",
     "AgePoint": "evals.forgetting",
     "batch_scores": "evals.forgetting",
     "earlier_scores": "evals.forgetting",
@@ -74,14 +74,14 @@ _HOMES = {
     "forgetting_matrix": "evals.forgetting",
     "forgetting_row": "evals.forgetting",
     "retention": "evals.forgetting",
-    "GenerationScores": "evals.generation",
-    "fit_vectorizer": "evals.generation",
-    "score_generation": "evals.generation",
+    "GenerationScores": "evals.scores.generation",
+    "fit_vectorizer": "evals.scores.generation",
+    "score_generation": "evals.scores.generation",
     "Perplexity": "evals.likelihood.perplexity",
     "score_perplexity": "evals.likelihood.perplexity",
     "write_report": "evals.report",
     "generate": "evals.likelihood.decoding",
-    "Scores": "evals.scores",
+    "Scores": "evals.scores.scores",
     "Change": "evals.statistics.changes",
     "paired_change": "evals.statistics.changes",
     "score_intervals": "evals.statistics.changes",
@@ -95,9 +95,9 @@ _HOMES = {
     "load_tasks": "evals.tasks",
     "Continuation": "evals.likelihood.teacher_forcing",
     "score_continuations": "evals.likelihood.teacher_forcing",
-    "ZsreScores": "evals.zsre",
-    "score_zsre": "evals.zsre",
-    "zsre_scores": "evals.zsre",
+    "ZsreScores": "evals.scores.zsre",
+    "score_zsre": "evals.scores.zsre",
+    "zsre_scores": "evals.scores.zsre",
 }
 
 __all__ = sorted(_HOMES)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.scores import Scores
+from evals.scores.scores import Scores
 from evals.statistics.collapse import Collapse as Collapse
 from evals.statistics.collapse import find_collapse as find_collapse
 from seqedit.errors import InputError

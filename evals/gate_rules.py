@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from evals.scores import METRICS as SCORES
+from evals.scores.scores import METRICS as SCORES
 from seqedit.errors import InputError
 
 KINDS = ("max_drop", "max_rise", "min", "max")

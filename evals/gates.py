@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.gate_rules import CHANGES, GENERATION, KINDS, check_rule, split_metric
-from evals.paired_scores import PairedScore
-from evals.scores import METRICS as SCORES
+from evals.scores.paired import PairedScore
+from evals.scores.scores import METRICS as SCORES
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 

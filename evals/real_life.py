@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.answers import Asking, Share, ask, contained, exact, share
-from evals.counterfact import score_records
-from evals.scores import Scores
+from evals.scores.counterfact import score_records
+from evals.scores.scores import Scores
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 
@@ -54,7 +54,7 @@ class RealLifeScores:
     forced: Scores
 
     def __getitem__(self, metric: str) -> Share:
-        """E, P or N, then R (real-life, exact), C (contained), M or T (teacher-forced, as in `evals.scores`)."""
+        """E, P or N, then R (real-life, exact), C (contained), M or T (teacher-forced, as in `evals.scores.scores`)."""
         group, kind = metric[0], metric[1:]
         if group not in GROUPS or kind not in ("R", "C", "M", "T"):
             raise InputError(f"unknown metric {metric!r}; known: E, P or N followed by R, C, M or T")
@@ -100,7 +100,8 @@ def score_real_life(
         forced: `score_records` of the same records, if it is there already.
 
     Raises:
-        RequestError, InputError: as for `evals.counterfact.score_records` and `evals.likelihood.decoding.generate`.
+        RequestError, InputError: as for `evals.scores.counterfact.score_records` and
+        `evals.likelihood.decoding.generate`.
     """
     asking = asking or Asking()
     asked = [_prompts(record) for record in records]

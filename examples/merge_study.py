@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from ledger import Ledger
 from seqedit.adapters.merging import How
 from seqedit.editing.settings import method_config

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.counterfact import score_records
 from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
+from evals.scores.counterfact import score_records
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.editing.settings import method_config

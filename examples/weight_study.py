@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from evals.statistics.changes import task_changes
 from evals.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger

@@ -2,7 +2,7 @@
 
 Both models answer the same documents, so their errors largely cancel: the interval of the *change* is much
 narrower than two separate intervals would suggest. docs/statistics.md says what the figures mean and how well they
-are calibrated; intervals of scores and of samples of edits are in `evals.share_intervals`.
+are calibrated; intervals of scores and of samples of edits are in `evals.scores.intervals`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.share_intervals import score_intervals as score_intervals
+from evals.scores.intervals import score_intervals as score_intervals
 from evals.statistics.exchange import exchange_p_value
 from evals.statistics.exchange import mcnemar as mcnemar
 from evals.statistics.outcomes import Outcome, TaskResult

@@ -15,7 +15,7 @@ from evals.answers import Asking, ask
 from evals.multihop import MultiHopResult, MultiHopScores, case_prompts, multihop_scores
 from evals.real_life import RealLifeScores, score_real_life
 from evals.ripple import RippleScores, ripple_prompts, ripple_scores
-from evals.scores import Scores
+from evals.scores.scores import Scores
 from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests

@@ -11,10 +11,10 @@ import numpy as np
 
 from evals.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
 from evals.comparison_plot import plot_comparison
-from evals.counterfact import score_records
 from evals.figures import write_png
-from evals.generation import fit_vectorizer, missing_scores, score_generation
-from evals.scores import Scores
+from evals.scores.counterfact import score_records
+from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
+from evals.scores.scores import Scores
 from evals.statistics.changes import score_intervals, task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.statistics.resampling import percentile_interval

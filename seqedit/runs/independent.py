@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.counterfact import score_records
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.counterfact import score_records
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from ledger.history.compose import compose
 from seqedit.editing.compute import compute_adapter
 from seqedit.errors import CheckFailed, NumericsError

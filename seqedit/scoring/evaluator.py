@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
-from evals.counterfact_sampling import RecordSample, choose_records, estimate_scores
-from evals.generation import fit_vectorizer, missing_scores, score_generation
 from evals.likelihood.decoding import Generator, generate
 from evals.likelihood.finite import check_metrics
 from evals.likelihood.perplexity import score_perplexity
 from evals.likelihood.teacher_forcing import Scorer, score_continuations
-from evals.scores import METRICS, Scores
-from evals.share_intervals import Estimate, estimated_scores
+from evals.scores.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
+from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
+from evals.scores.intervals import Estimate, estimated_scores
+from evals.scores.scores import METRICS, Scores
+from evals.scores.survey import RecordSample, choose_records, estimate_scores
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.task_measures import Aggregation

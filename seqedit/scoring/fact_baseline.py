@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evals.counterfact import TokenizedPrompt, TokenizedRecord
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.counterfact import TokenizedPrompt, TokenizedRecord
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
 from seqedit.errors import CheckFailed
 from seqedit.facts.requests import Record

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from evals.counterfact_sampling import RecordSample
-from evals.paired_scores import paired_scores
-from evals.scores import Scores
+from evals.scores.paired import paired_scores
+from evals.scores.scores import Scores
+from evals.scores.survey import RecordSample
 from ledger import Ledger
 from seqedit.scoring.evaluator import Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 
 KIND_PAIRED = "paired"
-"""Group of facts ("new", "earlier") -> score -> `evals.paired_scores.PairedScore.to_dict`."""
+"""Group of facts ("new", "earlier") -> score -> `evals.scores.paired.PairedScore.to_dict`."""
 KIND_FAILURE = "failure"
 """Why the state of an entry could not be scored: "reason" -> text, or None where a later try succeeded."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from evals.generation import Writing
+from evals.scores.generation import Writing
 from seqedit.errors import InputError
 from seqedit.support.config import Config, setting
 

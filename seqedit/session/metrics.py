@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from evals.counterfact import score_records
 from evals.likelihood.perplexity import perplexity_of, score_perplexity
-from evals.scores import METRICS
+from evals.scores.counterfact import score_records
+from evals.scores.scores import METRICS
 from evals.statistics.outcomes import TaskResult
 from evals.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from evals.counterfact import score_tokenized, tokenize_records
+from evals.scores.counterfact import score_tokenized, tokenize_records
 from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError

@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.plain_loop import plain_edit, plain_keys, plain_outputs, plain_solve, plain_target_values
 from benchmarks.plain_scores import plain_scores
 from benchmarks.world import Subject, records, requests, synthetic_moments
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from seqedit.adapters.adapter import BaseModel
 from seqedit.editing.compute import compute_adapter
 from seqedit.errors import InputError

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evals.scores import PromptScore, RecordScore, Scores
-from evals.share_intervals import score_intervals
+from evals.scores.intervals import score_intervals
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from evals.statistics.changes import Change, paired_change
 from evals.statistics.outcomes import Outcome
 

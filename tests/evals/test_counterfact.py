@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from evals.counterfact import score_records, score_tokenized, tokenize_records
-from evals.scores import PromptScore, RecordScore, Scores, harmonic_mean
+from evals.scores.counterfact import score_records, score_tokenized, tokenize_records
+from evals.scores.scores import PromptScore, RecordScore, Scores, harmonic_mean
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Neighbor, Record, Request
 from tests.evals.conftest import CASES, REFERENCE, reference_records

@@ -12,7 +12,7 @@ from evals.forgetting import (
     forgetting_row,
     retention,
 )
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.errors import InputError
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from evals.gate_rules import DRIFT, KINDS
 from evals.gates import Gate, GateResult, broken_gates, check_gates, parse_gates
-from evals.paired_scores import PairedScore, paired_scores
-from evals.scores import METRICS, PromptScore, RecordScore, Scores
-from evals.share_intervals import estimated_scores
+from evals.scores.intervals import estimated_scores
+from evals.scores.paired import PairedScore, paired_scores
+from evals.scores.scores import METRICS, PromptScore, RecordScore, Scores
 from seqedit.errors import InputError
 
 BASELINE = {"counterfact": {"NS": 99.0}, "cola": {"mcc": 0.9}}

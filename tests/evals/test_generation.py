@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from evals.generation import fit_vectorizer, n_gram_entropy, score_generation, tfidf_similarity
 from evals.likelihood.decoding import generate
 from evals.likelihood.perplexity import score_perplexity
+from evals.scores.generation import fit_vectorizer, n_gram_entropy, score_generation, tfidf_similarity
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 

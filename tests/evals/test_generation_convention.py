@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from evals.generation import Writing, missing_scores, n_gram_entropy, score_generation
+from evals.scores.generation import Writing, missing_scores, n_gram_entropy, score_generation
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
 from seqedit.facts.snippets import read_attribute_snippets

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evals.answer_pieces import count_tokens, cut
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from evals.task_library import shipped_tasks, task_folder
 from evals.tasks import evaluate_tasks, load_tasks
 from seqedit.cli.main import run

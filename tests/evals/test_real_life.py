@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from evals.answers import Asking, exact
-from evals.counterfact import score_records
 from evals.likelihood.decoding import generate
 from evals.real_life import FreeAnswer, RealLifeScores, score_real_life
-from evals.scores import RecordScore, Scores
+from evals.scores.counterfact import score_records
+from evals.scores.scores import RecordScore, Scores
 from seqedit.errors import InputError
 from seqedit.facts.requests import Neighbor, Record, Request
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from evals.statistics.changes import mcnemar, paired_change, score_intervals, task_changes, wilson
 from evals.statistics.exchange import exchange_p_value
 from evals.statistics.outcomes import Outcome, TaskResult

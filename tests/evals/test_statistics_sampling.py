@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from evals.counterfact_sampling import choose_records, estimate_scores
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.scores import PromptScore, RecordScore, Scores
+from evals.scores.survey import choose_records, estimate_scores
 from seqedit.errors import InputError
 
 

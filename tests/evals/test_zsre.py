@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from evals.counterfact import score_records, tokenize_records
 from evals.likelihood.teacher_forcing import score_continuations
-from evals.scores import METRICS
-from evals.zsre import score_zsre, zsre_scores
+from evals.scores.counterfact import score_records, tokenize_records
+from evals.scores.scores import METRICS
+from evals.scores.zsre import score_zsre, zsre_scores
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Neighbor, Record, Request
 from tests.conftest import REFERENCE

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from evals.counterfact import score_records
 from evals.gates import parse_gates
-from evals.scores import METRICS
+from evals.scores.counterfact import score_records
+from evals.scores.scores import METRICS
 from ledger import Ledger
 from seqedit.facts.requests import Record
 from seqedit.methods import get_method

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from seqedit.cli.main import run
 from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.facts.loading import load_records

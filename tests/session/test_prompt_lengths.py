@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.errors import RequestError

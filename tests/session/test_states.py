@@ -13,7 +13,7 @@ import pytest
 import torch
 from sqlalchemy import delete
 
-from evals.counterfact import score_records
+from evals.scores.counterfact import score_records
 from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from ledger.database.schema import Scores

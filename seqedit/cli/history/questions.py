@@ -173,7 +173,7 @@ def bisect(
 
 
 def _metric(metric: str, tasks: list[str], records: str | None, text: Path | None) -> StateMetric:
-    from evals.scores import METRICS
+    from evals.scores.scores import METRICS
     from seqedit.session.metrics import FactMetric, PerplexityMetric, TaskMetric
 
     if metric == "ppl":

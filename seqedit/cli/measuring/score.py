@@ -39,8 +39,8 @@ def score(
     facts = load_records(records, split=split, limit=limit, zsre=zsre)
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
 
-    from evals.counterfact import score_records
-    from evals.scores import METRICS
+    from evals.scores.counterfact import score_records
+    from evals.scores.scores import METRICS
     from ledger.history.compose import compose
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from evals.scores import METRICS, Scores, harmonic_mean
+from evals.scores.scores import METRICS, Scores, harmonic_mean
 from evals.statistics.stratified import Interval, stratified_means
 
 _IN_S = ("ES", "PS", "NS")
@@ -30,7 +30,7 @@ class Estimate:
 
 
 def score_intervals(scores: Scores, *, level: float = 0.95) -> dict[str, Interval | None]:
-    """Confidence intervals of `evals.scores.METRICS` over records, in percent; None for a metric that is None.
+    """Confidence intervals of `evals.scores.scores.METRICS` over records, in percent; None for a metric that is None.
 
     The records are understood as drawn from many of their kind: the interval says where the score of edits like
     these lies. How these very records score is known exactly.
@@ -51,7 +51,7 @@ def estimated_scores(
     level: float = 0.95,
     finite: bool = True,
 ) -> dict[str, Estimate | None]:
-    """Every metric of `evals.scores.METRICS` with its interval; None for one that no record tells.
+    """Every metric of `evals.scores.scores.METRICS` with its interval; None for one that no record tells.
 
     Args:
         scores: Scores of the sampled records.

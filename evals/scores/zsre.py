@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.counterfact import score_records
 from evals.likelihood.teacher_forcing import Progress
-from evals.scores import Scores
+from evals.scores.counterfact import score_records
+from evals.scores.scores import Scores
 from seqedit.facts.requests import Record
 
 
@@ -67,7 +67,7 @@ def score_zsre(
     max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
 ) -> ZsreScores:
-    """Score a model on zsRE records; arguments and errors as for `evals.counterfact.score_records`."""
+    """Score a model on zsRE records; arguments and errors as for `evals.scores.counterfact.score_records`."""
     return zsre_scores(
         score_records(model, tokenizer, records, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
     )

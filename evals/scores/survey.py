@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.scores import Scores
-from evals.share_intervals import Estimate, estimated_scores
+from evals.scores.intervals import Estimate, estimated_scores
+from evals.scores.scores import Scores
 from seqedit.errors import InputError
 
 Place = tuple[int, int]
@@ -100,7 +100,7 @@ def estimate_scores(
             this kind, of which the history itself is a draw; never narrower.
 
     Returns:
-        For each of `evals.scores.METRICS` the estimate and its interval, None where no record tells it.
+        For each of `evals.scores.scores.METRICS` the estimate and its interval, None where no record tells it.
 
     Raises:
         InputError: there are not as many scores as records in the sample.

@@ -2,7 +2,7 @@
 
 Meng et al., "Locating and Editing Factual Associations in GPT", section 3.4, and "Mass-Editing Memory in a
 Transformer", section 5.2.2, define ES, PS, NS and S; EM, PM, NM, ET, PT and NT are the accuracies that zsRE is scored
-by (`evals.zsre`).
+by (`evals.scores.zsre`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.likelihood.teacher_forcing import Continuation, Progress, Scorer, score_continuations
-from evals.scores import PromptScore, RecordScore, Scores
+from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Record
 from seqedit.forward.access import position_limit, too_long
@@ -209,7 +209,7 @@ def score_records(
         scorer: What finds the likelihoods.
 
     Returns:
-        Per-prompt values and, from them, `evals.scores.METRICS` in percent.
+        Per-prompt values and, from them, `evals.scores.scores.METRICS` in percent.
 
     Raises:
         RequestError: names the record whose prompt or target has no tokens, or that is longer than the model's

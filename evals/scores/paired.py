@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.scores import METRICS, Scores, harmonic_mean
+from evals.scores.scores import METRICS, Scores, harmonic_mean
 from evals.statistics.resampling import Floats
 from evals.statistics.stratified import Interval, StratifiedMeans, stratified_means
 
@@ -127,7 +127,7 @@ def paired_scores(
     *,
     finite: bool = True,
 ) -> dict[str, PairedScore]:
-    """Every metric of `evals.scores.METRICS` that the records tell.
+    """Every metric of `evals.scores.scores.METRICS` that the records tell.
 
     Args:
         before: Scores of the records under the unedited model.

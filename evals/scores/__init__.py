@@ -1,0 +1,1 @@
+"""CounterFact and zsRE scores and generation."""
