@@ -49,10 +49,10 @@ if TYPE_CHECKING:
     from evals.statistics.outcomes import Outcome as Outcome
     from evals.statistics.outcomes import TaskResult as TaskResult
     from evals.statistics.outcomes import TaskResults as TaskResults
-    from evals.tasks import GLUE_TASKS as GLUE_TASKS
-    from evals.tasks import LoadedTasks as LoadedTasks
-    from evals.tasks import evaluate_tasks as evaluate_tasks
-    from evals.tasks import load_tasks as load_tasks
+    from evals.tasks.tasks import GLUE_TASKS as GLUE_TASKS
+    from evals.tasks.tasks import LoadedTasks as LoadedTasks
+    from evals.tasks.tasks import evaluate_tasks as evaluate_tasks
+    from evals.tasks.tasks import load_tasks as load_tasks
 
 _HOMES = {
     "Asking": "evals.answers",
@@ -89,10 +89,10 @@ _HOMES = {
     "Outcome": "evals.statistics.outcomes",
     "TaskResult": "evals.statistics.outcomes",
     "TaskResults": "evals.statistics.outcomes",
-    "GLUE_TASKS": "evals.tasks",
-    "LoadedTasks": "evals.tasks",
-    "evaluate_tasks": "evals.tasks",
-    "load_tasks": "evals.tasks",
+    "GLUE_TASKS": "evals.tasks.tasks",
+    "LoadedTasks": "evals.tasks.tasks",
+    "evaluate_tasks": "evals.tasks.tasks",
+    "load_tasks": "evals.tasks.tasks",
     "Continuation": "evals.likelihood.teacher_forcing",
     "score_continuations": "evals.likelihood.teacher_forcing",
     "ZsreScores": "evals.scores.zsre",

@@ -20,7 +20,7 @@ from typing import Any
 
 from evals.scores.counterfact import score_records
 from evals.statistics.changes import task_changes
-from evals.tasks import evaluate_tasks, load_tasks
+from evals.tasks.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file
 from seqedit.editing.settings import method_config

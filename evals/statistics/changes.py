@@ -19,7 +19,7 @@ from evals.statistics.outcomes import Outcome, TaskResult
 from evals.statistics.pairing import matched, pair_outcomes
 from evals.statistics.resampling import percentile_interval, resampled
 from evals.statistics.stratified import wilson as wilson
-from evals.task_measures import Aggregation
+from evals.tasks.measures import Aggregation
 from seqedit.errors import InputError
 
 _OTHER_TASK = "that state was measured with another task: other documents, prompts, metrics or examples"
@@ -110,7 +110,7 @@ def task_changes(
     """A task's entry in the summary of a step.
 
     Args:
-        result: The task at this step; as `evals.tasks.evaluate_tasks` gave it, with the task's own aggregations.
+        result: The task at this step; as `evals.tasks.tasks.evaluate_tasks` gave it, with the task's own aggregations.
         baseline: The task on the unedited model.
         previous: The task at the step before; without it the entry has no "previous_..." fields.
         seed: Seed of the resampling.

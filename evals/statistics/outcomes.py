@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.document_values import decode, encode
-from evals.task_measures import Aggregation
+from evals.tasks.document_values import decode, encode
+from evals.tasks.measures import Aggregation
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Outcome:
         correct: Whether they agree.
         log_likelihoods: Summed log-likelihood of every choice (or of everything else that was asked for), in nats.
         values: What the task's metrics noted for this document: a number, or whatever the task's own aggregation takes
-            (`evals.document_values`). A metric of a further answer filter is named "metric,filter".
+            (`evals.tasks.document_values`). A metric of a further answer filter is named "metric,filter".
         text: What the model generated, where the task lets it.
     """
 
@@ -67,7 +67,7 @@ class TaskResult:
         outcomes: Per document, in the task's order.
         lower_is_better: Metrics that damage raises.
         unpaired: Metric -> why its changes cannot be told document by document; it may also lack a value.
-        definition: Digest of what the numbers depend on beside the model (`evals.task_definition`); None for results
+        definition: Digest of what the numbers depend on beside the model (`evals.tasks.definition`); None for results
             of older versions.
         aggregations: Metric -> how the task makes it of what it notes of the documents. Functions are not stored:
             results that were read back have none.

@@ -18,7 +18,7 @@ from evals.scores.scores import Scores
 from evals.statistics.changes import score_intervals, task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.statistics.resampling import percentile_interval
-from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record

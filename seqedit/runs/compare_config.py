@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evals.task_examples import TaskRows
+from evals.tasks.examples import TaskRows
 from seqedit.errors import InputError
 from seqedit.runs.config import RunConfig, run_config
 from seqedit.scoring.settings import EvalSettings

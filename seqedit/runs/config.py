@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evals.gates import Gate, parse_gates
-from evals.task_examples import TaskRows
+from evals.tasks.examples import TaskRows
 from seqedit.demo.location import DEMO_FILE, resolve_demo_file
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError

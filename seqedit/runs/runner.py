@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from evals.task_examples import TaskRows
-from evals.tasks import load_tasks
+from evals.tasks.examples import TaskRows
+from evals.tasks.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database.database import without_password
 from ledger.database.places import has_ledger

@@ -20,8 +20,8 @@ from evals.scores.scores import METRICS, Scores
 from evals.scores.survey import RecordSample, choose_records, estimate_scores
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import TaskResult
-from evals.task_measures import Aggregation
-from evals.tasks import LoadedTasks, evaluate_tasks
+from evals.tasks.measures import Aggregation
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from seqedit.facts.requests import Record
 from seqedit.scoring.settings import EvalSettings
 

@@ -9,7 +9,7 @@ from evals.likelihood.perplexity import perplexity_of, score_perplexity
 from evals.scores.counterfact import score_records
 from evals.scores.scores import METRICS
 from evals.statistics.outcomes import TaskResult
-from evals.tasks import LoadedTasks, evaluate_tasks
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record

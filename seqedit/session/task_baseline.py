@@ -1,6 +1,6 @@
 """The unedited model's task outcomes at a ledger's root: each holds for one definition of its task.
 
-A definition (`evals.task_definition`) is the task's documents, prompts, metrics and examples. A task of the same name
+A definition (`evals.tasks.definition`) is the task's documents, prompts, metrics and examples. A task of the same name
 with another definition is measured anew; if runs of the ledger have steps with the first one, both are kept.
 """
 
@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from evals.statistics.outcomes import TaskResult
-from evals.tasks import LoadedTasks
+from evals.tasks.tasks import LoadedTasks
 from ledger.ledger import Ledger
 from seqedit.errors import InputError
 from seqedit.scoring.evaluator import StepScores

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from evals.task_library import task_folder
+from evals.tasks.library import task_folder
 from ledger import Ledger
 from seqedit.cli.main import run
 from seqedit.demo import model_path

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from evals.answer_pieces import count_tokens, cut
 from evals.scores.counterfact import score_records
-from evals.task_library import shipped_tasks, task_folder
-from evals.tasks import evaluate_tasks, load_tasks
+from evals.tasks.answer_pieces import count_tokens, cut
+from evals.tasks.library import shipped_tasks, task_folder
+from evals.tasks.tasks import evaluate_tasks, load_tasks
 from seqedit.cli.main import run
 from seqedit.demo.location import demo_file
 from seqedit.demo.tasks import CHOICES, TASKS
@@ -184,7 +184,7 @@ def test_answers_that_cannot_be_cut_are_counted_and_not_guessed(model: Any, toke
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
 
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     path = tmp_path / "two.json"
     path.write_text(json.dumps([ROW, {**ROW, "target_new": "🎯"}]))

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from evals.document_values import decode, encode
 from evals.gates import check_gates, parse_gates
 from evals.statistics.changes import paired_change, task_changes
 from evals.statistics.outcomes import Outcome, TaskResult
-from evals.tasks import evaluate_tasks, load_tasks
+from evals.tasks.document_values import decode, encode
+from evals.tasks.tasks import evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 
 CODE = """
@@ -124,7 +124,7 @@ def stock(model: Any, tokenizer: Any, tasks: Any) -> dict[str, float]:
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
 
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     with quiet():
         own = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=4)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from evals.task_examples import TaskRows
-from evals.tasks import evaluate_tasks, load_tasks
+from evals.tasks.examples import TaskRows
+from evals.tasks.tasks import evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 from seqedit.runs.config import run_config
 

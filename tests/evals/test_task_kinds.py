@@ -12,8 +12,8 @@ import torch
 
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import Outcome
-from evals.task_loading import TaskFinder, check_task
-from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
+from evals.tasks.loading import TaskFinder, check_task
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 
 SENTENCES = (
@@ -76,7 +76,7 @@ def test_all_of_glue_equals_stock_lm_eval_and_pairs_with_the_baseline(
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
 
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     tasks = load_tasks(glue, glue)
     before, after = evaluate_tasks(model, tokenizer, tasks), evaluate_tasks(damaged, tokenizer, tasks)
@@ -226,7 +226,7 @@ def test_choices_before_a_common_ending_have_a_right_one(
 def test_what_cannot_be_compared_is_refused_with_a_reason(
     name: str, row: dict[str, Any], message: str, tmp_path: Path, finder: TaskFinder
 ) -> None:
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     with quiet(), pytest.raises(InputError, match=message):
         check_task(name, finder.load_on(name, write(tmp_path / "rows.jsonl", [row])))

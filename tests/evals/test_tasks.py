@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from evals.statistics.changes import task_changes
-from evals.tasks import GLUE_TASKS, evaluate_tasks, load_tasks
+from evals.tasks.tasks import GLUE_TASKS, evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 
 WORDS = [
@@ -53,7 +53,7 @@ def test_equals_stock_lm_eval(family: str, tasks: Any, request: pytest.FixtureRe
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
 
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     model, tokenizer = request.getfixturevalue(family)
     ours = evaluate_tasks(model, tokenizer, tasks)
@@ -122,7 +122,7 @@ def test_model_and_tokenizer_are_left_as_they_were(model: Any, tokenizer: Any, t
 def test_contexts_have_the_tokenizers_bos_once(
     family: str, expected: int, tasks: Any, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    import evals.task_model as task_model
+    import evals.tasks.model as task_model
 
     model, tokenizer = request.getfixturevalue(family)
     seen: list[Any] = []

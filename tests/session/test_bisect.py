@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.tasks import load_tasks
+from evals.tasks.tasks import load_tasks
 from ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.loading import load_records

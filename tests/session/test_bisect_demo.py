@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.tasks import load_tasks
+from evals.tasks.tasks import load_tasks
 from ledger import Ledger
 from seqedit.demo.location import resolve_demo_file
 from seqedit.editing.settings import method_config

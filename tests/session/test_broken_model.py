@@ -16,7 +16,7 @@ from evals.gates import parse_gates
 from evals.likelihood.decoding import generate
 from evals.likelihood.perplexity import score_perplexity
 from evals.scores.counterfact import score_records
-from evals.tasks import evaluate_tasks, load_tasks
+from evals.tasks.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.cli.main import run as command
 from seqedit.errors import NumericsError

@@ -14,7 +14,7 @@ import torch
 from sqlalchemy import delete
 
 from evals.scores.counterfact import score_records
-from evals.tasks import LoadedTasks, evaluate_tasks, load_tasks
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
 from ledger.database.schema import Scores
 from seqedit.facts.requests import Record, Request

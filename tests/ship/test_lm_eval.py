@@ -46,7 +46,7 @@ def test_stock_lm_eval_gives_an_exported_state_of_20_entries_the_scores_of_the_l
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     with quiet():
         found = simple_evaluate(

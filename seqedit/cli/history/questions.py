@@ -191,7 +191,7 @@ def _metric(metric: str, tasks: list[str], records: str | None, text: Path | Non
     name, _, kind = metric.partition(".")
     given = dict(t.partition("=")[::2] for t in tasks)
     if name in given:
-        from evals.tasks import load_tasks
+        from evals.tasks.tasks import load_tasks
         from seqedit.demo.location import resolve_demo_file
 
         file = given[name]

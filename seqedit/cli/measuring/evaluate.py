@@ -47,7 +47,7 @@ def evaluate(
     gates = parse_gates(gate or [])  # before anything is loaded
     check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
 
-    from evals.tasks import load_tasks
+    from evals.tasks.tasks import load_tasks
     from seqedit.demo.location import resolve_demo_file
     from seqedit.facts.loading import load_records
     from seqedit.scoring.evaluator import Evaluator

@@ -21,7 +21,7 @@ def tasks(
     Example: SEQEDIT_RECORDS=facts.json lm_eval --include_path $(seqedit tasks) --tasks counterfact_efficacy
              --model hf --model_args pretrained=MODEL,peft=ADAPTER
     """
-    from evals.task_library import shipped_tasks, task_folder
+    from evals.tasks.library import shipped_tasks, task_folder
 
     if json_:
         known = [

@@ -1,7 +1,7 @@
 """CounterFact and zsRE as tasks of lm-eval: a document is a record, its metrics those of docs/scores.md.
 
 A task file names `FactTask` as its ``class``, where its documents come from as its ``custom_dataset``, and the metrics.
-Nothing here knows who runs it: the lm_eval command, or `evals.tasks` on a model in memory.
+Nothing here knows who runs it: the lm_eval command, or `evals.tasks.tasks` on a model in memory.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from evals.answer_pieces import Pair, count_tokens, cut, named_tokenizer
+from evals.tasks.answer_pieces import Pair, count_tokens, cut, named_tokenizer
 from seqedit.errors import InputError
 
 COVERAGE = "T_coverage"

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from evals.document_values import encode
 from evals.statistics.outcomes import Outcome, TaskResult
-from evals.task_measures import Aggregation, aggregate, is_bypass, is_mean, name_of
+from evals.tasks.document_values import encode
+from evals.tasks.measures import Aggregation, aggregate, is_bypass, is_mean, name_of
 from seqedit.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def task_result(name: str, task: Any, samples: Sequence[Mapping[str, Any]], defi
         name: The task's name.
         task: lm-eval's task object.
         samples: What lm-eval logged of every document, under every answer filter.
-        definition: Digest of the task (`evals.task_definition`).
+        definition: Digest of the task (`evals.tasks.definition`).
 
     Raises:
         InputError: no metric of the task has a value for these documents.

@@ -29,9 +29,9 @@ _STOCK = "lm_eval.api.metrics."
 _MEANS = {f"{_STOCK}mean", f"{_STOCK}nanmean"}
 _PAIRS = {
     f"{_STOCK}matthews_corrcoef": "mcc",
-    "evals.task_aggregation.mcc": "mcc",
+    "evals.tasks.aggregation.mcc": "mcc",
     f"{_STOCK}f1_score": "f1",
-    "evals.task_aggregation.f1": "f1",
+    "evals.tasks.aggregation.f1": "f1",
 }
 
 

@@ -14,11 +14,11 @@ from unittest import mock
 
 from evals.likelihood.teacher_forcing import Scorer
 from evals.statistics.outcomes import TaskResults
-from evals.task_definition import task_definition
-from evals.task_examples import TaskRows
-from evals.task_loading import TaskFinder, check_task
-from evals.task_measures import Aggregation
-from evals.task_results import aggregation_of, task_result
+from evals.tasks.definition import task_definition
+from evals.tasks.examples import TaskRows
+from evals.tasks.loading import TaskFinder, check_task
+from evals.tasks.measures import Aggregation
+from evals.tasks.results import aggregation_of, task_result
 from seqedit.errors import InputError
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
@@ -63,7 +63,7 @@ def load_tasks(
 
     Args:
         names: Names of lm-eval's own tasks (a group or tag gives all its tasks) or of the shipped ones
-            (`evals.task_library`), or paths of task YAML files.
+            (`evals.tasks.library`), or paths of task YAML files.
         data_files: For some of the names a local file (JSONL, or JSON with a list) with the documents to
             evaluate on, columns named as in the data set; for tasks of facts records in any layout. Prompts and
             metrics stay those of the task; neither the network nor a cache is touched. `TaskRows` puts examples of a
@@ -75,7 +75,7 @@ def load_tasks(
             why), a name in ``data_files`` that is not among ``names``, an unreadable file.
         EnvironmentFailure: the data set of a task without a local file could not be had.
     """
-    from evals.task_model import quiet
+    from evals.tasks.model import quiet
 
     names = list(names)
     files = dict(data_files or {})
@@ -128,9 +128,9 @@ def evaluate_tasks(
     """
     from lm_eval import evaluator
 
-    from evals.fact_tasks import FactTask
     from evals.likelihood.finite import finite_logits
-    from evals.task_model import InMemoryModel, quiet, seeded
+    from evals.tasks.facts import FactTask
+    from evals.tasks.model import InMemoryModel, quiet, seeded
     from seqedit.forward.access import evaluating
 
     if not tasks.tasks:

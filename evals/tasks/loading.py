@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from evals.task_examples import SPLIT, TaskRows, leave_tested_out, set_examples
-from evals.task_library import shipped_tasks
-from evals.task_measures import is_bypass
+from evals.tasks.examples import SPLIT, TaskRows, leave_tested_out, set_examples
+from evals.tasks.library import shipped_tasks
+from evals.tasks.measures import is_bypass
 from seqedit.errors import EnvironmentFailure, InputError
 
 
@@ -197,7 +197,7 @@ def _check_targets(task: Any, doc: Any) -> None:
 
 def _fact_task(config: dict[str, Any], name: str, rows: TaskRows) -> Any:
     """A task of facts over the records of a file, in any layout."""
-    from evals.fact_tasks import FactTask
+    from evals.tasks.facts import FactTask
 
     if not (isinstance(config["class"], type) and issubclass(config["class"], FactTask)):
         raise InputError(f"task {name!r} is written in Python and finds its data set itself; leave the file out")
