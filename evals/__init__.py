@@ -10,8 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evals.answers import Asking as Asking
-    from evals.answers import ask as ask
+    from evals.answers.answers import Asking as Asking
+    from evals.answers.answers import ask as ask
+    from evals.answers.multihop import MultiHopScores as MultiHopScores
+    from evals.answers.multihop import multihop_scores as multihop_scores
+    from evals.answers.multihop import score_multihop as score_multihop
+    from evals.answers.real_life import RealLifeScores as RealLifeScores
+    from evals.answers.real_life import score_real_life as score_real_life
+    from evals.answers.ripple import RippleScores as RippleScores
+    from evals.answers.ripple import ripple_scores as ripple_scores
     from evals.forgetting import AgePoint as AgePoint
     from evals.forgetting import batch_scores as batch_scores
     from evals.forgetting import earlier_scores as earlier_scores
@@ -24,14 +31,7 @@ if TYPE_CHECKING:
     from evals.likelihood.perplexity import score_perplexity as score_perplexity
     from evals.likelihood.teacher_forcing import Continuation as Continuation
     from evals.likelihood.teacher_forcing import score_continuations as score_continuations
-    from evals.multihop import MultiHopScores as MultiHopScores
-    from evals.multihop import multihop_scores as multihop_scores
-    from evals.multihop import score_multihop as score_multihop
-    from evals.real_life import RealLifeScores as RealLifeScores
-    from evals.real_life import score_real_life as score_real_life
     from evals.report import write_report as write_report
-    from evals.ripple import RippleScores as RippleScores
-    from evals.ripple import ripple_scores as ripple_scores
     from evals.scores.counterfact import score_records as score_records
     from evals.scores.counterfact import score_tokenized as score_tokenized
     from evals.scores.counterfact import tokenize_records as tokenize_records
@@ -55,15 +55,15 @@ if TYPE_CHECKING:
     from evals.tasks.tasks import load_tasks as load_tasks
 
 _HOMES = {
-    "Asking": "evals.answers",
-    "ask": "evals.answers",
-    "MultiHopScores": "evals.multihop",
-    "multihop_scores": "evals.multihop",
-    "score_multihop": "evals.multihop",
-    "RealLifeScores": "evals.real_life",
-    "score_real_life": "evals.real_life",
-    "RippleScores": "evals.ripple",
-    "ripple_scores": "evals.ripple",
+    "Asking": "evals.answers.answers",
+    "ask": "evals.answers.answers",
+    "MultiHopScores": "evals.answers.multihop",
+    "multihop_scores": "evals.answers.multihop",
+    "score_multihop": "evals.answers.multihop",
+    "RealLifeScores": "evals.answers.real_life",
+    "score_real_life": "evals.answers.real_life",
+    "RippleScores": "evals.answers.ripple",
+    "ripple_scores": "evals.answers.ripple",
     "score_records": "evals.scores.counterfact",
     "score_tokenized": "evals.scores.counterfact",
     "tokenize_records": "evals.scores.counterfact",

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evals.answers import Asking, ask
-from evals.multihop import MultiHopResult, MultiHopScores, case_prompts, multihop_scores
-from evals.real_life import RealLifeScores, score_real_life
-from evals.ripple import RippleScores, ripple_prompts, ripple_scores
+from evals.answers.answers import Asking, ask
+from evals.answers.multihop import MultiHopResult, MultiHopScores, case_prompts, multihop_scores
+from evals.answers.real_life import RealLifeScores, score_real_life
+from evals.answers.ripple import RippleScores, ripple_prompts, ripple_scores
 from evals.scores.scores import Scores
 from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from evals.answers import Asking
+from evals.answers.answers import Asking
 from seqedit import demo
 from seqedit.cases.mquake import load_mquake
 from seqedit.cli.main import run

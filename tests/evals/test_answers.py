@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evals.answers import Asking, answer_of, ask, contained, exact, normalized, share
+from evals.answers.answers import Asking, answer_of, ask, contained, exact, normalized, share
 from evals.likelihood.decoding import generate
 from evals.statistics.changes import wilson
 from seqedit.errors import InputError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from evals.answers import Asking
-from evals.multihop import case_prompts, multihop_scores, score_multihop
+from evals.answers.answers import Asking
+from evals.answers.multihop import case_prompts, multihop_scores, score_multihop
 from seqedit.cases.case import Hop, MultiHopCase
 from seqedit.facts.requests import Request
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from evals.answers import Asking, exact
+from evals.answers.answers import Asking, exact
+from evals.answers.real_life import FreeAnswer, RealLifeScores, score_real_life
 from evals.likelihood.decoding import generate
-from evals.real_life import FreeAnswer, RealLifeScores, score_real_life
 from evals.scores.counterfact import score_records
 from evals.scores.scores import RecordScore, Scores
 from seqedit.errors import InputError

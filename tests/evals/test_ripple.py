@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evals.ripple import ripple_prompts, ripple_scores
+from evals.answers.ripple import ripple_prompts, ripple_scores
 from seqedit.cases.case import CRITERIA, Query, RippleCase, RippleTest
 from seqedit.facts.requests import Request
 

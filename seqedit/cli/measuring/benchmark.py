@@ -71,7 +71,7 @@ def benchmark(
     if not cases:
         raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
 
-    from evals.answers import Asking
+    from evals.answers.answers import Asking
     from seqedit.models.edited import EditedModel
     from seqedit.models.loading import load_model
     from seqedit.runs import benchmark as benchmarks

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.answers import Asking, Share, ask, contained, exact, share
+from evals.answers.answers import Asking, Share, ask, contained, exact, share
 from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
 from seqedit.errors import InputError

@@ -3,7 +3,7 @@
 A test counts only where the unedited model answers its condition queries: otherwise its outcome says nothing about
 the edit. Accuracy is averaged over the tests of an edit, then over the edits. As in the paper a query is answered if
 every wanted answer, or an alias of it, occurs in what the model says; unlike there the prompt does not count as
-said, answers end at their natural stop (`evals.answers`), and names are looked for as whole words.
+said, answers end at their natural stop (`evals.answers.answers`), and names are looked for as whole words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.answers import MATCHES, Share, share
+from evals.answers.answers import MATCHES, Share, share
 from seqedit.cases.case import CRITERIA, Query, RippleCase
 
 _Match = Callable[[str, Sequence[str]], bool]

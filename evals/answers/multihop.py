@@ -4,8 +4,8 @@
 - instance-wise: share of the cases of whose chain the model gives every single fact;
 - multi-hop: share of the cases of which it answers at least one of the (three) wordings of the question.
 
-Answers are generated freely (`evals.answers`). Edited facts are asked as clozes, the way they were edited, all others
-and the multi-hop questions through the asking's template, after its demonstrations if there are any.
+Answers are generated freely (`evals.answers.answers`). Edited facts are asked as clozes, the way they were edited, all
+others and the multi-hop questions through the asking's template, after its demonstrations if there are any.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.answers import MATCHES, Asking, Share, ask, share
+from evals.answers.answers import MATCHES, Asking, Share, ask, share
 from seqedit.cases.case import Hop, MultiHopCase
 
 

@@ -1,0 +1,1 @@
+"""What a model answers: multi-hop, ripple, real-life."""
