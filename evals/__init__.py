@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from evals.likelihood.perplexity import score_perplexity as score_perplexity
     from evals.likelihood.teacher_forcing import Continuation as Continuation
     from evals.likelihood.teacher_forcing import score_continuations as score_continuations
-    from evals.report import write_report as write_report
+    from evals.report.report import write_report as write_report
     from evals.scores.counterfact import score_records as score_records
     from evals.scores.counterfact import score_tokenized as score_tokenized
     from evals.scores.counterfact import tokenize_records as tokenize_records
@@ -79,7 +79,7 @@ _HOMES = {
     "score_generation": "evals.scores.generation",
     "Perplexity": "evals.likelihood.perplexity",
     "score_perplexity": "evals.likelihood.perplexity",
-    "write_report": "evals.report",
+    "write_report": "evals.report.report",
     "generate": "evals.likelihood.decoding",
     "Scores": "evals.scores.scores",
     "Change": "evals.statistics.changes",

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evals.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
+from evals.report.figures import COLORS, INK, MARKERS, blank_figure, label, legend, quiet_axes, write_png
 from evals.scores.counterfact import score_records
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import apply_adapter, compute_adapter

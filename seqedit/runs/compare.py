@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evals.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
-from evals.comparison_plot import plot_comparison
-from evals.figures import write_png
+from evals.report.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
+from evals.report.comparison_plot import plot_comparison
+from evals.report.figures import write_png
 from evals.scores.counterfact import score_records
 from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
 from evals.scores.scores import Scores

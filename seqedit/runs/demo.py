@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from evals.report import write_report
+from evals.report.report import write_report
 from seqedit.demo.location import DEMO_PREFIX, demo_folder
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records

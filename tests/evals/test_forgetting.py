@@ -109,7 +109,7 @@ def test_curve_of_the_steps_in_force_ages_batches_by_each_other_only() -> None:
 
 
 def test_a_report_of_a_summary_without_a_curve_ages_by_the_batches_in_force() -> None:
-    from evals.report_charts import curve_points
+    from evals.report.charts import curve_points
 
     steps = [{"step": 1, "active": True}, {"step": 2, "active": False}, {"step": 3, "active": False},
              {"step": 4, "active": True}]  # fmt: skip

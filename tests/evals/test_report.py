@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from evals.comparison import Cell, ComparisonRow
-from evals.plots import plot_chart, plot_forgetting_matrix
-from evals.report import number, signed, write_report
-from evals.report_charts import collapse_of, half_life_of, scores_chart, tasks_chart
+from evals.report.charts import collapse_of, half_life_of, scores_chart, tasks_chart
+from evals.report.comparison import Cell, ComparisonRow
+from evals.report.plots import plot_chart, plot_forgetting_matrix
+from evals.report.report import number, signed, write_report
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.evals.report_data import HOSTILE, synthetic_run
 

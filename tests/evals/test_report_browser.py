@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evals.report import write_report
+from evals.report.report import write_report
 from tests.evals.report_data import synthetic_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from evals.export_table import TABLES, tables_of, write_tables
+from evals.report.table import TABLES, tables_of, write_tables
 from tests.evals.report_data import HOSTILE, synthetic_run
 
 

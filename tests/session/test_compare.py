@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evals.comparison import Cell, ComparisonRow, csv_text, latex, markdown
+from evals.report.comparison import Cell, ComparisonRow, csv_text, latex, markdown
 from ledger import Ledger
 from seqedit.cli.main import run
 from tests.conftest import REFERENCE

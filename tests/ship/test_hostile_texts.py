@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from evals.comparison import Cell, ComparisonRow, csv_text, latex, markdown
-from evals.export_table import tables_of, write_tables
-from evals.report import write_report
-from evals.spreadsheet import cell
+from evals.report.comparison import Cell, ComparisonRow, csv_text, latex, markdown
+from evals.report.report import write_report
+from evals.report.spreadsheet import cell
+from evals.report.table import tables_of, write_tables
 from seqedit.adapters.card import escape
 from seqedit.adapters.files import model_card
 from seqedit.facts.requests import Request

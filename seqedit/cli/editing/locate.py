@@ -68,8 +68,8 @@ def locate(
 
 
 def _write(found: Mapping[str, Any], out: Path) -> None:
-    from evals.figures import write_png
-    from evals.trace_plot import plot_effects
+    from evals.report.figures import write_png
+    from evals.report.trace_plot import plot_effects
 
     out.mkdir(parents=True, exist_ok=True)
     write_png(plot_effects(found), out / "locate.png")

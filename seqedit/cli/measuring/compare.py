@@ -40,12 +40,12 @@ def compare(
                     say(line)
         return
 
-    from evals.comparison import columns, markdown, notes_text
+    from evals.report.comparison import columns, markdown, notes_text
     from seqedit.runs.compare import compare as compare_methods
     from seqedit.runs.compare import read_notes
 
     def row_done(row: object) -> None:
-        from evals.comparison import ComparisonRow
+        from evals.report.comparison import ComparisonRow
 
         assert isinstance(row, ComparisonRow)
         texts = [f"{name} {row.cells[name].text(1 if '.' not in name else 3)}" for name in columns([row])]

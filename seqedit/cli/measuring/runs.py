@@ -46,7 +46,7 @@ def run(
                 say(line)
         return
 
-    from evals.report import write_report
+    from evals.report.report import write_report
     from ledger.database.database import without_password
     from seqedit.runs.runner import run as run_batches
     from seqedit.runs.trackers import make_sinks
@@ -126,8 +126,8 @@ def report(
             runs = {rev: build_summary(opened, rev, title=title) for rev in revs or ["HEAD"]}
         data = runs if len(runs) > 1 else next(iter(runs.values()))
 
-    from evals.comparison import ComparisonRow
-    from evals.report import write_report
+    from evals.report.comparison import ComparisonRow
+    from evals.report.report import write_report
 
     rows = []
     if comparison is not None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from evals.comparison import Cell, ComparisonRow, columns
-from evals.figures import COLORS, INK, blank_figure, quiet_axes
+from evals.report.comparison import Cell, ComparisonRow, columns
+from evals.report.figures import COLORS, INK, blank_figure, quiet_axes
 from seqedit.support.printable import one_line
 
 

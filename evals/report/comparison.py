@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.spreadsheet import cell as cell_text
+from evals.report.spreadsheet import cell as cell_text
 from seqedit.support.printable import escape, one_line
 
 COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")

@@ -1,6 +1,6 @@
 """The plots of a run, drawn by matplotlib: forgetting, scores per step, damage on tasks, drift and time.
 
-What a chart shows is decided in `evals.report_charts`.
+What a chart shows is decided in `evals.report.charts`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evals.figures import (
-    COLORS,
-    INK,
-    MARKERS,
-    blank_figure,
-    label,
-    new_figure,
-    quiet_axes,
-    step_ticks,
-)
-from evals.report_charts import Chart, Mark, Panel, Series, collapse_of
+from evals.report.charts import Chart, Mark, Panel, Series, collapse_of
+from evals.report.figures import COLORS, INK, MARKERS, blank_figure, label, new_figure, quiet_axes, step_ticks
 
 Summary = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
-from evals.figures import INK, blank_figure, label, quiet_axes, step_ticks
+from evals.report.figures import INK, blank_figure, label, quiet_axes, step_ticks
 
 TITLES = {"layer": "layer output", "ffn": "FFN", "attention": "attention"}
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.report_charts import SCORES, main_metric
-from evals.spreadsheet import cell
+from evals.report.charts import SCORES, main_metric
+from evals.report.spreadsheet import cell
 
 Summary = Mapping[str, Any]
 Row = dict[str, Any]

@@ -1,7 +1,7 @@
 """What the plots of a run show, apart from how they are drawn.
 
-The same charts are drawn twice: by matplotlib as files and as the page's static pictures (`evals.plots`), and by the
-page's own script, where they answer to the pointer, the keyboard and the filters.
+The same charts are drawn twice: by matplotlib as files and as the page's static pictures (`evals.report.plots`), and by
+the page's own script, where they answer to the pointer, the keyboard and the filters.
 """
 
 from __future__ import annotations

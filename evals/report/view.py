@@ -11,11 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from evals.comparison import Cell, ComparisonRow, columns
-from evals.comparison_plot import plot_comparison
-from evals.figures import inline_svg, svg_text, write_png, write_svg
-from evals.plots import plot_chart, plot_forgetting_matrix
-from evals.report_charts import (
+from evals.report.charts import (
     DRIFTS,
     SCORES,
     Chart,
@@ -27,6 +23,10 @@ from evals.report_charts import (
     main_metric,
     parts_of,
 )
+from evals.report.comparison import Cell, ComparisonRow, columns
+from evals.report.comparison_plot import plot_comparison
+from evals.report.figures import inline_svg, svg_text, write_png, write_svg
+from evals.report.plots import plot_chart, plot_forgetting_matrix
 
 Summary = Mapping[str, Any]
 _EARLIER = ("ES", "PS", "NS", "S")

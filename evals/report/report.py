@@ -12,9 +12,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from evals.comparison import ComparisonRow
-from evals.export_table import tables_of, write_tables
-from evals.report_view import Figures, view_of
+from evals.report.comparison import ComparisonRow
+from evals.report.table import tables_of, write_tables
+from evals.report.view import Figures, view_of
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.support.printable import json_text, visible
 
