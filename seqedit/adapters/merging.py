@@ -1,6 +1,6 @@
 """Several adapters as one, from what is stored with them alone: their sum, and PEFT's `ties` and `dare` to compare.
 
-The joint solution of their keys and target values, which needs the model, is `seqedit.session.merge.merge_solve`.
+The joint solution of their keys and target values, which needs the model, is `seqedit.session.merge.solve_jointly`.
 """
 
 from __future__ import annotations

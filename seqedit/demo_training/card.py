@@ -22,7 +22,7 @@ towns. It exists to edit its knowledge: it knows nothing about the real world.
 - Data: `seqedit.demo.corpus(seqedit.demo.world({seed}))`, a new draw of contexts in every epoch. One phrasing and one
   question form of each fact, and the tasks' validation documents, never occur.
 
-Measured with `python -m seqedit.demo.check DIR`. Recall: all target tokens are the most likely ones.
+Measured with `python -m seqedit.demo_training.check DIR`. Recall: all target tokens are the most likely ones.
 
 | What | Score |
 |---|---|

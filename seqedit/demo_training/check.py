@@ -1,4 +1,4 @@
-"""Measures a demo model: ``python -m seqedit.demo.check MODEL_DIR`` prints JSON.
+"""Measures a demo model: ``python -m seqedit.demo_training.check MODEL_DIR`` prints JSON.
 
 Tasks run through lm-eval's own GLUE task files with the demo world's validation documents.
 """

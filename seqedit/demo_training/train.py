@@ -1,4 +1,4 @@
-"""Trains one of the shipped demo models: ``python -m seqedit.demo.train --style gpt2|llama --out DIR``.
+"""Trains one of the shipped demo models: ``python -m seqedit.demo_training.train --style gpt2|llama --out DIR``.
 
 A wide feed-forward layer on a narrow residual stream gives edits a large key space: with 512 keys,
 editing 64 facts at once overwrites most of the others.
@@ -250,7 +250,9 @@ def main() -> None:
     model.save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
     print(f"trained in {seconds / 60:.1f} minutes, saved to {args.out}", file=sys.stderr)
-    how = f"`python -m seqedit.demo.train --style {args.style} --steps {args.steps}`, {seconds / 60:.0f} minutes"
+    how = (
+        f"`python -m seqedit.demo_training.train --style {args.style} --steps {args.steps}`, {seconds / 60:.0f} minutes"
+    )
     if args.start:
         how += ", from an earlier model of the same script"
     print(json.dumps(write_card(args.out, how, args.seed), indent=1))

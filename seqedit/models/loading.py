@@ -27,7 +27,7 @@ def resolve_model(name: str) -> str:
         if style in STYLES and not model_path(style).is_dir():
             raise InputError(
                 f"the model '{name}' is not shipped with this version; train it with "
-                f"`python -m seqedit.demo.train --style {style} --out DIR` and give the directory"
+                f"`python -m seqedit.demo_training.train --style {style} --out DIR` and give the directory"
             )
         if style in STYLES:
             return str(model_path(style))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import seqedit.moment_sums
+import seqedit.moments.sums
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.models.anatomy import anatomy
@@ -75,8 +75,8 @@ def test_sums_are_those_of_float64_however_they_are_staged(d_in: int, passes: in
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 50])
 def test_merged_shares_are_the_result_of_one_process(size: int, loaded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("moment_sums", "second_moments"):
-        monkeypatch.setattr(f"seqedit.{module}.TOKENS", 40)  # else the sample is a single block, one rank's
+    for module in ("sums", "measure"):
+        monkeypatch.setattr(f"seqedit.moments.{module}.TOKENS", 40)  # else the sample is a single block, one rank's
     whole = measure(loaded)
     shares = [measure(loaded, share=(rank, size)) for rank in range(size)]
     merged = SecondMoments.merged(shares)
@@ -286,5 +286,5 @@ def test_free_memory_is_what_the_machine_and_the_groups_limits_leave(
 
 
 def test_the_buffer_holds_at_least_what_a_product_wants() -> None:
-    assert MomentSum(10).room == seqedit.moment_sums.TOKENS
+    assert MomentSum(10).room == seqedit.moments.sums.TOKENS
     assert MomentSum(10**5).room == 10**5

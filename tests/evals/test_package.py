@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -33,14 +31,3 @@ def test_every_name_is_there(name: str) -> None:
 def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no_such_thing"):
         evals.no_such_thing  # noqa: B018
-
-
-def test_imports_only_the_shared_types_of_the_core() -> None:
-    shared = "batching cases errors fused_activations packing printable random_state requests shares tokenization"
-    allowed = {f"seqedit.{name}" for name in shared.split()}
-    for path in Path(evals.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            ours = {n for n in names if n.split(".")[0] in ("seqedit", "ledger")}
-            assert ours <= allowed, f"{path.name} imports {ours - allowed}"

@@ -15,7 +15,7 @@ import pytest
 import torch
 from sqlalchemy import Engine, insert, select, text
 
-import ledger.database
+import ledger.database.database
 from ledger import Ledger
 from ledger.database.database import Database
 from ledger.database.schema import Base
@@ -165,7 +165,7 @@ def drop_connections(admin: Engine) -> None:
 
 
 def test_a_writer_that_waits_too_long_is_told_so(on_server, monkeypatch):
-    monkeypatch.setattr(ledger.database, "BUSY_SECONDS", 1)
+    monkeypatch.setattr(ledger.database.database, "BUSY_SECONDS", 1)
     with Ledger.open(on_server) as one, Ledger.open(on_server) as two, one.database.write():
         assert len(two.log()) == 4, "readers do not wait"
         with pytest.raises(EnvironmentFailure, match="lock timeout"):
