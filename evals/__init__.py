@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from evals.scores.generation import GenerationScores as GenerationScores
     from evals.scores.generation import fit_vectorizer as fit_vectorizer
     from evals.scores.generation import score_generation as score_generation
+    from evals.scores.intervals import score_intervals as score_intervals
     from evals.scores.scores import Scores as Scores
     from evals.scores.zsre import ZsreScores as ZsreScores
     from evals.scores.zsre import score_zsre as score_zsre
     from evals.scores.zsre import zsre_scores as zsre_scores
     from evals.statistics.changes import Change as Change
     from evals.statistics.changes import paired_change as paired_change
-    from evals.statistics.changes import score_intervals as score_intervals
     from evals.statistics.changes import task_changes as task_changes
     from evals.statistics.outcomes import Outcome as Outcome
     from evals.statistics.outcomes import TaskResult as TaskResult
@@ -84,7 +84,7 @@ _HOMES = {
     "Scores": "evals.scores.scores",
     "Change": "evals.statistics.changes",
     "paired_change": "evals.statistics.changes",
-    "score_intervals": "evals.statistics.changes",
+    "score_intervals": "evals.scores.intervals",
     "task_changes": "evals.statistics.changes",
     "Outcome": "evals.statistics.outcomes",
     "TaskResult": "evals.statistics.outcomes",

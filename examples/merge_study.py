@@ -16,7 +16,6 @@ from pathlib import Path
 
 from evals.scores.counterfact import score_records
 from ledger import Ledger
-from seqedit.adapters.merging import How
 from seqedit.editing.settings import method_config
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, requests_of
@@ -24,6 +23,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import provide_second_moments
 from seqedit.session.merge import merge
+from seqedit.session.merging import How
 from seqedit.session.session import Session
 
 HOWS: tuple[How, ...] = ("sum", "solve", "ties", "dare")

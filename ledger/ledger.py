@@ -10,7 +10,6 @@ from types import TracebackType
 from sqlalchemy import Connection, insert
 
 from ledger.database import places, rows
-from ledger.database.database import without_password
 from ledger.database.schema import Base, Refs
 from ledger.database.scores import Values, check_scores, put_scores
 from ledger.database.store_users import check_new_store, join, mark_new_store
@@ -24,6 +23,7 @@ from ledger.queries.reflog import Move
 from ledger.queries.revisions import resolve
 from ledger.questions import Questions
 from ledger.upkeep.vouching import keep_signers
+from ledger.url_secrets import without_password
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 

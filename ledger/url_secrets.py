@@ -32,6 +32,11 @@ class _Read:
     secrets: frozenset[str]
 
 
+def is_url(place: str) -> bool:
+    """Whether a place is a URL rather than a directory."""
+    return "://" in place
+
+
 def without_password(place: object) -> str:
     """A place as messages show it: of a URL, who enters with what password or key is left out."""
     return _read(_text(place)).shown

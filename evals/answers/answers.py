@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from evals.likelihood.decoding import generate
-from evals.statistics.changes import wilson
+from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 
 TEMPLATES: Mapping[str, str] = {

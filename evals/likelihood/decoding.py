@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 import torch
 
-from evals.likelihood.finite import check_logits
 from seqedit.errors import InputError
 from seqedit.forward.access import accepts, end_token_ids, evaluating, input_device, position_limit
+from seqedit.forward.finite import check_logits
 from seqedit.support.shares import WHOLE, Share
 from seqedit.text.tokenization import encode
 

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import torch
 
 from evals.likelihood.batches import bucketed
-from evals.likelihood.finite import check_logits
 from seqedit.errors import InputError, NumericsError
 from seqedit.forward.access import evaluating, input_device, output_head, position_limit
 from seqedit.forward.batching import pass_tokens
+from seqedit.forward.finite import check_logits
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
 from seqedit.support.shares import WHOLE, Share

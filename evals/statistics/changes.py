@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.scores.intervals import score_intervals as score_intervals
 from evals.statistics.exchange import exchange_p_value
-from evals.statistics.exchange import mcnemar as mcnemar
+from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import Outcome, TaskResult
 from evals.statistics.pairing import matched, pair_outcomes
 from evals.statistics.resampling import percentile_interval, resampled
-from evals.statistics.stratified import wilson as wilson
-from evals.tasks.measures import Aggregation
 from seqedit.errors import InputError
 
 _OTHER_TASK = "that state was measured with another task: other documents, prompts, metrics or examples"

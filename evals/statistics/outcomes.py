@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evals.tasks.document_values import decode, encode
-from evals.tasks.measures import Aggregation
+from evals.statistics.document_values import decode, encode
+from evals.statistics.measures import Aggregation
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Outcome:
         correct: Whether they agree.
         log_likelihoods: Summed log-likelihood of every choice (or of everything else that was asked for), in nats.
         values: What the task's metrics noted for this document: a number, or whatever the task's own aggregation takes
-            (`evals.tasks.document_values`). A metric of a further answer filter is named "metric,filter".
+            (`evals.statistics.document_values`). A metric of a further answer filter is named "metric,filter".
         text: What the model generated, where the task lets it.
     """
 

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.statistics.classification import METRICS
+from evals.statistics.document_values import same
+from evals.statistics.measures import Aggregation, Measure, measure_of
 from evals.statistics.outcomes import Outcome
 from evals.statistics.resampling import Floats
-from evals.tasks.document_values import same
-from evals.tasks.measures import Aggregation, Measure, measure_of
 from seqedit.errors import InputError
 
 
@@ -61,7 +61,7 @@ def pair_outcomes(
         baseline: Outcomes of the model that is compared with.
         outcomes: Outcomes of the other model, for the same documents in any order.
         aggregation: How the task makes the metric of what it noted; None where that is not known, see
-            `evals.tasks.measures.measure_of`.
+            `evals.statistics.measures.measure_of`.
 
     Raises:
         InputError: if the documents differ or there are none, or the metric cannot be told from the outcomes.

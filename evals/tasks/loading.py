@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from evals.statistics.measures import is_bypass
 from evals.tasks.examples import SPLIT, TaskRows, leave_tested_out, set_examples
 from evals.tasks.library import shipped_tasks
-from evals.tasks.measures import is_bypass
 from seqedit.errors import EnvironmentFailure, InputError
 
 

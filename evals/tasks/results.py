@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from evals.statistics.document_values import encode
+from evals.statistics.measures import Aggregation, aggregate, is_bypass, is_mean, name_of
 from evals.statistics.outcomes import Outcome, TaskResult
-from evals.tasks.document_values import encode
-from evals.tasks.measures import Aggregation, aggregate, is_bypass, is_mean, name_of
 from seqedit.errors import InputError
 
 _LOG = logging.getLogger(__name__)

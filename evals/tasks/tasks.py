@@ -13,11 +13,11 @@ from typing import Any
 from unittest import mock
 
 from evals.likelihood.teacher_forcing import Scorer
+from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResults
 from evals.tasks.definition import task_definition
 from evals.tasks.examples import TaskRows
 from evals.tasks.loading import TaskFinder, check_task
-from evals.tasks.measures import Aggregation
 from evals.tasks.results import aggregation_of, task_result
 from seqedit.errors import InputError
 
@@ -128,10 +128,10 @@ def evaluate_tasks(
     """
     from lm_eval import evaluator
 
-    from evals.likelihood.finite import finite_logits
     from evals.tasks.facts import FactTask
     from evals.tasks.model import InMemoryModel, quiet, seeded
     from seqedit.forward.access import evaluating
+    from seqedit.forward.finite import finite_logits
 
     if not tasks.tasks:
         return {}

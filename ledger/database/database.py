@@ -20,14 +20,7 @@ from ledger.errors import failures
 from ledger.url_secrets import without_password, without_secrets
 from seqedit.errors import EnvironmentFailure, InputError
 
-__all__ = ["BUSY_SECONDS", "Database", "is_url", "keep_write_ahead_log", "without_password"]
-
 BUSY_SECONDS = 60
-
-
-def is_url(place: str) -> bool:
-    """Whether a place is a URL rather than a directory."""
-    return "://" in place
 
 
 class Database:

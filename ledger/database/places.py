@@ -10,13 +10,13 @@ from sqlalchemy import Connection, insert, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from ledger.database.database import Database, is_url, without_password
+from ledger.database.database import Database
 from ledger.database.schema import SCHEMA_VERSION, Meta
 from ledger.database.upgrade import at_current_schema, schema_number
 from ledger.errors import failures
 from ledger.objects.local import open_store
 from ledger.objects.objects import ObjectStore
-from ledger.url_secrets import without_secrets
+from ledger.url_secrets import is_url, without_password, without_secrets
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, InputError
 

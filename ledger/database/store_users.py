@@ -20,12 +20,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ledger.database import rows
-from ledger.database.database import Database, is_url, without_password
+from ledger.database.database import Database
 from ledger.database.schema import Entries, Meta
 from ledger.database.upgrade import schema_number
 from ledger.objects.local import LocalStore
 from ledger.objects.marker import Marker, first_foreign, is_empty, read_marker
 from ledger.objects.objects import LEDGERS, ObjectStore
+from ledger.url_secrets import is_url, without_password
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.support.digests import canonical_json
 

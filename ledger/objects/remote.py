@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ledger.database.database import without_password
 from ledger.errors import failures
 from ledger.objects.audit import intact
 from ledger.objects.manifest import MANIFEST, Manifest
 from ledger.objects.objects import MARKER, Kind, ObjectStore, Usage, Writer
 from ledger.objects.remote_files import RemoteFiles
+from ledger.url_secrets import without_password
 from seqedit.errors import CheckFailed
 
 

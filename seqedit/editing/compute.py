@@ -19,10 +19,10 @@ from seqedit.methods.interface import Update, Workbench, add_to_weight, scratch
 from seqedit.models.anatomy import Anatomy, Projection, anatomy
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
-from seqedit.scoring.prompt_lengths import check_requests
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest
+from seqedit.text.lengths import check_requests
 from seqedit.text.lookup import check_context_templates, tokenize_request
 from seqedit.version import __version__
 

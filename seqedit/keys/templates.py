@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from evals.likelihood.finite import check_logits
+from seqedit.forward.finite import check_logits
 from seqedit.forward.hooks import inference_state, input_device
 from seqedit.text.lookup import BARE
 from seqedit.text.tokenization import encode

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evals.likelihood.finite import check_logits
+from seqedit.forward.finite import check_logits
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
 from seqedit.keys.measure import MAX_TOKENS
 from seqedit.locating.noise import noise_added

@@ -14,8 +14,9 @@ from evals.report.comparison_plot import plot_comparison
 from evals.report.figures import write_png
 from evals.scores.counterfact import score_records
 from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
+from evals.scores.intervals import score_intervals
 from evals.scores.scores import Scores
-from evals.statistics.changes import score_intervals, task_changes
+from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.statistics.resampling import percentile_interval
 from evals.tasks.tasks import LoadedTasks, evaluate_tasks, load_tasks

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ledger.database.database import without_password
 from ledger.ledger import Ledger
+from ledger.url_secrets import without_password
 from seqedit.errors import EnvironmentFailure
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import requests_of

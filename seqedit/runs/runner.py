@@ -11,8 +11,8 @@ from typing import Any
 from evals.tasks.examples import TaskRows
 from evals.tasks.tasks import load_tasks
 from ledger import Entry, Ledger
-from ledger.database.database import without_password
 from ledger.database.places import has_ledger
+from ledger.url_secrets import without_password
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
@@ -28,12 +28,12 @@ from seqedit.runs.facts import load_facts, reference_texts
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
-from seqedit.scoring.prompt_lengths import check_records, check_requests, surely_fits
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import build_summary, write_summary
 from seqedit.session.evaluate import measure_baseline
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import check_same_tasks
+from seqedit.text.lengths import check_records, check_requests, surely_fits
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.likelihood.decoding import Generator, generate
-from evals.likelihood.finite import check_metrics
 from evals.likelihood.perplexity import score_perplexity
 from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from evals.scores.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
@@ -19,10 +18,11 @@ from evals.scores.intervals import Estimate, estimated_scores
 from evals.scores.scores import METRICS, Scores
 from evals.scores.survey import RecordSample, choose_records, estimate_scores
 from evals.statistics.changes import task_changes
+from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResult
-from evals.tasks.measures import Aggregation
 from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from seqedit.facts.requests import Record
+from seqedit.forward.finite import check_metrics
 from seqedit.scoring.settings import EvalSettings
 
 NEWEST = ""

@@ -22,7 +22,7 @@ from seqedit.scoring.kinds import (
     KIND_TASKS,
     KIND_TIMINGS,
 )
-from seqedit.session.state_scores import batch_scores
+from seqedit.scoring.state_scores import batch_scores
 
 FORGETTING_METRIC = "ES"
 

@@ -10,12 +10,12 @@ import torch
 from ledger import Entry
 from ledger.ledger import Ledger
 from seqedit.adapters.adapter import Adapter
-from seqedit.adapters.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.recorded import completed
 from seqedit.session.entries import before
+from seqedit.session.merging import How, Part, check_parts, merge_adapters, place_of
 from seqedit.session.session import Session
 
 
@@ -66,7 +66,7 @@ def merge(
         session: Needed for ``solve``, which computes; the others work on the stored deltas.
         ledger: The ledger.
         revs: At least two entries.
-        how: ``sum``, ``ties``, ``dare`` (`seqedit.adapters.merging.merge_adapters`) or ``solve`` (`solve_jointly`).
+        how: ``sum``, ``ties``, ``dare`` (`seqedit.session.merging.merge_adapters`) or ``solve`` (`solve_jointly`).
         method: Closed form of ``solve``; by default the one that all entries were made with.
         config: Its settings; given together with ``method``.
         density: As for `merge_adapters`.

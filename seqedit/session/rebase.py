@@ -15,9 +15,9 @@ from ledger.ledger import Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.methods.recorded import completed
+from seqedit.scoring.state_scores import scores_to_copy
 from seqedit.session.entries import method_of
 from seqedit.session.session import Session
-from seqedit.session.state_scores import scores_to_copy
 
 PREFIX = "rebase/"
 

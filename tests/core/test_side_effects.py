@@ -17,7 +17,6 @@ from transformers.utils import logging as transformers_logging
 from ledger import Ledger
 from ledger.bundles.read import Bundle
 from ledger.bundles.write import plan_bundle, write_bundle
-from seqedit.adapters import merging
 from seqedit.adapters.adapter import Adapter
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
@@ -26,6 +25,7 @@ from seqedit.forward.prefix_trees import takes_trees
 from seqedit.models import loading as models
 from seqedit.models.loading import load_model
 from seqedit.parallel.messages import error_message, raise_error
+from seqedit.session import merging
 from seqedit.support.random_state import seeded
 from tests.conftest import REFERENCE
 from tests.core.architectures import build

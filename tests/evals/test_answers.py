@@ -8,7 +8,7 @@ import pytest
 
 from evals.answers.answers import Asking, answer_of, ask, contained, exact, normalized, share
 from evals.likelihood.decoding import generate
-from evals.statistics.changes import wilson
+from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 
 

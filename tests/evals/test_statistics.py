@@ -11,11 +11,13 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import f1_score, matthews_corrcoef
 
+from evals.scores.intervals import score_intervals
 from evals.scores.scores import PromptScore, RecordScore, Scores
-from evals.statistics.changes import mcnemar, paired_change, score_intervals, task_changes, wilson
-from evals.statistics.exchange import exchange_p_value
+from evals.statistics.changes import paired_change, task_changes
+from evals.statistics.exchange import exchange_p_value, mcnemar
 from evals.statistics.outcomes import Outcome, TaskResult
 from evals.statistics.pairing import pair_outcomes
+from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 
 

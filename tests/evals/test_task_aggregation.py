@@ -15,8 +15,8 @@ import torch
 
 from evals.gates import check_gates, parse_gates
 from evals.statistics.changes import paired_change, task_changes
+from evals.statistics.document_values import decode, encode
 from evals.statistics.outcomes import Outcome, TaskResult
-from evals.tasks.document_values import decode, encode
 from evals.tasks.tasks import evaluate_tasks, load_tasks
 from seqedit.errors import InputError
 

@@ -14,7 +14,7 @@ from seqedit.cli.main import run
 from seqedit.errors import RequestError
 from seqedit.facts.loading import load_records
 from seqedit.models.loading import load_model
-from seqedit.scoring.prompt_lengths import check_records, check_requests
+from seqedit.text.lengths import check_records, check_requests
 from tests.conftest import REFERENCE
 from tests.session.test_run import change, folder  # noqa: F401
 

@@ -28,8 +28,8 @@ def init(
     Example: seqedit init --model gpt2-xl --ledger my-ledger
     """
     from ledger import Ledger
-    from ledger.database.database import is_url, without_password
     from ledger.database.places import has_ledger
+    from ledger.url_secrets import is_url, without_password
     from seqedit.adapters.adapter import BaseModel
     from seqedit.models.fingerprint import fingerprint
     from seqedit.models.loading import load_model

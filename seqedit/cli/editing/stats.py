@@ -55,8 +55,8 @@ def stats(
     if out is not None and out.exists():
         raise InputError(f"{out} exists; choose another --out")
 
+    from seqedit.editing.moment_stats import describe, plan_moments, run_plan
     from seqedit.moments.split import measure_with
-    from seqedit.moments.stats import describe, plan_moments, run_plan
     from seqedit.moments.store import write_second_moments
     from seqedit.parallel.ranks import Ranks
 

@@ -111,10 +111,10 @@ def merge(
 
     Example: seqedit merge HEAD~2 HEAD~1 HEAD --how solve
     """
-    from seqedit.adapters.merging import HOWS, check_parts
     from seqedit.session.entries import method_of
     from seqedit.session.merge import merge as merge_entries
     from seqedit.session.merge import parts_of
+    from seqedit.session.merging import HOWS, check_parts
 
     if how not in HOWS:
         raise InputError(f"--how must be one of {', '.join(HOWS)}, got {how!r}")

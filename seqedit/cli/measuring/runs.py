@@ -47,7 +47,7 @@ def run(
         return
 
     from evals.report.report import write_report
-    from ledger.database.database import without_password
+    from ledger.url_secrets import without_password
     from seqedit.runs.runner import run as run_batches
     from seqedit.runs.trackers import make_sinks
 

@@ -43,9 +43,9 @@ def gc(
 
     Example: seqedit gc --dry-run
     """
-    from ledger.database.database import without_password
     from ledger.database.store_users import forget
     from ledger.upkeep.gc import collect
+    from ledger.url_secrets import without_password
 
     if forget_ledger and dry_run:
         raise InputError("--forget-ledger has no dry run: give it without --dry-run")
