@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seqedit.cli.main import run
-from tests.session.test_run import change, folder  # noqa: F401
+from tests.runs.test_run import change, folder  # noqa: F401
 
 
 @pytest.fixture

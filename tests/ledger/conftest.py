@@ -10,8 +10,8 @@ import torch
 from sqlalchemy import Engine
 
 from ledger import Ledger
-from tests.ledger import databases, postgresql_server
-from tests.ledger.databases import ServerPlace
+from tests.ledger.database import databases, postgresql_server
+from tests.ledger.database.databases import ServerPlace
 from tests.ledger.helpers import TIME, build_adapter, build_base
 
 

@@ -12,7 +12,7 @@ from ledger import Conflict, Ledger
 from ledger.database import rows
 from ledger.database.database import keep_write_ahead_log
 from seqedit.errors import InputError
-from tests.ledger.databases import create
+from tests.ledger.database.databases import create
 from tests.ledger.helpers import build_adapter
 from tests.reliability.processes import start, wait
 

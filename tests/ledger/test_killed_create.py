@@ -19,8 +19,8 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, InputError
 from tests.conftest import REFERENCE
-from tests.ledger import databases
-from tests.ledger.databases import ServerPlace
+from tests.ledger.database import databases
+from tests.ledger.database.databases import ServerPlace
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 from tests.reliability.processes import in_child
 

@@ -16,7 +16,7 @@ from ledger.database import rows
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.facts.requests import Request
-from tests.ledger.databases import create
+from tests.ledger.database.databases import create
 from tests.ledger.helpers import MODEL, TIME, build_adapter, build_base
 
 

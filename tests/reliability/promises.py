@@ -37,7 +37,11 @@ PROMISES = (
         "to each of them as well. Importing a bundle into a place without a ledger is two commits, so a ledger "
         "with the root alone may lie between; the import can be repeated. The same on PostgreSQL is tested at the "
         "statements only.",
-        ("tests/ledger/test_crashes.py", "tests/ledger/test_postgresql.py", "tests/ledger/test_migrations.py"),
+        (
+            "tests/ledger/test_crashes.py",
+            "tests/ledger/database/test_postgresql.py",
+            "tests/ledger/database/test_migrations.py",
+        ),
     ),
     Promise(
         2,
@@ -63,14 +67,14 @@ PROMISES = (
         "signatures' times and the ledger's own description (base model's name, time of creation) stand beside the "
         "history and are covered by no digest, so a flip inside such a value, which still is a number or a text, "
         "goes unnoticed; the figure says how many did. A flip that changes any other row unnoticed fails the test.",
-        ("tests/ledger/test_verify.py",),
+        ("tests/ledger/upkeep/test_verify.py",),
     ),
     Promise(
         4,
         "A missing, swapped, renamed or extra object is found",
         "100 %, distinct codes.",
         "Every object of a ledger, each of the alterations, shallow and deep; each gives its own code and the path.",
-        ("tests/ledger/test_verify.py",),
+        ("tests/ledger/upkeep/test_verify.py",),
     ),
     Promise(
         5,
@@ -121,7 +125,7 @@ PROMISES = (
         "A corpus (`..`, absolute, NUL, backslash, very long, Unicode, links) and texts made by hypothesis, as "
         "digest, file name, branch, score name and member of a bundle; the tree outside is compared before and "
         "after. gc with links in the store follows none.",
-        ("tests/ledger/test_store.py",),
+        ("tests/ledger/objects/test_store.py",),
     ),
     Promise(
         11,
@@ -132,7 +136,7 @@ PROMISES = (
         "as the only weights), second moments, hypernetwork. Besides, no module of the product names pickle, "
         "torch.load, joblib or marshal. What Python's own caches and third-party libraries do elsewhere is not "
         "covered.",
-        ("tests/ledger/test_store.py",),
+        ("tests/ledger/objects/test_store.py",),
     ),
     Promise(
         12,
@@ -167,7 +171,7 @@ PROMISES = (
         "collections on a real ledger; after every step: what was active at any entry is what it was when the "
         "entry was made, a revert undoes exactly, verify is clean. The pure algebra is tested the same way without "
         "a database.",
-        ("tests/ledger/test_graph.py",),
+        ("tests/ledger/history/test_graph.py",),
     ),
     Promise(
         16,
@@ -177,7 +181,7 @@ PROMISES = (
         "processor time, so that it is not that of other programs; on an idle machine several objects are read at "
         "a time, so the clock shows more. 1,000 entries with `verify --shallow`. The ordinary suite tests a tenth "
         "of it.",
-        ("tests/ledger/test_verify.py",),
+        ("tests/ledger/upkeep/test_verify.py",),
     ),
     Promise(
         17,
@@ -187,14 +191,14 @@ PROMISES = (
         "afterwards and composes to the same bits, the rest is gone, a second gc finds nothing. Kills: row 1. "
         "Against a writer that has written its object and not yet its entry: the grace period, and without it a "
         "refusal.",
-        ("tests/ledger/test_gc.py",),
+        ("tests/ledger/upkeep/test_gc.py",),
     ),
     Promise(
         18,
         "Old ledgers stay readable",
         "Every released format.",
         "Ledgers that earlier versions wrote are kept with the tests and read, verified and carried on.",
-        ("tests/ledger/test_golden.py", "tests/ledger/test_migrations.py"),
+        ("tests/ledger/test_golden.py", "tests/ledger/database/test_migrations.py"),
     ),
     Promise(
         19,
@@ -204,7 +208,7 @@ PROMISES = (
         "under a signed state, snapshots and padding included, without a key: `verify --signers` finds each, and "
         "composing a signed ledger gives the signed weights or refuses. Refs are not signed; `--at-least` names the "
         "newest entry that is known. The model card is not compared.",
-        ("tests/ledger/test_forgery.py",),
+        ("tests/ledger/upkeep/test_forgery.py",),
     ),
     Promise(
         20,
@@ -214,7 +218,7 @@ PROMISES = (
         "and apart; directories that are in use for something else as a new, an old and a forged store; a registered "
         "ledger that is missing, replaced, copied, reached by two ways; damaged markers and registrations; ledgers of "
         "released formats and shared stores of versions before there were markers.",
-        ("tests/ledger/test_store_users.py",),
+        ("tests/ledger/database/test_store_users.py",),
     ),
     Promise(
         21,
@@ -224,7 +228,7 @@ PROMISES = (
         "changes for the session), or appends to, resets or deletes its branch: nothing is recorded, weights in memory "
         "are those of the entry that the session knows, and a run ends with exit code 3 and resumes once the branch is "
         "back. Scores are recorded with the state that was scored.",
-        ("tests/session/test_owned_branch.py",),
+        ("tests/runs/test_owned_branch.py",),
     ),
     Promise(
         22,
@@ -233,7 +237,7 @@ PROMISES = (
         "`Ledger.create` is killed before its transaction commits, on SQLite and PostgreSQL; then create, init, run "
         "and import make the ledger there. A half-written marker of a store elsewhere is written anew. Kills at every "
         "call: row 1.",
-        ("tests/ledger/test_killed_create.py", "tests/ledger/test_store_users.py"),
+        ("tests/ledger/test_killed_create.py", "tests/ledger/database/test_store_users.py"),
     ),
     Promise(
         23,
@@ -241,7 +245,7 @@ PROMISES = (
         "Memory and disk within a bound.",
         "Files that would unpack to far more than their size, and side files whose fields have other types than they "
         "should: seeded mutations of every field.",
-        ("tests/ship/test_malformed_adapters.py",),
+        ("tests/adapters/test_malformed_adapters.py",),
     ),
     Promise(
         24,
@@ -249,7 +253,7 @@ PROMISES = (
         "0 places.",
         "URLs with passwords in every spelling that is accepted, through messages, logs, JSON and what a store keeps "
         "of its ledgers.",
-        ("tests/cli/test_passwords.py", "tests/ledger/test_store_users.py"),
+        ("tests/cli/test_passwords.py", "tests/ledger/database/test_store_users.py"),
     ),
     Promise(
         25,
@@ -257,21 +261,21 @@ PROMISES = (
         "0 characters.",
         "Control, bidirectional and line characters in every text, through every command that prints and every page "
         "and table that is written.",
-        ("tests/cli/test_terminal.py", "tests/ship/test_hostile_texts.py"),
+        ("tests/cli/test_terminal.py", "tests/shipping/test_hostile_texts.py"),
     ),
     Promise(
         26,
         "Import takes time in proportion to what it imports",
         "Linear in the entries.",
         "Statements and reads are counted for bundles of two sizes.",
-        ("tests/ship/test_import_growth.py",),
+        ("tests/ledger/bundles/test_import_growth.py",),
     ),
     Promise(
         27,
         "Signers are checked before anything is imported",
         "Nothing written.",
         "Unsigned, foreign and older signed states are refused by import and pull before the ledger changes.",
-        ("tests/ship/test_signed_import.py", "tests/ship/test_hub.py"),
+        ("tests/ledger/bundles/test_signed_import.py", "tests/shipping/test_hub.py"),
     ),
     Promise(
         28,

@@ -34,7 +34,7 @@ from seqedit.session.session import Session
 from seqedit.session.swap import swap
 from tests.conftest import REFERENCE
 from tests.evals.conftest import reference_records
-from tests.session.test_run import COLA
+from tests.runs.test_run import COLA
 
 CONTEXTS = [["{}"]]
 SETTINGS = EvalSettings(generation=False, drift=False, resamples=50, answer_tokens=1)

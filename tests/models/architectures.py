@@ -1,0 +1,304 @@
+"""The architecture matrix: every family as a tiny random model of its real configuration class, and the checks.
+
+``python -m tests.models.architectures --write docs/architectures.md`` writes the table of the documentation. What is
+measured differs from machine to machine in the last digits; everything above `MEASURED` does not, and a test compares
+it with the committed page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import PeftModel
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.editing.compute import apply_adapter, compute_adapter
+from seqedit.errors import ModelError
+from seqedit.facts.requests import Request
+from seqedit.keys.measure import measure_outputs
+from seqedit.methods import get_method
+from seqedit.models.anatomy import anatomy, features
+from seqedit.moments.second_moments import SecondMoments
+from seqedit.targets.sites import LayerOutput
+from seqedit.text.lookup import tokenize_request
+
+REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "model"
+BOS = "<|endoftext|>"
+LAYER = 1
+"""The layer that is edited: in the middle, so that layers below and above it take part."""
+
+REQUESTS = (
+    Request("Venxa Ulmigri", "{} professionally plays the sport of", "golf"),
+    Request("Bado Holul", "The sport of {} is", "rowing"),
+    Request("Bribri Drabazor", "It is well known that the sport of {} is", "water polo"),
+)
+BARE = (("{}",),)
+CONTEXTS = (("{}",), ("It rained. {}", "Because of the rain the game stopped. {}"))
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 2048}
+_IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+_GPT = {
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "vocab_size": 2048,
+    "n_positions": 64,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+_PLAIN = {**_SIZES, **_IDS, "max_position_embeddings": 64}
+_GATED = {**_PLAIN, "intermediate_size": 80}
+_GROUPED = {**_GATED, "num_key_value_heads": 2}
+_FALCON = {**_PLAIN, "ffn_hidden_size": 80}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the matrix.
+
+    Attributes:
+        config: Name of the configuration class in transformers.
+        fields: Its fields.
+        refused: What the reason for refusing it says, None if it can be edited.
+    """
+
+    config: str
+    fields: Mapping[str, Any]
+    refused: str | None = None
+
+
+FAMILIES: dict[str, Family] = {
+    "GPT-2": Family("GPT2Config", _GPT),
+    "GPT-J": Family("GPTJConfig", {**_GPT, "rotary_dim": 4}),
+    "GPT-NeoX": Family("GPTNeoXConfig", _GATED),
+    "GPT-NeoX, sequential": Family("GPTNeoXConfig", {**_GATED, "use_parallel_residual": False}),
+    "OPT": Family("OPTConfig", {**_PLAIN, "ffn_dim": 80, "word_embed_proj_dim": 32}),
+    "OPT-350m (norm after the sum)": Family(
+        "OPTConfig",
+        {**_PLAIN, "ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
+        refused="no final norm",
+    ),
+    "Llama": Family("LlamaConfig", _GROUPED),
+    "Mistral, sliding window": Family("MistralConfig", {**_GROUPED, "sliding_window": 12}),
+    "Qwen2": Family("Qwen2Config", _GROUPED),
+    "Qwen3": Family("Qwen3Config", {**_GROUPED, "head_dim": 16}),
+    "Gemma 2": Family("Gemma2Config", {**_GROUPED, "head_dim": 8, "sliding_window": 12}),
+    "Phi": Family("PhiConfig", _GATED),
+    "Phi-3": Family("Phi3Config", _GROUPED),
+    "Granite": Family("GraniteConfig", {**_GROUPED, "residual_multiplier": 0.4}),
+    "Falcon, parallel attention": Family("FalconConfig", _FALCON),
+    "Falcon, sequential, ALiBi": Family(
+        "FalconConfig", {**_FALCON, "parallel_attn": False, "multi_query": False, "alibi": True}
+    ),
+    "Falcon, new decoder": Family("FalconConfig", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
+    "Mixtral": Family("MixtralConfig", {**_GROUPED, "num_local_experts": 4}, refused="mixture of experts"),
+    "Qwen2-MoE": Family(
+        "Qwen2MoeConfig",
+        {**_GROUPED, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24},
+        refused="mixture of experts",
+    ),
+    "Qwen3-MoE": Family(
+        "Qwen3MoeConfig", {**_GROUPED, "num_experts": 4, "moe_intermediate_size": 24}, refused="mixture of experts"
+    ),
+    "Mamba": Family(
+        "MambaConfig", {**_IDS, "hidden_size": 32, "num_hidden_layers": 3, "vocab_size": 2048},
+        refused="no feed-forward expansion",
+    ),
+}  # fmt: skip
+EDITED = [name for name, family in FAMILIES.items() if family.refused is None]
+REFUSED = [name for name, family in FAMILIES.items() if family.refused is not None]
+
+
+def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The family's tiny random model, the same at every call."""
+    family = FAMILIES[name]
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(getattr(transformers, family.config)(**family.fields))
+    with torch.no_grad():  # larger weights than the usual 0.02, so that hidden states are worth editing
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4)
+    return model.to(dtype).eval()
+
+
+def load_tokenizer(*, bos: bool = False) -> Any:
+    """The reference tokenizer, made to put a BOS before every text if asked."""
+    tokenizer = AutoTokenizer.from_pretrained(REFERENCE)
+    if bos:
+        number = tokenizer.convert_tokens_to_ids(BOS)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, number)]
+        )
+    return tokenizer
+
+
+def edit(
+    model: Any, tokenizer: Any, method: str = "emmet", *, contexts: Any = BARE, max_tokens: int = 8192, **settings: Any
+) -> Adapter:
+    """A batch of edits; by default one layer, under the strict constraint."""
+    chosen = {
+        "layers": [LAYER], "a": 0.0, "steps": 6, "learning_rate": 0.1, "second_moment_weight": 5.0, **settings,
+    }  # fmt: skip
+    config = get_method(method).config.from_dict(chosen)
+    moments = {}
+    for projection in anatomy(model).projections_of(chosen["layers"]):
+        d_in = projection.matrix().shape[1]
+        root = torch.randn(d_in, 2 * d_in, generator=torch.Generator().manual_seed(1))
+        moments[projection.name] = root @ root.T / (2 * d_in)
+    return compute_adapter(
+        model, tokenizer, REQUESTS, method, config, base_model=BaseModel("tiny", "0" * 64),
+        second_moments=SecondMoments(moments), context_templates=contexts, max_tokens=max_tokens,
+    )  # fmt: skip
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """|found - expected| / |expected|, Frobenius."""
+    return float((found.double() - expected.double()).norm() / expected.double().norm())
+
+
+def values_now(model: Any, tokenizer: Any, layer: int = LAYER) -> Tensor:
+    """(n, d) what the model has where the target values are to be."""
+    return measure_outputs(model, tokenizer, REQUESTS, LayerOutput(anatomy(model), layer).value_module())
+
+
+def distance_left(model: Any, tokenizer: Any, adapter: Adapter) -> float:
+    """How much of the way to the target values is left after the edit: 0 where the constraint is met, 1 for no edit."""
+    assert adapter.target_values is not None
+    edited = copy.deepcopy(model)
+    apply_adapter(edited, adapter)
+    wanted = adapter.target_values.double()
+    return float((values_now(edited, tokenizer) - wanted).norm() / (values_now(model, tokenizer) - wanted).norm())
+
+
+def delta_of(adapter: Adapter) -> Tensor:
+    """The deltas of all modules as one vector."""
+    return torch.cat([adapter.deltas[name].dense().flatten() for name in sorted(adapter.deltas)])
+
+
+def logits(model: Any, tokenizer: Any) -> Tensor:
+    """Logits of the requests' prompts, one after the other."""
+    with torch.no_grad():
+        rows = [model(input_ids=torch.tensor([tokenize_request(tokenizer, r).ids])).logits[0] for r in REQUESTS]
+    return torch.cat(rows).float()
+
+
+def peft_difference(model: Any, tokenizer: Any, adapter: Adapter) -> tuple[float, float]:
+    """Largest difference in the logits between stock PEFT and the dense edit, and between dense edit and no edit."""
+    dense = copy.deepcopy(model)
+    apply_adapter(dense, adapter)
+    with tempfile.TemporaryDirectory() as folder:
+        adapter.save_pretrained(Path(folder) / "adapter")
+        stock = PeftModel.from_pretrained(copy.deepcopy(model), str(Path(folder) / "adapter"))
+    found, expected, before = (logits(m, tokenizer) for m in (stock, dense, model))
+    return float((found - expected).abs().max()), float((expected - before).abs().max())
+
+
+def batching_difference(model: Any) -> float:
+    """Relative difference of the deltas between two padding sides and batch sizes."""
+    deltas = []
+    for side, max_tokens in (("right", 8192), ("left", 40)):
+        tokenizer = load_tokenizer()
+        tokenizer.padding_side = side
+        deltas.append(delta_of(edit(model, tokenizer, contexts=CONTEXTS, max_tokens=max_tokens)))
+    return relative(deltas[1], deltas[0])
+
+
+def structure(name: str) -> str:
+    """A family's row of the first table, the same on every machine."""
+    family, model = FAMILIES[name], build(name)
+    try:
+        parts = anatomy(model)
+    except ModelError as error:
+        return f"| {name} | `{family.config}` | refused | {error} | | | |"
+    edited = parts.projections[LAYER]
+    d_in, d_out = features(edited.module)
+    value = "layer's output" if parts.adds_ffn_output else "FFN's output"
+    return (
+        f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {d_in}, {d_out} | "
+        f"`{parts.attention_output(LAYER).name}` | {value} |"
+    )
+
+
+def measured(name: str) -> str:
+    """A family's row of the second table."""
+    model, tokenizer = build(name), load_tokenizer()
+    found = [distance_left(model, tokenizer, edit(model, tokenizer))]
+    several = edit(model, tokenizer, "memit", layers=[0, LAYER], a=1.0, contexts=CONTEXTS)
+    found += [peft_difference(model, tokenizer, several)[0], batching_difference(model)]
+    for dtype in (torch.bfloat16, torch.float16):
+        half = build(name, dtype)
+        found.append(distance_left(half, tokenizer, edit(half, tokenizer)))
+    return f"| {name} | " + " | ".join(f"{value:.1e}" for value in found) + " |"
+
+
+MEASURED = "## Measured\n"
+INTRODUCTION = """# Architectures
+
+Written by `python -m tests.models.architectures --write docs/architectures.md`; `tests/models/test_architectures.py`
+checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the wiring,
+not how well edits generalise. Other families work if their module tree has the same parts; nothing here goes by name.
+
+Columns: what is edited (module of layer 1, its kind), its d_in and d_out, the attention's output projection (perturbed
+by PMET), and what the target value is a value of. Most families add the FFN's output to the residual stream as it is,
+and z is the layer's output. Where it is normalised or scaled first (found by trying, one token), z is the FFN's output.
+"""
+STRUCTURE_HEAD = """
+| family | config | | edited module, or the reason | d_in, d_out | attention output | target value |
+|---|---|---|---|---|---|---|
+"""
+PLACES = """
+## Weights, devices, wrappers
+- **Types**: float32, bfloat16 and float16 weights. Deltas are solved in float64; what is left of the way to z after an
+  edit is the rounding of the weights (below). float64 works too, but for eager attention with a sliding window on
+  padded rows (Gemma 2): transformers overflows its mask there, and the loss that is not finite is an error.
+- **accelerate**: a model dispatched with hooks gives the deltas of the plain one. Layers that are not edited, and
+  the embedding, may be offloaded to disk; offloaded weights of an edited layer are refused, because accelerate would
+  throw the edit away. (A run with a ledger needs all weights in memory: they are the base model's fingerprint.) Tested
+  with CPU and disk only, never with several GPUs.
+- **PEFT**: a model wrapped by `get_peft_model` is edited as it stands, LoRA included, also where the LoRA is on the
+  edited projection itself: the base layer's weight is what changes. The adapter names the modules of the unwrapped
+  model and loads on it. Refused: a wrapper that scales the edited projection (DoRA, IA3), and prompt tuning and its
+  like, whose virtual tokens move the lookup token.
+- **Tokenizers**: padding side and batch size change nothing; a BOS moves the lookup token by one.
+
+"""
+MEASURED_HEAD = """
+One batch of three requests on one CPU thread. Before the edit |h - z| is 0.2 to 0.8 of |z|. *left*: |h - z| after the
+edit over |h - z| before it, at a = 0, one layer. *PEFT*: largest difference of the logits between stock PEFT and the
+dense edit, two layers edited. *batching*: relative difference of the deltas between a tokenizer that pads right with
+one large batch, and one that pads left with small batches.
+
+| family | left, float32 | PEFT | batching | left, bfloat16 | left, float16 |
+|---|---|---|---|---|---|
+"""
+
+
+def fixed_part() -> str:
+    """The page up to what was measured."""
+    return INTRODUCTION + STRUCTURE_HEAD + "\n".join(structure(name) for name in FAMILIES) + "\n" + PLACES
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, required=True, metavar="FILE")
+    arguments = parser.parse_args()
+    logging.set_verbosity_error()
+    page = fixed_part() + MEASURED + MEASURED_HEAD + "\n".join(measured(name) for name in EDITED) + "\n"
+    arguments.write.write_text(page, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
