@@ -247,8 +247,9 @@ MEASURED = "## Measured\n"
 INTRODUCTION = """# Architectures
 
 Written by `python -m tests.models.architectures --write docs/architectures.md`; `tests/models/test_architectures.py`
-checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the wiring,
-not how well edits generalise. Other families work if their module tree has the same parts; nothing here goes by name.
+checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the
+wiring, not how well edits generalise. Other families work if their module tree has the same parts; nothing here goes
+by name.
 
 Columns: what is edited (module of layer 1, its kind), its d_in and d_out, the attention's output projection (perturbed
 by PMET), and what the target value is a value of. Most families add the FFN's output to the residual stream as it is,

@@ -168,7 +168,7 @@ def test_a_rank_that_died_while_the_leader_was_busy_is_noticed_at_the_next_job(s
 def test_a_worker_leaves_when_the_leader_is_gone_without_a_word() -> None:
     port = free_port()
     code = (
-        "import os, signal; from seqedit.rank_place import Place; from seqedit.ranks import Ranks\n"
+        "import os, signal; from seqedit.parallel.place import Place; from seqedit.parallel.ranks import Ranks\n"
         f"Ranks(Place.from_environment()).load_model({MODEL!r}); os.kill(os.getpid(), signal.SIGKILL)"
     )
     leader = python("-c", code, more=place(0, 2, port))

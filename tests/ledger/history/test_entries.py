@@ -32,9 +32,9 @@ def edit(**changes) -> Entry:
 
 
 PROGRAM = """
-from ledger.entries import Entry
-from seqedit.adapters import BaseModel
-from seqedit.requests import Request
+from ledger.history.entries import Entry
+from seqedit.adapters.adapter import BaseModel
+from seqedit.facts.requests import Request
 method = {k: 1 for k in {"name", "layers", "lr", "seed", "clamp"}}
 print(Entry(BaseModel("m", "f" * 64), "edit", "2026-01-31T12:00:00Z", ("a" * 64,), "b" * 64, method=method,
             requests=(Request("s", "{}", "t", relation="P1"),)).id)
