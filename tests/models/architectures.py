@@ -1,6 +1,6 @@
 """The architecture matrix: every family as a tiny random model of its real configuration class, and the checks.
 
-``python -m tests.models.architectures --write docs/architectures.md`` writes the table of the documentation. What is
+``python -m tests.models.architectures --write docs/reference/supported-models.md`` writes the documentation's table. What is
 measured differs from machine to machine in the last digits; everything above `MEASURED` does not, and a test compares
 it with the committed page.
 """
@@ -246,8 +246,8 @@ def measured(name: str) -> str:
 MEASURED = "## Measured\n"
 INTRODUCTION = """# Architectures
 
-Written by `python -m tests.models.architectures --write docs/architectures.md`; `tests/models/test_architectures.py`
-checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the
+Written by `python -m tests.models.architectures --write docs/reference/supported-models.md`;
+`tests/models/test_architectures.py` checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the
 wiring, not how well edits generalise. Other families work if their module tree has the same parts; nothing here goes
 by name.
 
