@@ -63,7 +63,8 @@ def picture(contract: dict[str, Any]) -> str:
                 "#eef2ff" if module.startswith("seqedit") else "#e8f5e9" if module.startswith("ledger") else "#fff3e0"
             )
             parts.append(
-                f'<rect x="{left:g}" y="{top}" width="{width:g}" height="{height}" rx="5" fill="{fill}" stroke="#8a93a8"/>'
+                f'<rect x="{left:g}" y="{top}" width="{width:g}" height="{height}" rx="5" fill="{fill}" '
+                'stroke="#8a93a8"/>'
             )
             parts.append(f'<text x="{left + 12:g}" y="{top + 20}" class="name">{escape(module)}</text>')
             parts += [
@@ -72,7 +73,8 @@ def picture(contract: dict[str, Any]) -> str:
             ]
         top += height + GAP
     style = "text{font:12px sans-serif;fill:#20242c}.name{font:bold 13px monospace}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}" role="img">'
+    size = f'viewBox="0 0 {WIDTH} {top}" width="{WIDTH}" height="{top}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">'
     title = f"<title>{escape(contract['name'])}: {'; '.join(' | '.join(layer) for layer in rows(contract))}</title>"
     ground = f'<rect width="{WIDTH}" height="{top}" fill="#ffffff"/>'
     return "\n".join([head, title, f"<style>{style}</style>", ground, *parts, "</svg>", ""])

@@ -29,8 +29,8 @@ class Block:
 
     @property
     def name(self) -> str:
-        """Page and first line, by which tests list it."""
-        return f"{self.page}: {' '.join(uncommented(self.lines[0]).split())}"
+        """Page and beginning of the first line, by which tests list it."""
+        return f"{self.page}: {' '.join(uncommented(self.lines[0]).split())[:60].rstrip()}"
 
     @property
     def text(self) -> str:

@@ -16,8 +16,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "command-line.md"
 HEAD = """# Command line
 
 Written by `python -m tests.documentation.command_line --write` from the options' own help; a test compares the two.
-Data go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 what was asked for does not hold, 2 wrong usage or
-input, 3 the environment failed, 130 interrupted.
+Data go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 what was asked for does not hold, 2 wrong
+usage or input, 3 the environment failed, 130 interrupted.
 """
 
 

@@ -1,6 +1,6 @@
 """A directory in which the documentation's commands work: small stand-ins under the names that the pages use.
 
-``gpt2-xl`` is a random GPT-2 of 48 layers and width 16, so that the published presets fit it. It says nothing about quality.
+``gpt2-xl`` is a random GPT-2 of 48 layers and width 16, so that the published presets fit it; it tells nothing of quality.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_model(folder: Path) -> None:
 def make(folder: Path) -> None:
     """Fill a directory: ``gpt2-xl``, fact files, task rows, text, keys."""
     make_model(folder / "gpt2-xl")
-    shutil.copytree(REFERENCE / "model", folder / "my-model")
+    shutil.copytree(REFERENCE / "model", folder / "tiny-gpt2")
     shutil.copy(REFERENCE / "second_moments.safetensors", folder / "moments.safetensors")
     (folder / "facts.json").write_text(json.dumps(facts()))
     (folder / "facts.jsonl").write_text("\n".join(map(json.dumps, facts())))
