@@ -39,7 +39,6 @@ OVERVIEW = "README.md: seqedit init --model gpt2-xl --ledger my-ledger"
 """A list rather than a session: after the first two lines each runs on a ledger of its own."""
 
 RUN_SLOWLY = (
-    "docs/guide/locate.md: seqedit locate --model gpt2-xl --records facts.json --out wh",
     "docs/guide/report.md: seqedit report [REV ...] --ledger LEDGER --out DIR",
     "docs/measured/beyond.md: seqedit benchmark mquake --model demo-llama --records demo:m",
     "docs/reference/methods.md: seqedit stats --model demo-llama --layers 0,1,2",
@@ -51,7 +50,7 @@ NOT_RUN = {
     "README.md: seqedit run examples/gpt2-xl-counterfact.yaml": "model, facts and text are on the Hub",
     "README.md: seqedit compare examples/demo-compare.yaml": "hours; tests/runs/test_compare.py runs smaller ones",
     "README.md: seqedit locate --model MODEL --records facts.jsonl --out tra":
-        "a pattern; docs/guide/locate.md's runs",
+        "a pattern; tests/cli/test_locate.py",
     "README.md: from peft import PeftModel": "a fragment; tests/adapters loads adapters with PEFT",
     "README.md: from ledger import Ledger": "needs second moments of gpt2-xl",
     "docs/contributing.md: make demo": "make runs these tests",
@@ -59,6 +58,7 @@ NOT_RUN = {
     "docs/guide/lm-eval.md: seqedit export --format peft --out my-state":
         "runs lm_eval; tests/shipping/test_lm_eval.py does",
     'docs/guide/locate.md: python -c "import json; from seqedit.demo.location import de': "minutes; made a figure",
+    "docs/guide/locate.md: seqedit locate --model gpt2-xl --records facts.json --out wh": "needs a model that knows facts; tests/cli/test_locate.py",
     "docs/guide/parallel.md: torchrun --standalone --nproc_per_node 2 -m seqedit run CONF":
         "tests/parallel runs torchrun",
     "docs/guide/parallel.md: accelerate launch --multi_gpu --num_processes 2 --num_machin": "needs two GPUs",

@@ -1,6 +1,6 @@
 """A directory in which the documentation's commands work: small stand-ins under the names that the pages use.
 
-``gpt2-xl`` is a random GPT-2 of 48 layers and width 16, so that the published presets fit it; it tells nothing of quality.
+``gpt2-xl`` is a random GPT-2 of 48 layers and width 16, so that the published presets fit it; no more.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def make_model(folder: Path) -> None:
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=2048, n_positions=256, n_embd=16, n_layer=48, n_head=2)
+    config = GPT2Config(vocab_size=2048, n_positions=256, n_embd=16, n_layer=48, n_head=2, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(REFERENCE / "model").save_pretrained(folder)
 
