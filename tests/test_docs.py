@@ -58,7 +58,8 @@ NOT_RUN = {
     "docs/guide/lm-eval.md: seqedit export --format peft --out my-state":
         "runs lm_eval; tests/shipping/test_lm_eval.py does",
     'docs/guide/locate.md: python -c "import json; from seqedit.demo.location import de': "minutes; made a figure",
-    "docs/guide/locate.md: seqedit locate --model gpt2-xl --records facts.json --out wh": "needs a model that knows facts; tests/cli/test_locate.py",
+    "docs/guide/locate.md: seqedit locate --model gpt2-xl --records facts.json --out wh":
+        "needs a model that knows facts; tests/cli/test_locate.py",
     "docs/guide/parallel.md: torchrun --standalone --nproc_per_node 2 -m seqedit run CONF":
         "tests/parallel runs torchrun",
     "docs/guide/parallel.md: accelerate launch --multi_gpu --num_processes 2 --num_machin": "needs two GPUs",

@@ -36,7 +36,9 @@ def make_model(folder: Path) -> None:
     from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=2048, n_positions=256, n_embd=16, n_layer=48, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=2048, n_positions=256, n_embd=16, n_layer=48, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(REFERENCE / "model").save_pretrained(folder)
 
