@@ -45,7 +45,7 @@ def rows(contract: dict[str, Any]) -> list[list[str]]:
 def purpose(module: str) -> str:
     """First sentence of a module's docstring."""
     text = (importlib.import_module(module).__doc__ or "").strip().split("\n\n")[0]
-    return " ".join(text.split()).rstrip(".")
+    return " ".join(text.replace("`", "").split()).rstrip(".")
 
 
 def picture(contract: dict[str, Any]) -> str:
@@ -84,7 +84,8 @@ def generated() -> str:
     """The part of the page that follows from the contracts."""
     lines = [BEGIN, ""]
     for contract in layered():
-        lines += [f"**{contract['name'].capitalize()}:**", "", f"![{contract['name']}]({_image(contract)})", ""]
+        name, image = contract["name"], _image(contract)
+        lines += [f"**{name}** (the picture opens in full size):", "", f"[![{name}]({image})]({image})", ""]
     lines += ["Beside the stacks:", ""]
     for contract in contracts():
         if contract["type"] == "forbidden":
