@@ -26,11 +26,11 @@ from torch import Tensor
 from ledger.database.database import Database
 from ledger.database.schema import Meta
 from ledger.database.store_users import count_users
-from ledger.history.compose import GROUP, MAX_RANK, Composition
 from ledger.names import is_digest
 from ledger.objects.manifest import hash_stream
 from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
+from seqedit.adapters.composition import GROUP, MAX_RANK, Composition
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.support.digests import canonical_json
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.composition import compose
 from seqedit.errors import InputError
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import base_model_of
@@ -61,6 +63,28 @@ class EditedModel:
                     f"{adapter.base_model.fingerprint[:12]}), the model '{self.base_model.name}' has "
                     f"{self.base_model.fingerprint[:12]}"
                 )
+
+    def apply(self, adapters: Iterable[Adapter]) -> None:
+        """Make the model the state of the base and some adapters, composed in this order; of none, the base.
+
+        Raises:
+            InputError: names an adapter's module that the model does not have, or whose shape is another.
+            NumericsError: a composed weight overflows its dtype.
+        """
+        listed = list(adapters)
+        modules = sorted({name for adapter in listed for name in adapter.deltas})
+        self.write(compose(self.base_weights(modules), listed) if modules else {})
+
+    @contextmanager
+    def unedited(self) -> Iterator[None]:
+        """Give the model its base weights for a while; those it had come back, bit for bit."""
+        held = {name: self._by_name[name].matrix().clone() for name in self._base}  # no other module was written
+        self.write({})
+        try:
+            yield
+        finally:
+            for name, weight in held.items():
+                self._by_name[name].write(weight)
 
     def write(self, weights: Mapping[str, Tensor]) -> None:
         """Make the model the state whose composed weights are given; everything else goes back to the base."""

@@ -110,12 +110,7 @@ def _run(
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
     check_tasks(config.gates, list(tasks.tasks))
     texts = [] if config.evals.perplexity_text is None else [t for t in TextSource(config.evals.perplexity_text) if t]
-    moments = moments_provider(
-        edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
-        file=None if config.second_moments.file is None else Path(config.second_moments.file),
-        sequence_length=config.second_moments.sequence_length,
-        per_dimension=config.second_moments.per_dimension, ranks=ranks,
-    )  # fmt: skip
+    moments = moments_provider(edited, config.second_moments, name=config.model, ranks=ranks)
     for method, settings in _methods(config):
         if get_method(method).needs_second_moments:
             moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written

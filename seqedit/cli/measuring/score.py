@@ -41,7 +41,6 @@ def score(
 
     from evals.scores.counterfact import score_records
     from evals.scores.scores import METRICS
-    from ledger.history.compose import compose
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks
     from seqedit.scoring.split import SplitScoring
@@ -51,8 +50,7 @@ def score(
     if adapters:
         edited = EditedModel(loaded, tokenizer, name=model)
         edited.check(adapters)
-        modules = sorted({name for a in adapters for name in a.deltas})
-        edited.write(compose(edited.base_weights(modules), adapters))
+        edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
         print_json(result.to_dict())
