@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from seqedit.cli.terminal import say
-
-LedgerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ledger", envvar="SEQEDIT_LEDGER", help="Ledger directory or database URL. [default: ./ledger, or .]"
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def default_place(place: str | None) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
+from seqedit.support.writing import new_file
 from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
@@ -39,14 +38,8 @@ def read_second_moments(path: str | Path) -> SecondMoments:
 
 def write_second_moments(path: Path, moments: SecondMoments) -> None:
     """Write second moments so that a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with new_file(path) as temporary:
         save_file({k: v.contiguous() for k, v in moments.matrices.items()}, temporary, {"tokens": str(moments.tokens)})
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def cache_folder(

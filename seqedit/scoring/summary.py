@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from seqedit.scoring.kinds import (
     KIND_TIMINGS,
 )
 from seqedit.scoring.state_scores import batch_scores
+from seqedit.support.writing import write_whole
 
 FORGETTING_METRIC = "ES"
 
@@ -174,11 +174,4 @@ def _facts(
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:
     """Write JSON so that a reader sees the whole file, old or new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, RevisionArgument
+from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
-
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
 
 
 @app.command()
@@ -95,7 +94,7 @@ def gc(
 
 @app.command()
 def sign(
-    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     key: Annotated[Path | None, typer.Option(help="Private ed25519 key: PEM, or OpenSSH's format.")] = None,
     new_key: Annotated[Path | None, typer.Option(help="Make a key file and print its public key.")] = None,
