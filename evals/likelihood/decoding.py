@@ -10,7 +10,7 @@ import torch
 from seqedit.errors import InputError
 from seqedit.forward.access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.forward.finite import check_logits
-from seqedit.support.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, ProcessShare
 from seqedit.text.tokenization import encode
 
 
@@ -75,7 +75,7 @@ def generate_share(
     model: Any,
     tokenizer: Any,
     prompts: Sequence[str],
-    share: Share,
+    share: ProcessShare,
     *,
     max_new_tokens: int = 100,
     seed: int = 0,

@@ -21,7 +21,7 @@ from seqedit.forward.batching import pass_tokens
 from seqedit.forward.finite import check_logits
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
-from seqedit.support.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, ProcessShare
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""
@@ -105,7 +105,7 @@ class Scorer(Protocol):
 def score_share(
     model: Any,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-    share: Share,
+    share: ProcessShare,
     *,
     max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,

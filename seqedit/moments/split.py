@@ -13,7 +13,7 @@ from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 from seqedit.text.plain_text import TextSource
 
 
@@ -50,7 +50,7 @@ def _measure(
     return SecondMoments({name: (total / tokens).float() for name, total in sums.items()}, tokens)
 
 
-def _second_moments(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _second_moments(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     named = {projection.name: projection for projection in replica.parts.projections}
     source = TextSource(given["text"], given["column"])
     found = compute_second_moments(

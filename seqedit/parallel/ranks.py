@@ -25,9 +25,9 @@ from seqedit.parallel.link import LEADER, Link
 from seqedit.parallel.messages import Message, error_message, raise_error
 from seqedit.parallel.place import Place
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 
-Job = Callable[[Replica, Share, Mapping[str, Any]], Message]
+Job = Callable[[Replica, ProcessShare, Mapping[str, Any]], Message]
 """Does a rank's share of something; the arguments are JSON types."""
 
 _LOAD, _WEIGHTS, _LEAVE = ".load", ".weights", ".leave"  # no job's name begins with a dot
@@ -178,7 +178,7 @@ class Ranks:
     def _do(self, job: str, fields: Mapping[str, Any]) -> Message:
         if job != _LOAD:
             assert self.replica is not None
-            return self._jobs[job](self.replica, Share(self.place.rank, self.place.size), fields)
+            return self._jobs[job](self.replica, ProcessShare(self.place.rank, self.place.size), fields)
         self.replica = None  # the device need not hold two
         device = self.place.device(fields["device"])
         self.replica = Replica(*load_model(fields["name"], dtype=fields["dtype"], device=device))

@@ -12,7 +12,7 @@ from evals.likelihood.teacher_forcing import Continuation, Progress, score_conti
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 
 
 class SplitScoring:
@@ -79,7 +79,7 @@ class SplitScoring:
         return [texts[place] for place in range(len(prompts))]
 
 
-def _score(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _score(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     pairs = list(zip(given["contexts"], given["continuations"], strict=True))
     limit = given["max_tokens_per_batch"]
     found = score_share(replica.model, pairs, share, max_tokens_per_batch=limit)
@@ -92,7 +92,7 @@ def _score(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
     })  # fmt: skip
 
 
-def _generate(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _generate(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     found = generate_share(replica.model, replica.tokenizer, given["prompts"], share, **given["options"])
     return Message({"places": list(found), "texts": list(found.values())})
 

@@ -38,7 +38,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RebasePlan:
     """A replay, before anything is computed.
 
     Attributes:
@@ -69,7 +69,7 @@ def computed_on(ledger: Ledger, entry: Entry) -> tuple[str, ...]:
     return tuple(str(e.adapter) for e in active)
 
 
-def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str] | None = None) -> Plan:
+def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str] | None = None) -> RebasePlan:
     """What a rebase would do; nothing is computed or written.
 
     Args:
@@ -107,7 +107,7 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         steps.append(Step(entry, action))
         state = (*state, str(entry.adapter))
     kept = [s.entry.id for s in steps if s.action == "keep"]
-    return Plan(branch, head, kept[-1] if kept else start, tuple(steps))
+    return RebasePlan(branch, head, kept[-1] if kept else start, tuple(steps))
 
 
 def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> list[Entry]:
@@ -126,7 +126,7 @@ def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> 
 
 def rebase(
     session: Session,
-    plan: Plan,
+    plan: RebasePlan,
     *,
     resume: bool = False,
     message: str = "rebase",
@@ -180,7 +180,7 @@ def abort(ledger: Ledger) -> bool:
     return True
 
 
-def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: bool) -> list[Entry]:
+def _begun(ledger: Ledger, work: str, plan: RebasePlan, todo: Sequence[Step], resume: bool) -> list[Entry]:
     """Entries that an interrupted run has made already; the working branch exists afterwards."""
     if work not in ledger.branches():
         ledger.start_branch(work, plan.start)

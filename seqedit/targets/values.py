@@ -35,7 +35,7 @@ from seqedit.keys.measure import measure_outputs
 from seqedit.models.anatomy import Anatomy
 from seqedit.support.memory import in_memory
 from seqedit.support.progress import Bar, progress_bar
-from seqedit.support.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, ProcessShare
 from seqedit.targets.batch import Losses, TargetBatch, unit_means
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.groups import bytes_needed, group_units
@@ -78,7 +78,7 @@ def optimise_target_values(
     site: Site | None = None,
     merge_same_subject: bool = False,
     max_tokens: int = 8192,
-    share: Share = WHOLE,
+    share: ProcessShare = WHOLE,
 ) -> TargetValues:
     """Target values of some requests at one layer.
 

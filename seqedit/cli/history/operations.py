@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ledger import Entry, Ledger
     from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
-    from seqedit.session.rebase import Plan, Step
+    from seqedit.session.rebase import RebasePlan, Step
 
 Text = Annotated[str | None, typer.Option(help="Text to measure second moments on.")]
 
@@ -219,7 +219,7 @@ def reorder(
 
 
 def _replay(
-    opened: Ledger, plan: Plan, label: str, dry_run: bool, json_: bool, resume: bool,
+    opened: Ledger, plan: RebasePlan, label: str, dry_run: bool, json_: bool, resume: bool,
     model: str | None, second_moments: Path | None, text: str | None, dtype: str, device: str | None,
     ranks: Ranks | None,
 ) -> None:  # fmt: skip

@@ -17,7 +17,7 @@ from seqedit.cli.options import (
     RevisionArgument,
     ZsreOption,
 )
-from seqedit.cli.output import main_metric, number, open_ledger
+from seqedit.cli.output import number, open_ledger, shown_metric
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -95,7 +95,7 @@ def evaluate(
             earlier = (found.step["earlier"] or {}).get(name)
             say(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
-            metric = main_metric(row) or str(row.get("metric"))
+            metric = shown_metric(row) or str(row.get("metric"))
             if row.get("change") is None:
                 say(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
                 continue
