@@ -86,15 +86,15 @@ def benchmark(
     from evals.answers.answers import Asking
     from seqedit.models.edited import EditedModel
     from seqedit.models.loading import load_model
-    from seqedit.runs import benchmark as benchmarks
+    from seqedit.runs import case_sets
 
     asking = Asking(template, _read(demonstrations), max_new_tokens)
-    edits = benchmarks.Edits(adapters, method, config, batch_size, second_moments, seed)
+    edits = case_sets.Edits(adapters, method, config, batch_size, second_moments, seed)
     edited = EditedModel(*load_model(model, dtype=dtype, device=device), name=model)
     run: dict[str, Any] = {
-        "mquake": benchmarks.run_mquake,
-        "ripple": benchmarks.run_ripple,
-        "real-life": benchmarks.run_real_life,
+        "mquake": case_sets.run_mquake,
+        "ripple": case_sets.run_ripple,
+        "real-life": case_sets.run_real_life,
     }
     result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
     if json_:
