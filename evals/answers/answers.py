@@ -17,6 +17,7 @@ from typing import Any
 from evals.likelihood.decoding import generate
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 TEMPLATES: Mapping[str, str] = {
     "question-only": "{}",
@@ -85,7 +86,7 @@ def proportion(values: Iterable[float | bool | None]) -> Proportion:
     return Proportion(100 * sum(known) / len(known), 100 * low, 100 * high, len(known))
 
 
-def ask(model: Any, tokenizer: Any, prompts: Iterable[str], asking: Asking) -> dict[str, str]:
+def ask(model: CausalLM, tokenizer: Tokenizer, prompts: Iterable[str], asking: Asking) -> dict[str, str]:
     """What a model answers, greedily, up to its natural stop.
 
     Args:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evals.answers.answers import MATCHES, Asking, Proportion, ask, proportion
 from seqedit.cases.case import Hop, MultiHopCase
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def multihop_scores(
 
 
 def score_multihop(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     cases: Sequence[MultiHopCase],
     asking: Asking | None = None,
     *,

@@ -17,6 +17,7 @@ from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 GROUPS = {"E": "rewrite", "P": "paraphrase", "N": "neighborhood"}
 """First letter of a metric -> which prompts."""
@@ -87,7 +88,12 @@ class RealLifeScores:
 
 
 def score_real_life(
-    model: Any, tokenizer: Any, records: Sequence[Record], asking: Asking | None = None, *, forced: Scores | None = None
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    records: Sequence[Record],
+    asking: Asking | None = None,
+    *,
+    forced: Scores | None = None,
 ) -> RealLifeScores:
     """Let a model answer the records' prompts freely, and score the same prompts under teacher forcing.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.composition import compose
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import base_model_of
 
@@ -24,7 +24,7 @@ class EditedModel:
         base_model: Name and fingerprint of the unedited weights.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer, name: str | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.parts = anatomy(model)
         found = base_model_of(model)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments
@@ -23,7 +24,12 @@ def measure_with(ranks: Ranks | None) -> Callable[..., SecondMoments]:
 
 
 def _measure(
-    ranks: Ranks, model: Any, tokenizer: Any, projections: Sequence[Projection], texts: Iterable[str], **options: Any
+    ranks: Ranks,
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    projections: Sequence[Projection],
+    texts: Iterable[str],
+    **options: Any,
 ) -> SecondMoments:
     # Every rank reads the text for itself, so it must be one that has a name.
     if not ranks.holds(model) or not isinstance(texts, TextSource):

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
@@ -43,7 +44,7 @@ def write_second_moments(path: Path, moments: SecondMoments) -> None:
 
 
 def cache_folder(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     fingerprint: str,
     source: TextSource,
     max_tokens: int,
@@ -65,8 +66,8 @@ def cache_folder(
 
 
 def cached_second_moments(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     fingerprint: str,
     projections: Sequence[Projection],
     source: TextSource,

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from seqedit.errors import EnvironmentFailure, ModelError
+from seqedit.forward.protocols import CausalLM
 from seqedit.models.loading import load_model
 from seqedit.parallel.link import LEADER, Link
 from seqedit.parallel.messages import Message, error_message, raise_error
@@ -61,7 +62,7 @@ class Ranks:
         """Whether there are other processes."""
         return self.place.size > 1
 
-    def holds(self, model: Any) -> bool:
+    def holds(self, model: CausalLM) -> bool:
         """Whether there are other processes and all hold this model (`load_model` gave it)."""
         return self.several and self.replica is not None and self.replica.model is model
 
@@ -88,7 +89,7 @@ class Ranks:
         self._sent = self.replica.versions()
         return self.replica.model, self.replica.tokenizer
 
-    def run(self, model: Any, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
+    def run(self, model: CausalLM, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
         """Let every rank do its share of a job on the model as it is now.
 
         Args:

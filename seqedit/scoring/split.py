@@ -9,6 +9,7 @@ import torch
 
 from evals.likelihood.decoding import generate, generate_share
 from evals.likelihood.teacher_forcing import Continuation, Progress, score_continuations, score_share
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
@@ -27,7 +28,7 @@ class SplitScoring:
 
     def scorer(
         self,
-        model: Any,
+        model: CausalLM,
         pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
         max_tokens_per_batch: int = 16_384,
@@ -52,8 +53,8 @@ class SplitScoring:
 
     def generator(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: CausalLM,
+        tokenizer: Tokenizer,
         prompts: Sequence[str],
         *,
         max_new_tokens: int = 100,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqedit.facts.requests import Request
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
@@ -25,9 +26,9 @@ _SITES: Mapping[str, Callable[[Anatomy, int], Site]] = {"layer": LayerOutput, "s
 
 def split_target_values(
     ranks: Ranks | None,
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     contexts: Sequence[Sequence[str]],
     layer: int,

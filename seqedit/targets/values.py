@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +30,7 @@ from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.keys.measure import measure_outputs
 from seqedit.models.anatomy import Anatomy
 from seqedit.support.memory import in_memory
@@ -67,9 +67,9 @@ class TargetValues:
 
 
 def optimise_target_values(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     contexts: Sequence[Sequence[str]],
     layer: int,
@@ -152,7 +152,7 @@ def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
 
 
 def _optimise(
-    model: Any,
+    model: CausalLM,
     batch: TargetBatch,
     unit_of: Tensor,
     reference: Tensor | None,
