@@ -6,6 +6,7 @@ branch itself move, and `undo` moves it back. So an interrupted rebase loses not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from seqedit.session.entries import method_of
 from seqedit.session.session import Session
 
 PREFIX = "rebase/"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,8 @@ def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
         )  # fmt: skip
         # A merge stays one: its target values are what it solves for, on whatever state.
         adapter = fresh if not solved else _as_merge(fresh, adapter)
+    elif step.action == "copy":
+        _LOG.info("entry %s is taken over as it is: no method can compute it again", old.id[:12])
     return ledger.append(
         adapter, branch=work, parent=tip, message=old.message, author=old.author, time=old.time,
         scores=scores_to_copy(ledger, old, tip) if step.action == "reuse" else None,
