@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow coverage lint format docs clean
 
 demo: $(STAMP)
 	$(BIN)/seqedit demo --out $(OUT)
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow"
+
+# The same tests, and how many of the packages' lines they run (out/coverage/index.html says which they do not).
+coverage: lint
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report= --cov-report=html
+	@echo "coverage: $$($(BIN)/python -m coverage report --format=total) % of lines"
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
@@ -20,17 +25,22 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Strict: a broken link, a page outside the navigation or a public name without a docstring ends it.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
 # Constraints keep every machine on the versions that were tested; the package itself only declares lower bounds.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqedit needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) out .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

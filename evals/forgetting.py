@@ -110,7 +110,7 @@ def forgetting_matrix(rows: Sequence[Sequence[float | None] | Mapping[int, float
 def forgetting_curve(
     matrix: Sequence[Sequence[float | None]], level: float = 0.95, *, steps: Sequence[int] | None = None
 ) -> list[AgePoint]:
-    """Mean score by age: at age a over all i of F[i + a][i]; ages not measured are left out.
+    """Mean score by age: at age a over all i of ``F[i + a][i]``; ages not measured are left out.
 
     Args:
         matrix: As `forgetting_matrix` gives it.
@@ -132,7 +132,7 @@ def forgetting_curve(
 def retention(matrix: Sequence[Sequence[float | None]]) -> float | None:
     """Share of what the edits achieved when they were made that still holds at the last step.
 
-    Sum over i of F[T][i] over sum of F[i][i], over earlier batches measured at both times; 1 is no
+    Sum over i of ``F[T][i]`` over sum of ``F[i][i]``, over earlier batches measured at both times; 1 is no
     forgetting. None if there is no such batch, or nothing was achieved.
     """
     last = len(matrix) - 1

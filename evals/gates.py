@@ -1,10 +1,10 @@
 """Gates: limits that the scores of a step must keep, and what is said when one does not.
 
 With a confidence level a gate trips only where the whole interval lies beyond the limit: a noisy score does not stop a
-run by chance more often than the level says, at one look. Over many steps it does (see docs/statistics.md), so choose
-the level for the number of steps, or a limit that matters. What a metric cannot be asked is refused when the gate is
-read (`evals.gate_rules`); a number that is missing is an error and one that is none (NaN) trips: no gate passes in
-silence.
+run by chance more often than the level says, at one look. Over many steps it does (docs/reference/statistics.md), so
+choose the level for the number of steps, or a limit that matters. What a metric cannot be asked is refused when the
+gate is read (`evals.gate_rules`); a number that is missing is an error and one that is none (NaN) trips: no gate passes
+in silence.
 """
 
 from __future__ import annotations

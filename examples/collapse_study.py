@@ -1,4 +1,4 @@
-"""How often the search for a collapse finds one that is not there, and one that is; the tables of docs/statistics.md.
+"""How often the search for a collapse finds one that is not there, and one that is; for docs/reference/statistics.md.
 
     python examples/collapse_study.py [--series 500] [--seed 0]
 

@@ -3,7 +3,7 @@
     python examples/merge_study.py --method emmet --batches 4 --out out/merge-study
 
 Two histories of the same facts are merged: batches that were all computed on one state, each on a branch of its own
-(as a team would), and batches that were computed one after the other. The table is that of docs/ledger.md.
+(as a team would), and batches that were computed one after the other. The table is that of docs/guide/ledger.md.
 """
 
 from __future__ import annotations

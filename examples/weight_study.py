@@ -5,7 +5,7 @@
 The facts are those that follow the first ``--skip`` of the shuffled file, so that settings are not chosen on the facts
 that examples/demo-compare.yaml reports. Every row is a sequence of its own; all facts are scored where all batches are
 in force, and CoLA is measured there. Rows that ``--out`` holds already are kept, so an interrupted study goes on.
-The table of docs/comparison.md was made by it.
+The table of docs/measured/comparison.md was made by it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fluency (GE) and consistency (RS) of what a model writes freely about the edited subjects.
 
 Definitions of Meng et al. (ROME, section 3.4; MEMIT, section 5.2.2) with two differences, both stated in the
-functions (docs/scores.md defines both scores): words are split by a rule that needs no download, and the
+functions (docs/reference/scores.md defines both scores): words are split by a rule that needs no download, and the
 inverse document frequencies come from the reference texts at hand. Published scores are of whole texts of 100 tokens,
 prompt included (`Writing`).
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 METRICS = ("ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT")
 """First letter: efficacy (the edited prompt), paraphrases, neighbourhood; second: s(core) by likelihood, m(atch) of the
-whole answer, t(okens) of the answer. S is the harmonic mean of ES, PS and NS. docs/scores.md defines them."""
+whole answer, t(okens) of the answer. S is the harmonic mean of ES, PS and NS. docs/reference/scores.md defines them."""
 
 
 @dataclass(frozen=True)

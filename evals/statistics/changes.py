@@ -1,8 +1,8 @@
 """How sure a measured change of a task is: paired intervals and tests against a baseline and the step before.
 
 Both models answer the same documents, so their errors largely cancel: the interval of the *change* is much
-narrower than two separate intervals would suggest. docs/statistics.md says what the figures mean and how well they
-are calibrated; intervals of scores and of samples of edits are in `evals.scores.intervals`.
+narrower than two separate intervals would suggest. docs/reference/statistics.md says what the figures mean and how
+well they are calibrated; intervals of scores and of samples of edits are in `evals.scores.intervals`.
 """
 
 from __future__ import annotations

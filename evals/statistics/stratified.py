@@ -1,8 +1,8 @@
 """Means of shares over records, drawn from one or more strata, with their intervals.
 
 Intervals are Wilson's with the *effective* number of records, p (1 - p) / variance: they stay between 0 and 1, have a
-width at p = 1 too, and hold in batches of 16, where a bootstrap over records is too narrow (docs/statistics.md has
-figures).
+width at p = 1 too, and hold in batches of 16, where a bootstrap over records is too narrow
+(docs/reference/statistics.md has figures).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CounterFact and zsRE as tasks of lm-eval: a document is a record, its metrics those of docs/scores.md.
+"""CounterFact and zsRE as tasks of lm-eval: a document is a record, its metrics those of docs/reference/scores.md.
 
 A task file names `FactTask` as its ``class``, where its documents come from as its ``custom_dataset``, and the metrics.
 Nothing here knows who runs it: the lm_eval command, or `evals.tasks.tasks` on a model in memory.

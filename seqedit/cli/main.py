@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; started by torchrun, in all its processes (docs/parallel.md)."""
+    """Run one command and return its exit code; started by torchrun, in all its processes (docs/guide/parallel.md)."""
     try:
         with warnings_shown():
             code = run_in_ranks(lambda ranks: _run(arguments, ranks))

@@ -1,7 +1,8 @@
 """Layouts of published fact files: CounterFact, EasyEdit and KnowEdit, zsRE (MEND), and the plain one.
 
 CounterFact and multi-CounterFact (Meng et al., 2022 and 2023; ``counterfact.json``, ``multi_counterfact.json``) share
-one layout: the second file only leaves out records that contradict each other. docs/scores.md lists the fields.
+one layout: the second file only leaves out records that contradict each other. docs/reference/scores.md lists
+the fields.
 """
 
 from __future__ import annotations

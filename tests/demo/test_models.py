@@ -17,7 +17,7 @@ STYLES = [
     pytest.param(
         style,
         marks=pytest.mark.skipif(
-            not demo.model_path(style).is_dir(), reason=f"the {style} model is not shipped yet (docs/demo.md)"
+            not demo.model_path(style).is_dir(), reason=f"the {style} model is not shipped yet (docs/guide/demo.md)"
         ),
     )
     for style in ("gpt2", "llama")

@@ -1,8 +1,8 @@
 """The architecture matrix: every family as a tiny random model of its real configuration class, and the checks.
 
-``python -m tests.models.architectures --write docs/architectures.md`` writes the table of the documentation. What is
-measured differs from machine to machine in the last digits; everything above `MEASURED` does not, and a test compares
-it with the committed page.
+``python -m tests.models.architectures --write docs/reference/supported-models.md`` writes the table of the
+documentation. What is measured differs from machine to machine in the last digits; everything above `MEASURED` does
+not, and a test compares it with the committed page.
 """
 
 from __future__ import annotations
@@ -246,10 +246,10 @@ def measured(name: str) -> str:
 MEASURED = "## Measured\n"
 INTRODUCTION = """# Architectures
 
-Written by `python -m tests.models.architectures --write docs/architectures.md`; `tests/models/test_architectures.py`
-checks every row. Each family is a tiny, randomly initialised model of its real configuration class: that proves the
-wiring, not how well edits generalise. Other families work if their module tree has the same parts; nothing here goes
-by name.
+Written by `python -m tests.models.architectures --write docs/reference/supported-models.md`;
+`tests/models/test_architectures.py` checks every row. Each family is a tiny, randomly initialised model of its real
+configuration class: that proves the wiring, not how well edits generalise. Other families work if their module tree has
+the same parts; nothing here goes by name.
 
 Columns: what is edited (module of layer 1, its kind), its d_in and d_out, the attention's output projection (perturbed
 by PMET), and what the target value is a value of. Most families add the FFN's output to the residual stream as it is,

@@ -25,7 +25,7 @@ from seqedit.text.lookup import tokenize_request
 from tests.models import architectures as matrix
 from tests.models.architectures import BARE, CONTEXTS, EDITED, FAMILIES, LAYER, REFUSED, REQUESTS, build, edit
 
-PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "supported-models.md"
 ATTENTION = {
     "GPT-2": ["c_attn"],
     "Llama": ["q_proj", "v_proj"],
@@ -72,7 +72,7 @@ def unchanged(model: Any, before: dict[str, torch.Tensor]) -> bool:
 def test_the_committed_table_is_the_generated_one() -> None:
     committed = PAGE.read_text("utf-8")
     assert committed.partition(matrix.MEASURED)[0] == matrix.fixed_part(), (
-        "run python -m tests.models.architectures --write docs/architectures.md"
+        "run python -m tests.models.architectures --write docs/reference/supported-models.md"
     )
     measured = committed.partition(matrix.MEASURED)[2]
     assert all(f"\n| {name} | " in measured for name in EDITED)

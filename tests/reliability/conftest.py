@@ -31,7 +31,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """Report a figure that this test measured; slow tests' figures go into docs/reliability.md."""
+    """Report a figure that this test measured; slow tests' figures go into docs/measured/reliability.md."""
     return lambda text: record_property("figure", text)
 
 

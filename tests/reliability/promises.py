@@ -1,4 +1,4 @@
-"""The promises, in the words of docs/reliability.md."""
+"""The promises, in the words of docs/measured/reliability.md."""
 
 from __future__ import annotations
 

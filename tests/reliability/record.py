@@ -1,4 +1,4 @@
-"""Collects what the slow tests measured, and renders docs/reliability.md from it.
+"""Collects what the slow tests measured, and renders docs/measured/reliability.md from it.
 
 Tests name their row with the marker ``promise`` and report their figure with the fixture ``figure``. A session that ran
 slow tests writes ``figures.json`` and the page; what it did not run stays as it was measured last.
@@ -20,7 +20,7 @@ import torch
 from tests.reliability.promises import PROMISES, Promise
 
 FIGURES = Path(__file__).with_name("figures.json")
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "measured" / "reliability.md"
 
 HEAD = """# Reliability
 
@@ -30,7 +30,7 @@ test suite runs a small, seeded part of the same tests.
 
 Ids chain entries together, and objects are named by what they hold. **This detects accidents; it stops an attacker only
 when entries are signed**, because who can rewrite database and objects can also compute new ids. See "Signatures" in
-[the ledger's page](ledger.md).
+[the ledger's page](../guide/ledger.md).
 """
 
 

@@ -120,7 +120,7 @@ def _print(found: Mapping[str, Any]) -> None:
         say("this peak is not clear: its 95 % interval includes 0, so take the suggestion as a guess")
     elif suggested["alike"]:
         say(f"not told from the peak: layers {','.join(map(str, suggested['alike']))}")
-    say("suggested layers (a heuristic, see docs/locate.md):")
+    say("suggested layers (a heuristic, see docs/guide/locate.md):")
     say(f"--layers {','.join(map(str, suggested['layers']))}")
 
 

@@ -1,4 +1,4 @@
-"""The shipped lm-eval tasks: the numbers of docs/scores.md, from any records, by stock lm-eval's own rules."""
+"""Shipped lm-eval tasks: the numbers of docs/reference/scores.md, from any records, by stock lm-eval's own rules."""
 
 from __future__ import annotations
 
