@@ -21,7 +21,7 @@ class FactSummary(TypedDict):
 
 
 class StepSummary(TypedDict):
-    """One entry and its scores, beside one field for each score of its new batch (``ES``, ``PS``, ``NS``, ``S``, ...).
+    """One entry and its scores; those of its new batch are None where they were not measured.
 
     ``tasks``, ``drift``, ``gates`` and ``timings`` are as the ledger stores them.
     """
@@ -34,6 +34,18 @@ class StepSummary(TypedDict):
     time: str
     method: str | None
     requests: int
+    ES: NotRequired[float | None]
+    PS: NotRequired[float | None]
+    NS: NotRequired[float | None]
+    S: NotRequired[float | None]
+    EM: NotRequired[float | None]
+    PM: NotRequired[float | None]
+    NM: NotRequired[float | None]
+    ET: NotRequired[float | None]
+    PT: NotRequired[float | None]
+    NT: NotRequired[float | None]
+    GE: NotRequired[float | None]
+    RS: NotRequired[float | None]
     generation: dict[str, Any] | None
     intervals: dict[str, Any] | None
     generated: list[dict[str, Any]] | None
