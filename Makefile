@@ -11,11 +11,11 @@ demo: $(STAMP)
 	$(BIN)/seqedit demo --out $(OUT)
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
 
 # The same tests, and how many of the packages' lines they run (out/coverage/index.html says which they do not).
-coverage: lint
-	$(BIN)/python -m pytest -m "not slow" --cov --cov-report= --cov-report=html
+coverage:
+	$(MAKE) test PYTEST="--cov --cov-report= --cov-report=html"
 	@echo "coverage: $$($(BIN)/python -m coverage report --format=total) % of lines"
 
 test-slow: $(STAMP)

@@ -23,8 +23,9 @@ from torch.nn import functional as F
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
-from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
+from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state
 from seqedit.methods.config import ClosedFormConfig
 from seqedit.methods.interface import add_to_weight
 from seqedit.models.anatomy import Anatomy

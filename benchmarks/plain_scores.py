@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from seqedit.facts.requests import Record
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
-from seqedit.forward.hooks import inference_state, input_device
+from seqedit.forward.hooks import inference_state
 from seqedit.text.tokenization import prompt_and_target_ids
 
 

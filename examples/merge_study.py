@@ -45,9 +45,7 @@ def main() -> None:
     facts = facts[: given.batches * given.batch_size]
     batches = [facts[i : i + given.batch_size] for i in range(0, len(facts), given.batch_size)]
     edited = EditedModel(*load_model(given.model), name=given.model)
-    moments = provide_second_moments(
-        edited.model, edited.tokenizer, edited.parts, given.model, edited.base_model.fingerprint, config.layers
-    )
+    moments = provide_second_moments(edited, config.layers)
     shutil.rmtree(given.out, ignore_errors=True)
     with Ledger.create(given.out / "ledger", edited.base_model) as ledger:
         session = Session(edited, ledger, moments)

@@ -87,9 +87,7 @@ def _sequence(edited: EditedModel, given: Any, method: str, config: Any, batches
     """One row: all batches in sequence in a ledger of their own, scored at the end."""
     place = given.out / "ledger"
     shutil.rmtree(place, ignore_errors=True)
-    moments = provide_second_moments(
-        edited.model, edited.tokenizer, edited.parts, given.model, edited.base_model.fingerprint, config.layers
-    )
+    moments = provide_second_moments(edited, config.layers)
     with Ledger.create(place, edited.base_model) as ledger:
         session = Session(edited, ledger, moments)
         try:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert
 
 from ledger.database import places, rows
 from ledger.database.schema import Base, Refs
 from ledger.database.scores import Values, check_scores, put_scores
-from ledger.database.store_users import check_new_store, join, mark_new_store
+from ledger.database.store_users import check_new_store, forget, join, mark_new_store
 from ledger.errors import Conflict
 from ledger.history import graph
 from ledger.history.entries import Entry, check_texts, root_entry, utc_now
@@ -22,10 +23,15 @@ from ledger.queries.histories import load_history
 from ledger.queries.reflog import Move
 from ledger.queries.revisions import resolve
 from ledger.questions import Questions
+from ledger.upkeep.gc import GRACE_SECONDS, KEEP_DAYS, Garbage, collect
+from ledger.upkeep.signing import Signature, add_signatures, sign, signatures_of
 from ledger.upkeep.vouching import keep_signers
 from ledger.url_secrets import without_password
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MAIN = "main"
 
@@ -99,8 +105,7 @@ class Ledger(Questions):
             base_model: The model that is going to be edited or scored, to be checked against the ledger's.
             objects: fsspec URL of the object store where it has moved.
             signers: Public keys (key -> name, `ledger.upkeep.signers.read_signers`) that must vouch for every state
-            that is
-                composed or whose adapters are read.
+                that is composed or whose adapters are read.
 
         Raises:
             InputError: there is no ledger, or it is that of another base model.
@@ -343,6 +348,51 @@ class Ledger(Questions):
         check_scores(kind, values)
         with self.database.write() as connection:
             put_scores(connection, resolve(connection, rev), kind, values)
+
+    def sign(self, rev: str, key: Ed25519PrivateKey, *, dry_run: bool = False) -> tuple[Signature, bool]:
+        """Sign an entry, and with it everything before it.
+
+        Args:
+            rev: The entry.
+            key: Private key (`ledger.upkeep.signing.load_key`).
+            dry_run: Make the signature, and store nothing.
+
+        Returns:
+            The signature, and whether the ledger had none of the key on the entry yet; it keeps the first.
+        """
+        signature = sign(self.resolve(rev), key)
+        if dry_run:
+            with self.database.read() as connection:
+                return signature, all(s.key != signature.key for s in signatures_of(connection, [signature.entry]))
+        with self.database.write() as connection:
+            return signature, bool(add_signatures(connection, [signature]))
+
+    def gc(
+        self,
+        *,
+        keep_days: float | None = KEEP_DAYS,
+        grace: float = GRACE_SECONDS,
+        dry_run: bool = False,
+        all_registered: bool = False,
+    ) -> Garbage:
+        """Remove what nothing leads to any more (`ledger.upkeep.gc.collect`, which has the rules and the arguments)."""
+        return collect(
+            self.database, self.store, keep_days=keep_days, grace=grace, dry_run=dry_run, all_registered=all_registered
+        )
+
+    def forget_user(self, place: str) -> list[str]:
+        """Unregister a ledger that is gone for good from the object store (`ledger.database.store_users.forget`).
+
+        Args:
+            place: Its directory, its database's file or URL, or the name of the registration's file.
+
+        Returns:
+            The registrations that were removed.
+
+        Raises:
+            InputError: no such ledger is registered, or it is there and can be opened.
+        """
+        return forget(self.database, self.store, place)
 
     def keep_signers(self, signers: Mapping[str, str] | None) -> None:
         """Keep in the ledger whose signatures to ask for where nobody says, or no longer keep any.

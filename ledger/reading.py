@@ -313,8 +313,7 @@ class Reader:
         Args:
             deep: Also read all data and recompute every digest; else presence and sizes only.
             signers: Public keys that must vouch for all that branches lead to; see `ledger.upkeep.signers`. By default
-            those
-                that the ledger was opened with, or else keeps.
+                those that the ledger was opened with, or else keeps.
             at_least: Id, or its first digits, of the newest entry that is known: HEAD must have it in its history.
 
         Returns:

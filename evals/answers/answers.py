@@ -17,6 +17,7 @@ from typing import Any
 from evals.likelihood.decoding import generate
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 TEMPLATES: Mapping[str, str] = {
     "question-only": "{}",
@@ -59,7 +60,7 @@ class Asking:
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """A share in percent with Wilson's 95 % interval; all None where nothing was counted.
 
     Where one of the counted things has several prompts, it counts by the share of them that is right, and the
@@ -76,16 +77,16 @@ class Share:
         return asdict(self)
 
 
-def share(values: Iterable[float | bool | None]) -> Share:
+def proportion(values: Iterable[float | bool | None]) -> Proportion:
     """The mean of values between 0 and 1, those that are None left out."""
     known = [float(value) for value in values if value is not None]
     if not known:
-        return Share(None, None, None, 0)
+        return Proportion(None, None, None, 0)
     low, high = wilson(sum(known), len(known))
-    return Share(100 * sum(known) / len(known), 100 * low, 100 * high, len(known))
+    return Proportion(100 * sum(known) / len(known), 100 * low, 100 * high, len(known))
 
 
-def ask(model: Any, tokenizer: Any, prompts: Iterable[str], asking: Asking) -> dict[str, str]:
+def ask(model: CausalLM, tokenizer: Tokenizer, prompts: Iterable[str], asking: Asking) -> dict[str, str]:
     """What a model answers, greedily, up to its natural stop.
 
     Args:

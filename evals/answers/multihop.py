@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from evals.answers.answers import MATCHES, Asking, Share, ask, share
+from evals.answers.answers import MATCHES, Asking, Proportion, ask, proportion
 from seqedit.cases.case import Hop, MultiHopCase
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,26 @@ class MultiHopScores:
     cases: tuple[MultiHopResult, ...]
 
     @property
-    def edit_wise(self) -> Share:
+    def edit_wise(self) -> Proportion:
         """Over all edited facts of all cases whose answer is known."""
-        return share(right for case in self.cases for right in case.edits)
+        return proportion(right for case in self.cases for right in case.edits)
 
     @property
-    def instance_wise(self) -> Share:
+    def instance_wise(self) -> Proportion:
         """Over cases: every fact of the chain is given."""
-        return share(all(case.hops) for case in self.cases)
+        return proportion(all(case.hops) for case in self.cases)
 
     @property
-    def multi_hop(self) -> Share:
+    def multi_hop(self) -> Proportion:
         """Over cases: at least one wording is answered."""
-        return share(any(case.questions) for case in self.cases)
+        return proportion(any(case.questions) for case in self.cases)
 
     @property
-    def multi_hop_where_recalled(self) -> Share:
+    def multi_hop_where_recalled(self) -> Proportion:
         """The same over the cases whose single facts are all given: what is lost in putting them together."""
-        return share(any(case.questions) for case in self.cases if all(case.hops))
+        return proportion(any(case.questions) for case in self.cases if all(case.hops))
 
-    def summary(self) -> dict[str, Share]:
+    def summary(self) -> dict[str, Proportion]:
         """The four by name."""
         names = ("edit_wise", "instance_wise", "multi_hop", "multi_hop_where_recalled")
         return {name: getattr(self, name) for name in names}
@@ -119,8 +119,8 @@ def multihop_scores(
 
 
 def score_multihop(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     cases: Sequence[MultiHopCase],
     asking: Asking | None = None,
     *,

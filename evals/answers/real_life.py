@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.answers.answers import Asking, Share, ask, contained, exact, share
+from evals.answers.answers import Asking, Proportion, ask, contained, exact, proportion
 from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 GROUPS = {"E": "rewrite", "P": "paraphrase", "N": "neighborhood"}
 """First letter of a metric -> which prompts."""
@@ -53,27 +54,27 @@ class RealLifeScores:
     answers: tuple[Mapping[str, tuple[FreeAnswer, ...]], ...]
     forced: Scores
 
-    def __getitem__(self, metric: str) -> Share:
+    def __getitem__(self, metric: str) -> Proportion:
         """E, P or N, then R (real-life, exact), C (contained), M or T (teacher-forced, as in `evals.scores.scores`)."""
         group, kind = metric[0], metric[1:]
         if group not in GROUPS or kind not in ("R", "C", "M", "T"):
             raise InputError(f"unknown metric {metric!r}; known: E, P or N followed by R, C, M or T")
         if kind in ("M", "T"):
-            return share(self.forced.values(metric))
+            return proportion(self.forced.values(metric))
         field = "exact" if kind == "R" else "contained"
-        return share(_mean([getattr(a, field) for a in record[GROUPS[group]]]) for record in self.answers)
+        return proportion(_mean([getattr(a, field) for a in record[GROUPS[group]]]) for record in self.answers)
 
-    def summary(self) -> dict[str, Share]:
+    def summary(self) -> dict[str, Proportion]:
         """All twelve metrics."""
         return {group + kind: self[group + kind] for group in GROUPS for kind in "TMRC"}
 
-    def unchanged(self, before: RealLifeScores) -> Share:
+    def unchanged(self, before: RealLifeScores) -> Proportion:
         """Share of the neighbourhood prompts answered as by another model (the unedited one), over records."""
         values = []
         for old, new in zip(before.answers, self.answers, strict=True):
             pairs = zip(old["neighborhood"], new["neighborhood"], strict=True)
             values.append(_mean([a.answer == b.answer for a, b in pairs]))
-        return share(values)
+        return proportion(values)
 
     def to_dict(self) -> dict[str, Any]:
         """{metric: share, "records": [{group: [answers]}]}."""
@@ -87,7 +88,12 @@ class RealLifeScores:
 
 
 def score_real_life(
-    model: Any, tokenizer: Any, records: Sequence[Record], asking: Asking | None = None, *, forced: Scores | None = None
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    records: Sequence[Record],
+    asking: Asking | None = None,
+    *,
+    forced: Scores | None = None,
 ) -> RealLifeScores:
     """Let a model answer the records' prompts freely, and score the same prompts under teacher forcing.
 

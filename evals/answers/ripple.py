@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.answers.answers import MATCHES, Share, share
+from evals.answers.answers import MATCHES, Proportion, proportion
 from seqedit.cases.case import CRITERIA, Query, RippleCase
 
 _Match = Callable[[str, Sequence[str]], bool]
@@ -52,8 +52,8 @@ class CriterionScore:
         passed: Those of them that passed.
     """
 
-    accuracy: Share
-    accuracy_where_taken: Share
+    accuracy: Proportion
+    accuracy_where_taken: Proportion
     tests: int
     counted: int
     passed: int
@@ -71,22 +71,22 @@ class RippleScores:
     cases: tuple[RippleResult, ...]
 
     @property
-    def edit_success(self) -> Share:
+    def edit_success(self) -> Proportion:
         """Share of the edits that the model took."""
-        return share(case.took for case in self.cases)
+        return proportion(case.took for case in self.cases)
 
     @property
-    def previous_known(self) -> Share:
+    def previous_known(self) -> Proportion:
         """Share of the previous facts that the unedited model gave."""
-        return share(case.previous for case in self.cases)
+        return proportion(case.previous for case in self.cases)
 
     def __getitem__(self, criterion: str) -> CriterionScore:
         """The score of a criterion."""
         outcomes = [passed for case in self.cases for passed in case.passed[criterion]]
         known = [passed for passed in outcomes if passed is not None]
         return CriterionScore(
-            share(case.accuracy(criterion) for case in self.cases),
-            share(case.accuracy(criterion) for case in self.cases if case.took),
+            proportion(case.accuracy(criterion) for case in self.cases),
+            proportion(case.accuracy(criterion) for case in self.cases if case.took),
             len(outcomes),
             len(known),
             sum(known),

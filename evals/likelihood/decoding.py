@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from seqedit.errors import InputError
 from seqedit.forward.access import accepts, end_token_ids, evaluating, input_device, position_limit
 from seqedit.forward.finite import check_logits
-from seqedit.support.shares import WHOLE, Share
+from seqedit.forward.protocols import CausalLM, Tokenizer
+from seqedit.support.shares import WHOLE, ProcessShare
 from seqedit.text.tokenization import encode
 
 
 def generate(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
     *,
     max_new_tokens: int = 100,
@@ -59,8 +60,8 @@ class Generator(Protocol):
 
     def __call__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: CausalLM,
+        tokenizer: Tokenizer,
         prompts: Sequence[str],
         *,
         max_new_tokens: int = 100,
@@ -72,10 +73,10 @@ class Generator(Protocol):
 
 
 def generate_share(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     prompts: Sequence[str],
-    share: Share,
+    share: ProcessShare,
     *,
     max_new_tokens: int = 100,
     seed: int = 0,
@@ -113,7 +114,7 @@ def generate_share(
 
 
 def _continue_batch(
-    model: Any,
+    model: CausalLM,
     prompts: Sequence[Sequence[int]],
     draws: torch.Tensor,
     top_k: int,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from evals.likelihood.teacher_forcing import Progress, Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.forward.access import position_limit
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.text.tokenization import encode
 
 
@@ -29,8 +29,8 @@ class Perplexity:
 
 
 def score_perplexity(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     texts: Iterable[str],
     *,
     length: int = 512,

@@ -21,7 +21,8 @@ from seqedit.forward.batching import pass_tokens
 from seqedit.forward.finite import check_logits
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
-from seqedit.support.shares import WHOLE, Share
+from seqedit.forward.protocols import CausalLM
+from seqedit.support.shares import WHOLE, ProcessShare
 
 Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""
@@ -61,7 +62,7 @@ class Continuation:
 
 
 def score_continuations(
-    model: Any,
+    model: CausalLM,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
     *,
     max_tokens_per_batch: int = 16_384,
@@ -93,7 +94,7 @@ class Scorer(Protocol):
 
     def __call__(
         self,
-        model: Any,
+        model: CausalLM,
         pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
         max_tokens_per_batch: int = 16_384,
@@ -103,9 +104,9 @@ class Scorer(Protocol):
 
 
 def score_share(
-    model: Any,
+    model: CausalLM,
     pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-    share: Share,
+    share: ProcessShare,
     *,
     max_tokens_per_batch: int = 16_384,
     progress: Progress | None = None,
@@ -157,7 +158,7 @@ def _check(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], limit: int | No
             raise InputError(f"pair {index}: {length} tokens, but the model has {limit} positions")
 
 
-def _logits_at(model: Any, rows: Sequence[PackedRow], positions: Sequence[Sequence[int]]) -> torch.Tensor:
+def _logits_at(model: CausalLM, rows: Sequence[PackedRow], positions: Sequence[Sequence[int]]) -> torch.Tensor:
     """Logits at the needed nodes, row by row: (positions, vocabulary), float32."""
     row_index = torch.tensor([i for i, p in enumerate(positions) for _ in p])
     column = torch.tensor([c for p in positions for c in p])

@@ -141,7 +141,7 @@ def tasks_chart(run: Summary) -> Chart | None:
         ]
         series = [s for s in series if s.x]
         if series:
-            metric = main_metric(next(entry for _, entry in rows if entry))
+            metric = plotted_metric(next(entry for _, entry in rows if entry))
             marks = _collapse_marks(collapse.get(f"{name}.{metric}"))
             panels.append(Panel(f"{name} ({metric})", series, reference=0.0, marks=marks, digits=3))
     if not panels:
@@ -287,7 +287,7 @@ def collapse_of(summary: Summary) -> dict[str, dict[str, Any]]:
     return {name: collapse.to_dict() for name, collapse in found.items() if collapse is not None}
 
 
-def main_metric(task: Mapping[str, Any]) -> str:
+def plotted_metric(task: Mapping[str, Any]) -> str:
     """Name of the metric that a task's entry is about: named by the entry, or its first field."""
     return str(task.get("metric") or next(iter(task), ""))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evals.report.charts import SCORES, main_metric
+from evals.report.charts import SCORES, plotted_metric
 from evals.report.spreadsheet import cell
 
 Summary = Mapping[str, Any]
@@ -116,11 +116,11 @@ def _steps(run: Summary) -> Iterator[Row]:
 def _tasks(run: Summary) -> Iterator[Row]:
     for task, values in (run.get("baseline") or {}).items():
         if task != "counterfact" and isinstance(values, Mapping):
-            metric = main_metric(values)
+            metric = plotted_metric(values)
             yield {"step": 0, "task": task, "metric": metric, "value": values.get(metric)}
     for step in run.get("steps") or []:
         for task, entry in (step.get("tasks") or {}).items():
-            metric = main_metric(entry)
+            metric = plotted_metric(entry)
             rest = {k: v for k, v in entry.items() if k not in ("metric", metric) and not isinstance(v, Mapping | list)}
             yield {"step": step.get("step"), "task": task, "metric": metric, "value": entry.get(metric), **rest}
 

@@ -20,8 +20,8 @@ from evals.report.charts import (
     collapse_of,
     curve_points,
     half_life_of,
-    main_metric,
     parts_of,
+    plotted_metric,
 )
 from evals.report.comparison import Cell, ComparisonRow, columns
 from evals.report.comparison_plot import plot_comparison
@@ -137,7 +137,7 @@ def _comparison(rows: Sequence[ComparisonRow], figures: Figures) -> Any:
 
 def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str) -> dict[str, Any]:
     steps = [dict(step) for step in run.get("steps") or []]
-    metrics = {task: main_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()}
+    metrics = {task: plotted_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()}
     states = _states(steps)
     for step in steps:
         step["tasks"] = {task: _task_view(entry) for task, entry in (step.get("tasks") or {}).items()}
@@ -224,7 +224,7 @@ _PAST = {"revert": "reverted", "swap": "swapped", "merge": "merged"}
 
 
 def _task_view(entry: Mapping[str, Any]) -> dict[str, Any]:
-    name = main_metric(entry)
+    name = plotted_metric(entry)
     return {
         "metric": name,
         "value": entry.get(name),

@@ -16,6 +16,7 @@ from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Record
 from seqedit.forward.access import position_limit, too_long
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.text.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -60,7 +61,7 @@ def scored_content(record: Record) -> ScoredContent:
     return record.request, tuple(record.paraphrase_prompts), neighbors
 
 
-def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[TokenizedRecord]:
+def tokenize_records(tokenizer: Tokenizer, records: Iterable[Record]) -> list[TokenizedRecord]:
     """Token ids of everything that `score_tokenized` needs.
 
     Raises:
@@ -70,7 +71,7 @@ def tokenize_records(tokenizer: Any, records: Iterable[Record]) -> list[Tokenize
         return _tokenized_records(tokenizer, list(records))
 
 
-def _tokenized_records(tokenizer: Any, records: Sequence[Record]) -> list[TokenizedRecord]:
+def _tokenized_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[TokenizedRecord]:
     texts: dict[str, None] = {}
     for record in records:
         for prompt, *targets in _asked(record):
@@ -123,7 +124,7 @@ def _asked(record: Record) -> list[tuple[str, str, str | None]]:
 
 
 def score_tokenized(
-    model: Any,
+    model: CausalLM,
     records: Sequence[TokenizedRecord],
     *,
     max_tokens_per_batch: int = 16_384,
@@ -190,8 +191,8 @@ def _check_lengths(records: Sequence[TokenizedRecord], limit: int | None) -> Non
 
 
 def score_records(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     records: Iterable[Record],
     *,
     max_tokens_per_batch: int = 16_384,

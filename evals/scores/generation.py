@@ -17,6 +17,7 @@ from typing import Any
 
 from evals.likelihood.decoding import Generator, generate
 from seqedit.facts.requests import Record
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.text.tokenization import encode
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
@@ -77,8 +78,8 @@ class GenerationScores:
 
 
 def score_generation(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     records: Sequence[Record],
     *,
     max_new_tokens: int = 100,
@@ -130,7 +131,12 @@ def score_generation(
 
 
 def _whole_texts(
-    model: Any, tokenizer: Any, prompts: Sequence[str], tokens: int, generator: Generator, options: dict[str, int]
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    prompts: Sequence[str],
+    tokens: int,
+    generator: Generator,
+    options: dict[str, int],
 ) -> list[str]:
     """Prompts and what follows them, ``tokens`` long in all; a prompt that is as long already stands alone."""
     by_room: dict[int, list[int]] = {}

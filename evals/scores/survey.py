@@ -14,7 +14,7 @@ from evals.scores.intervals import Estimate, estimated_scores
 from evals.scores.scores import Scores
 from seqedit.errors import InputError
 
-Place = tuple[int, int]
+Position = tuple[int, int]
 """(batch, position in the batch), both from 0."""
 
 _LEAST = 2
@@ -31,7 +31,7 @@ class RecordSample:
         sizes: Records of each stratum, chosen or not.
     """
 
-    chosen: tuple[Place, ...]
+    chosen: tuple[Position, ...]
     strata: tuple[int, ...]
     sizes: tuple[int, ...]
 
@@ -74,7 +74,7 @@ def choose_records(batches: Sequence[Sequence[str]], budget: int | None, *, seed
         raise InputError(f"a sample needs at least {_LEAST} records, the budget is {budget}")
     groups = _joined([len(batch) for batch in batches], budget)
     seats = _seats([sum(len(batches[b]) for b in group) for group in groups], budget)
-    places: list[tuple[Place, int]] = []
+    places: list[tuple[Position, int]] = []
     for stratum, (group, number) in enumerate(zip(groups, seats, strict=True)):
         members = [(_priority(seed, key), (b, i)) for b in group for i, key in enumerate(batches[b])]
         places.extend((place, stratum) for _, place in sorted(members)[:number])

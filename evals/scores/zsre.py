@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from evals.likelihood.teacher_forcing import Progress
 from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
 from seqedit.facts.requests import Record
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def zsre_scores(scores: Scores) -> ZsreScores:
 
 
 def score_zsre(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     records: Iterable[Record],
     *,
     max_tokens_per_batch: int = 16_384,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.forward.protocols import Tokenizer
 
 Pair = tuple[str, str]
 """Context and continuation."""
@@ -47,7 +48,7 @@ def named_tokenizer(options: Mapping[str, Any]) -> Any:
         raise EnvironmentFailure(f"the tokenizer of '{name}' could not be loaded: {reason}") from error
 
 
-def count_tokens(tokenizer: Any, pair: Pair) -> int:
+def count_tokens(tokenizer: Tokenizer, pair: Pair) -> int:
     """How many tokens lm-eval scores of a continuation.
 
     Raises:
@@ -60,7 +61,7 @@ def count_tokens(tokenizer: Any, pair: Pair) -> int:
     return count
 
 
-def cut(tokenizer: Any, pair: Pair) -> tuple[Pair, ...] | None:
+def cut(tokenizer: Tokenizer, pair: Pair) -> tuple[Pair, ...] | None:
     """One pair per token of the continuation: everything before the token, and the token.
 
     Returns:

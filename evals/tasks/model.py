@@ -17,6 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from seqedit.errors import InputError
 from seqedit.forward.access import input_device
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.support.random_state import seeded as seeded_devices
 
 
@@ -29,7 +30,13 @@ class InMemoryModel(HFLM):
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, batch_size: int, max_tokens_per_batch: int, scorer: Scorer | None = None
+        self,
+        model: CausalLM,
+        tokenizer: Tokenizer,
+        *,
+        batch_size: int,
+        max_tokens_per_batch: int,
+        scorer: Scorer | None = None,
     ) -> None:
         # lm-eval sets a padding token; the caller's tokenizer is not ours to change.
         super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
@@ -67,7 +74,7 @@ class InMemoryModel(HFLM):
 
 
 @contextmanager
-def seeded(model: Any, seed: int = 1234) -> Iterator[None]:
+def seeded(model: CausalLM, seed: int = 1234) -> Iterator[None]:
     """The same draws at every call, for tasks that sample their texts; the caller's random state comes back."""
     with seeded_devices(seed, [input_device(model)]):
         yield

@@ -20,6 +20,7 @@ from evals.tasks.examples import TaskRows
 from evals.tasks.loading import TaskFinder, check_task
 from evals.tasks.results import aggregation_of, task_result
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
 """The tasks that tell an intact model from a damaged one, as in the papers on sequential editing."""
@@ -100,8 +101,8 @@ def load_tasks(
 
 
 def evaluate_tasks(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     tasks: LoadedTasks,
     *,
     batch_size: int = 16,

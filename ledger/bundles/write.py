@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from ledger.reading import Reader
 from ledger.upkeep.signing import signatures_of
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
+from seqedit.support.writing import new_file
 
 _CHUNK = 1 << 20
 _ENTRIES = 100  # how many entries one query reads
@@ -111,17 +111,8 @@ def write_bundle(ledger: Reader, plan: BundlePlan, path: str | Path) -> BundleMa
     target = Path(path).absolute()
     if os.path.lexists(target):
         raise InputError(f"{path} exists; choose another --out")
-    with failures(str(path)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
-        try:
-            with temporary.open("xb") as stream:  # with the rights that the umask leaves, as any new file
-                manifest = _write(ledger, plan, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with failures(str(path)), new_file(target) as temporary, temporary.open("xb") as stream:
+        manifest = _write(ledger, plan, stream)
     return manifest
 
 

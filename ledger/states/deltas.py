@@ -18,10 +18,10 @@ from safetensors.torch import load
 from sqlalchemy import Connection, select
 
 from ledger.database.schema import Objects
-from ledger.history.compose import HasDeltas
 from ledger.objects.manifest import FileInfo
 from ledger.objects.objects import ObjectStore
 from seqedit.adapters.adapter import FORMAT_VERSION
+from seqedit.adapters.composition import HasDeltas
 from seqedit.adapters.delta import Delta
 from seqedit.adapters.files import SIDECAR, WEIGHTS, deltas_from_lora
 from seqedit.adapters.sidecar import load_json

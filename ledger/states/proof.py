@@ -14,13 +14,13 @@ from torch import Tensor
 
 from ledger.database import rows
 from ledger.database.schema import Refs
-from ledger.history import compose, graph
-from ledger.history.compose import Composition, HasDeltas
+from ledger.history import graph
 from ledger.objects.manifest import Manifest
 from ledger.objects.objects import SNAPSHOTS, ObjectStore
 from ledger.problems import Code, Problem
 from ledger.states.deltas import read_ahead
 from ledger.states.snapshots import SUFFIX, Record, adapters_digest, keys, load_sums, records_of
+from seqedit.adapters.composition import GROUP, Composition, HasDeltas
 from seqedit.errors import InputError, SeqeditError
 
 SEARCHED = 2_000
@@ -90,7 +90,7 @@ def _states(
         names = keys(digests)
         for position, name in enumerate(names, 1):
             if name in left:
-                found[name] = digests[: position * compose.GROUP]
+                found[name] = digests[: position * GROUP]
                 left.discard(name)
     return found
 

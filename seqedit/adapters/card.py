@@ -10,7 +10,6 @@ from typing import Any
 from seqedit.facts.requests import Request
 from seqedit.support.printable import escape, one_line
 
-"""What begins a list, or underlines a heading, at the start of a line."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.:/@+-]+")
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
 

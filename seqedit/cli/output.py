@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from seqedit.cli.terminal import say
-
-LedgerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--ledger", envvar="SEQEDIT_LEDGER", help="Ledger directory or database URL. [default: ./ledger, or .]"
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def default_place(place: str | None) -> str:
@@ -38,7 +28,7 @@ def number(value: Any, digits: int = 1, width: int = 6) -> str:
     return ("-" if value is None else f"{value:.{digits}f}").rjust(width)
 
 
-def main_metric(task: Mapping[str, Any]) -> str | None:
+def shown_metric(task: Mapping[str, Any]) -> str | None:
     """Which metric of a task a table shows: the one whose change stands beside it, in the baseline's row the first."""
     named: str | None = task.get("metric")
     return named or next((k for k, v in task.items() if isinstance(v, (int, float))), None)
@@ -75,7 +65,7 @@ class StepTable:
         self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
 
     def _task(self, task: Mapping[str, Any], note: str | None = None) -> str:
-        metric = main_metric(task)
+        metric = shown_metric(task)
         if metric is None:
             return "-"
         if note is not None:

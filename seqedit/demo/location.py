@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from seqedit.errors import InputError
 from seqedit.support.cache import default_cache_dir
+from seqedit.support.writing import new_directory
 
 DEMO_FILE = "demo:"
 """Before the name of a file of the demo world, e.g. ``demo:counterfact.json``; it is written where it is missing."""
@@ -22,16 +20,12 @@ def demo_folder() -> Path:
     folder = default_cache_dir() / "demo" / _generator_digest()
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        write_world(temporary, DEFAULT_SEED)
-        os.replace(temporary, folder)
+        with new_directory(folder) as directory:
+            write_world(directory, DEFAULT_SEED)
     except OSError:
         if not folder.is_dir():  # else another process was faster, with the same content
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

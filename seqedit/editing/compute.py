@@ -13,6 +13,7 @@ from seqedit.adapters.delta import Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.interface import Update, Workbench, add_to_weight, scratch
@@ -28,8 +29,8 @@ from seqedit.version import __version__
 
 
 def compute_adapter(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     method: str,
     config: EditConfig,
@@ -159,7 +160,7 @@ def _fan_in_fan_out(parts: Anatomy, layers: Sequence[int]) -> bool:
     return kinds.pop()
 
 
-def apply_adapter(model: Any, adapter: Adapter) -> None:
+def apply_adapter(model: CausalLM, adapter: Adapter) -> None:
     """Add an adapter's deltas to the weights of a model, in place.
 
     For a sequence of adapters use the ledger, which recomposes the weights from the base and so can take any of

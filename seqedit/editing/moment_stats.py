@@ -9,6 +9,7 @@ from typing import Any
 
 from seqedit.editing.settings import preset_names, read_preset
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.methods import get_method
 from seqedit.models.anatomy import Anatomy, anatomy
 from seqedit.models.fingerprint import fingerprint
@@ -59,8 +60,8 @@ class MomentPlan:
 
 
 def plan_moments(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     name: str,
     *,
     layers: str | None = None,
@@ -104,8 +105,8 @@ def _layers(name: str, parts: Anatomy) -> Sequence[int]:
 
 
 def run_plan(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     plan: MomentPlan,
     measure: Callable[..., SecondMoments] = compute_second_moments,
 ) -> SecondMoments:

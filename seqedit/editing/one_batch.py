@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqedit.adapters.adapter import Adapter, BaseModel
-from seqedit.editing.compute import compute_adapter
+from seqedit.adapters.adapter import Adapter
+from seqedit.editing.editor import Editor
 from seqedit.facts.requests import Request
-from seqedit.keys.templates import sample_context_templates
-from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
-from seqedit.models.anatomy import anatomy
-from seqedit.models.fingerprint import fingerprint
+from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moments.providing import provide_second_moments
+from seqedit.moments.providing import SecondMomentSettings, moments_provider
 from seqedit.parallel.ranks import Ranks
 
 
@@ -35,18 +32,9 @@ def edit_one_batch(
     """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors."""
     load = load_model if ranks is None else ranks.load_model
     loaded, tokenizer = load(model, dtype=dtype, device=device)
-    parts = anatomy(loaded)
-    parts.check_layers(config.layers)  # before minutes are spent on second moments
-    digest = fingerprint(loaded)
-    moments = None
-    if get_method(method).needs_second_moments:
-        moments = provide_second_moments(
-            loaded, tokenizer, parts, model, digest, config.layers, file=second_moments, text=text,
-            ranks=ranks,
-        )  # fmt: skip
-    templates = context_templates or sample_context_templates(loaded, tokenizer, seed=seed)
-    return compute_adapter(
-        loaded, tokenizer, requests, method, config,
-        base_model=BaseModel(model, digest), second_moments=moments, context_templates=templates,
-        seed=seed, ranks=ranks,
-    )  # fmt: skip
+    edited = EditedModel(loaded, tokenizer, model)
+    edited.parts.check_layers(config.layers)  # before minutes are spent on second moments
+    settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
+    moments = moments_provider(edited, settings, ranks=ranks)
+    editor = Editor(edited, moments, context_templates=context_templates, seed=seed, ranks=ranks)
+    return editor.compute(requests, method, config)

@@ -8,7 +8,7 @@ from typing import Any
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_text, short
 
-Fields = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
 def template(prompt: Any, subject: Any, name: str = "prompt") -> str:
@@ -28,7 +28,7 @@ def template(prompt: Any, subject: Any, name: str = "prompt") -> str:
     return str(prompt.replace(subject, "{}"))
 
 
-def strings(row: Fields, field: str) -> tuple[str, ...]:
+def strings(row: Row, field: str) -> tuple[str, ...]:
     """A field that is a string or a list of strings; blank ones stand for none (EasyEdit writes "" there)."""
     value = row.get(field)
     if value is None:
@@ -48,7 +48,7 @@ def first_answer(value: Any, field: str) -> str | None:
     return check_text(value, field)
 
 
-def an_object(value: Any, field: str) -> Fields:
+def an_object(value: Any, field: str) -> Row:
     """The value, if it is an object.
 
     Raises:

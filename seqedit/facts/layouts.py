@@ -13,7 +13,7 @@ from typing import Any
 
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
-from seqedit.facts.fields import Fields, an_object, as_list, first_answer, strings, template
+from seqedit.facts.fields import Row, an_object, as_list, first_answer, strings, template
 from seqedit.facts.requests import Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
 
@@ -55,7 +55,7 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
         raise RequestError(f"{where}: nested too deeply to be a record") from None
 
 
-def layout_of(fields: Fields) -> Callable[[Fields], Record]:
+def layout_of(fields: Row) -> Callable[[Row], Record]:
     """Which layout has these fields (or columns).
 
     Raises:
@@ -77,7 +77,7 @@ def check_convention(zsre: str) -> None:
         raise InputError(f"unknown zsRE convention {short(zsre)}; known: {', '.join(ZSRE_CONVENTIONS)}")
 
 
-def _counterfact(row: Fields) -> Record:
+def _counterfact(row: Row) -> Record:
     rewrite = an_object(row["requested_rewrite"], "requested_rewrite")
     true = rewrite.get("target_true")
     request = Request(
@@ -92,7 +92,7 @@ def _counterfact(row: Fields) -> Record:
     return _with_prompts(request, row)
 
 
-def _zsre(row: Fields, convention: str = "mend") -> Record:
+def _zsre(row: Row, convention: str = "mend") -> Record:
     answers = strings(row, "answers")
     published = convention in ("memit", "answers")
     if published and not answers:
@@ -114,7 +114,7 @@ def _zsre(row: Fields, convention: str = "mend") -> Record:
     return Record(request, strings(row, "rephrase"), near)
 
 
-def _easyedit(row: Fields) -> Record:
+def _easyedit(row: Row) -> Record:
     request = _filled_in(row, target_true=first_answer(row.get("ground_truth"), "ground_truth"), relation="relation_id")
     prompts, truths = strings(row, "locality_prompt"), strings(row, "locality_ground_truth")
     if truths and len(truths) != len(prompts):
@@ -123,7 +123,7 @@ def _easyedit(row: Fields) -> Record:
     return Record(request, strings(row, "rephrase_prompt") or strings(row, "rephrase"), near + _locality(row))
 
 
-def _locality(row: Fields) -> tuple[Neighbor, ...]:
+def _locality(row: Row) -> tuple[Neighbor, ...]:
     """KnowEdit's ``locality``: kind -> list of {prompt, ground_truth}; EasyEdit's own: kind -> two lists."""
     near = []
     for kind, items in an_object(row.get("locality") or {}, "locality").items():
@@ -142,13 +142,13 @@ def _locality(row: Fields) -> tuple[Neighbor, ...]:
     return tuple(near)
 
 
-def plain(row: Fields) -> Record:
+def plain(row: Row) -> Record:
     """The plain layout: the columns of `seqedit.facts.arrow.FEATURES`, all but three of them optional."""
     request = _filled_in(row, target_true=row.get("target_true"), relation="relation")
     return _with_prompts(request, row)
 
 
-def _filled_in(row: Fields, *, target_true: str | None, relation: str) -> Request:
+def _filled_in(row: Row, *, target_true: str | None, relation: str) -> Request:
     """A request from a flat row, whose prompt may have the subject filled in already."""
     return Request(
         subject=row["subject"],
@@ -160,7 +160,7 @@ def _filled_in(row: Fields, *, target_true: str | None, relation: str) -> Reques
     )
 
 
-def _with_prompts(request: Request, row: Fields) -> Record:
+def _with_prompts(request: Request, row: Row) -> Record:
     """A record with the prompts that CounterFact and the plain layout name alike."""
     near = row.get("neighborhood_prompts") or ()
     if isinstance(near, Sequence) and any(isinstance(item, Mapping) for item in near):
@@ -178,7 +178,7 @@ def _with_prompts(request: Request, row: Fields) -> Record:
 
 
 # The first layout whose telling field is there reads the row.
-_LAYOUTS: tuple[tuple[str, Callable[[Fields], Record]], ...] = (
+_LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("requested_rewrite", _counterfact),
     ("src", _zsre),
     ("rephrase_prompt", _easyedit),

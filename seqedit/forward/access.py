@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from seqedit.errors import ModelError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 
 
 @contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
+def evaluating(model: CausalLM | torch.nn.Module) -> Iterator[None]:
     """Put a model in eval mode without gradients; every module's own mode comes back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -27,18 +28,24 @@ def evaluating(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def input_device(model: Any) -> torch.device:
-    """The device the token ids must be on: that of the input embedding, also when weights are offloaded."""
+def input_device(model: CausalLM) -> torch.device:
+    """Where token ids must be for this model, also when it is spread over devices or its weights are offloaded.
+
+    Raises:
+        ModelError: its weights were never loaded.
+    """
     embedding = model.get_input_embeddings()
-    device: torch.device = embedding.weight.device
-    if device.type == "meta":
-        # accelerate keeps offloaded weights on "meta" and notes where the module really runs.
-        hook = getattr(embedding, "_hf_hook", None)
-        device = torch.device(getattr(hook, "execution_device", None) or "cpu")
-    return device
+    weight: torch.Tensor = embedding.weight
+    if not weight.is_meta:
+        return weight.device
+    # Offloaded: accelerate's hook knows where the embedding is put for the time of a forward pass.
+    device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    if device is None:
+        raise ModelError("the token embedding has no weights (meta device); load the model with its weights")
+    return torch.device(device)
 
 
-def position_limit(model: Any) -> int | None:
+def position_limit(model: CausalLM) -> int | None:
     """Most tokens of one sequence, from the config's ``max_position_embeddings``; None if it states none."""
     limit = getattr(model.config, "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
@@ -56,13 +63,13 @@ def too_long(what: str, text: str, tokens: int, limit: int) -> str:
     return f"{what} has {tokens} tokens with its target, but the model has {limit} positions: {text[:80]!r}"
 
 
-def accepts(model: Any, argument: str) -> bool:
+def accepts(model: CausalLM, argument: str) -> bool:
     """Whether the model's forward takes an argument by name (PEFT and other wrappers are looked through)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
     return argument in inspect.signature(base.forward).parameters
 
 
-def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def end_token_ids(model: CausalLM, tokenizer: Tokenizer) -> frozenset[int]:
     """Ids that end a generated text: the generation config's (which may list several) and the tokenizer's."""
     ends: set[int] = set()
     for owner in (getattr(model, "generation_config", None), tokenizer):
@@ -72,7 +79,7 @@ def end_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ends)
 
 
-def output_head(model: Any) -> torch.nn.Module:
+def output_head(model: CausalLM) -> torch.nn.Module:
     """The LM head: the module whose input is the last hidden state, (batch, t, d).
 
     Raises:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqedit.errors import NumericsError
 from seqedit.forward.access import output_head
+from seqedit.forward.protocols import CausalLM
 
 REASON = "the model's logits are not finite (NaN or infinity): its weights are broken, or overflow in their dtype"
 
@@ -30,7 +30,7 @@ def check_logits(logits: Tensor) -> None:
 
 
 @contextmanager
-def finite_logits(model: Any) -> Iterator[None]:
+def finite_logits(model: CausalLM) -> Iterator[None]:
     """While open, every pass of the model through its LM head is checked, whoever runs it.
 
     Raises:

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pass_tokens, token_budget_batches
-from seqedit.forward.hooks import inference_state, input_device, run_until
+from seqedit.forward.hooks import inference_state, run_until
 from seqedit.forward.prefix_trees import forward_arguments, pack, pack_width
+from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import fits_window, lost, trial
 
 CONTINUING = "going on from fixed keys and values of earlier tokens"
@@ -78,7 +80,7 @@ class _FixedCache(DynamicCache):
         self.layers = [_FixedLayer(pair, past.length) for pair in past.layers]
 
 
-def past_of(model: Any, last: nn.Module, prefixes: Sequence[tuple[int, ...]], *, trees: bool) -> Past:
+def past_of(model: CausalLM, last: nn.Module, prefixes: Sequence[tuple[int, ...]], *, trees: bool) -> Past:
     """Keys and values of the tokens before each row's first, prefixes that begin alike being run once.
 
     Args:
@@ -138,7 +140,7 @@ def continued_mask(own: Tensor, first: Tensor, length: int) -> Tensor:
     return torch.cat([before.to(own.dtype), own], dim=1)
 
 
-def continues(model: Any, last: nn.Module, *, trees: bool) -> bool:
+def continues(model: CausalLM, last: nn.Module, *, trees: bool) -> bool:
     """Whether a model gives the same logits when it continues from fixed keys and values; found by trying.
 
     Not all do: a model may lack explicit positions, keep another kind of state, or build its masks otherwise.

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from torch import nn
 from transformers.activations import FastGELUActivation, NewGELUActivation
 
+from seqedit.forward.protocols import CausalLM
+
 
 @contextmanager
-def fused_activations(model: nn.Module) -> Iterator[int]:
+def fused_activations(model: CausalLM | nn.Module) -> Iterator[int]:
     """Compute the tanh form of GELU by torch's fused operation.
 
     GPT-2, GPT-J and others have it as eight passes over the widest tensor of the network, which on a CPU is a third of

@@ -6,27 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from seqedit.errors import ModelError
-
-
-def input_device(model: Any) -> torch.device:
-    """Where token ids must be for this model, also when it is spread over devices."""
-    embedding = model.get_input_embeddings()
-    weight: Tensor = embedding.weight
-    if not weight.is_meta:
-        return weight.device
-    # Offloaded: accelerate's hook knows where the embedding is put for the time of a forward pass.
-    device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
-    if device is None:
-        raise ModelError("the token embedding has no weights (meta device); load the model with its weights")
-    return torch.device(device)
+from seqedit.forward.protocols import CausalLM
 
 
 @contextmanager
-def inference_state(model: nn.Module) -> Iterator[None]:
+def inference_state(model: CausalLM | nn.Module) -> Iterator[None]:
     """Evaluation mode without parameter gradients; both are put back afterwards.
 
     With no parameter asking for gradients, a backward pass to an injected perturbation computes and stores
@@ -74,7 +60,7 @@ def hooks(
             handle.remove()
 
 
-def run_until(model: Any, last: nn.Module, input_ids: Tensor, attention_mask: Tensor, **more: Any) -> None:
+def run_until(model: CausalLM, last: nn.Module, input_ids: Tensor, attention_mask: Tensor, **more: Any) -> None:
     """Forward pass that ends right after module ``last`` has run and its other hooks have seen it.
 
     Args:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqedit.forward.hooks import inference_state, input_device
+from seqedit.forward.access import input_device
+from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import fits_window, lost, trial
 
 SHARING = "running what sequences begin alike with once"
@@ -134,7 +135,7 @@ def forward_arguments(rows: Sequence[PackedRow], device: torch.device, dtype: to
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "position_ids": depth.to(device)}
 
 
-def pack_width(model: Any, sequences: Sequence[tuple[int, ...]], *, trees: bool | None = None) -> int:
+def pack_width(model: CausalLM, sequences: Sequence[tuple[int, ...]], *, trees: bool | None = None) -> int:
     """How wide rows should be for a model; 0 where it cannot be given its own positions and masks.
 
     Args:
@@ -149,7 +150,7 @@ def pack_width(model: Any, sequences: Sequence[tuple[int, ...]], *, trees: bool 
     return max(WIDTH, longest) if (takes_trees(model) if trees is None else trees) else 0
 
 
-def takes_trees(model: Any) -> bool:
+def takes_trees(model: CausalLM) -> bool:
     """Whether a model gives the same logits for sequences in one row as for each in a row of its own."""
     random = torch.Generator().manual_seed(0)
     vocabulary = model.get_input_embeddings().weight.shape[0]

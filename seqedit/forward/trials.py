@@ -11,7 +11,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from seqedit.forward.hooks import StopForward, hidden_of, hooks, inference_state, input_device
+from seqedit.forward.access import input_device
+from seqedit.forward.hooks import StopForward, hidden_of, hooks, inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.support.memory import is_out_of_memory
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +37,7 @@ def agrees(found: Tensor, plain: Tensor) -> bool:
     return bool(deviation <= _TOLERANCE.get(plain.dtype, _HALF))
 
 
-def fits_window(model: Any, tokens: int) -> bool:
+def fits_window(model: CausalLM, tokens: int) -> bool:
     """Whether no attention window of the model cuts anything off a row of so many tokens.
 
     Windows are counted in columns of a row, so gaps in it count.
@@ -45,7 +47,7 @@ def fits_window(model: Any, tokens: int) -> bool:
     return all(tokens <= limit for limit in limits if isinstance(limit, int) and limit > 0)
 
 
-def trial(model: Any, what: str, attempt: Callable[[], tuple[Tensor, Tensor]]) -> bool:
+def trial(model: CausalLM, what: str, attempt: Callable[[], tuple[Tensor, Tensor]]) -> bool:
     """Whether another way to run a model works and gives the plain way's logits; where not, the log says so and why.
 
     Args:
@@ -77,7 +79,7 @@ def is_unsupported(error: BaseException) -> bool:
     return isinstance(error, _UNSUPPORTED) and not any(words in told for words in _DEVICE)
 
 
-def lost(model: Any, what: str, why: str) -> None:
+def lost(model: CausalLM, what: str, why: str) -> None:
     """Say, once for each model and reason, that a model is run the slow way."""
     said = _TOLD.setdefault(model, set())
     line = f"{type(model).__name__}: {what} is off, so it runs slower ({why})"
@@ -90,7 +92,7 @@ TOLERANCE = 0.1
 """Relative deviation that rounding explains in float16 and bfloat16; a norm or a scale makes far larger ones."""
 
 
-def adds_output(model: Any, layer: nn.Module, module: nn.Module) -> bool:
+def adds_output(model: CausalLM, layer: nn.Module, module: nn.Module) -> bool:
     """Whether what is added to a module's output comes out of its layer unchanged.
 
     Most families add the FFN's output to the residual stream; some normalise it first (Gemma 2), scale it (Granite)
@@ -114,7 +116,7 @@ def adds_output(model: Any, layer: nn.Module, module: nn.Module) -> bool:
         )
 
 
-def _layer_output(model: Any, layer: nn.Module, module: nn.Module, added: Tensor | None) -> Tensor:
+def _layer_output(model: CausalLM, layer: nn.Module, module: nn.Module, added: Tensor | None) -> Tensor:
     """(d,) float64 output of a layer for one token, with something added to a module's output inside it."""
     seen: list[Tensor] = []
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.facts.requests import Request
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right, pass_tokens, token_budget_batches
-from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
+from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, run_until
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy
 from seqedit.text.lookup import BARE, tokenize_request
 
@@ -19,9 +21,9 @@ MAX_TOKENS = 16_384
 
 
 def measure_keys(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     contexts: Sequence[Sequence[str]],
     layers: Sequence[int],
@@ -81,8 +83,8 @@ def measure_keys(
 
 
 def measure_outputs(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     module: nn.Module,
     *,

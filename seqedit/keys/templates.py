@@ -7,12 +7,13 @@ seeded and nothing is cached globally; the templates travel with the adapter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from seqedit.forward.access import input_device
 from seqedit.forward.finite import check_logits
-from seqedit.forward.hooks import inference_state, input_device
+from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.text.lookup import BARE
 from seqedit.text.tokenization import encode
 
@@ -20,8 +21,8 @@ OPENINGS = ("The", "Therefore", "Because", "I", "You")
 
 
 def sample_context_templates(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     *,
     seed: int,
     openings: Sequence[str] = OPENINGS,

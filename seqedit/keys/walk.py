@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.facts.requests import Request
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pass_tokens, token_budget_batches
-from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device, run_until
+from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, run_until
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy
 from seqedit.models.partial_run import Cut, lower_layers_replaced
 from seqedit.support.memory import free_bytes
@@ -89,9 +91,9 @@ class KeyWalk:
 
     def __init__(
         self,
-        model: Any,
+        model: CausalLM,
         parts: Anatomy,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         requests: Sequence[Request],
         contexts: Sequence[Sequence[str]],
         module: nn.Module,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.keys.measure import MAX_TOKENS
 from seqedit.locating.location import Location, TraceConfig, TracedFact
 from seqedit.locating.noise import embedding_std, unit_noise
@@ -29,8 +29,8 @@ def default_window(layers: int) -> int:
 
 
 def locate(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     config: TraceConfig | None = None,
     *,

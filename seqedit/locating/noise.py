@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seqedit.forward.hooks import hooks, inference_state, input_device
+from seqedit.forward.access import input_device
+from seqedit.forward.hooks import hooks, inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.locating.prompts import TracePrompt
 
 
-def embedding_std(model: Any, prompts: Sequence[TracePrompt]) -> float:
+def embedding_std(model: CausalLM, prompts: Sequence[TracePrompt]) -> float:
     """Standard deviation of the embeddings of all subjects' tokens, over tokens and features alike (one number)."""
     ids = [token for p in prompts for token in p.ids[p.begin : p.end]]
     with torch.no_grad(), inference_state(model):
@@ -22,7 +24,7 @@ def embedding_std(model: Any, prompts: Sequence[TracePrompt]) -> float:
     return float(vectors.double().std())
 
 
-def unit_noise(model: Any, prompt: TracePrompt, samples: int, name: str) -> Tensor:
+def unit_noise(model: CausalLM, prompt: TracePrompt, samples: int, name: str) -> Tensor:
     """(samples, subject tokens, embedding width) float32 on the CPU, the same for a name wherever it stands in a list.
 
     All restorations of a fact are measured under the same noise, so their differences are not the noise's.
@@ -35,7 +37,7 @@ def unit_noise(model: Any, prompt: TracePrompt, samples: int, name: str) -> Tens
 
 
 @contextmanager
-def noise_added(model: Any, prompt: TracePrompt, noise: Tensor) -> Iterator[None]:
+def noise_added(model: CausalLM, prompt: TracePrompt, noise: Tensor) -> Iterator[None]:
     """The embeddings of the subject's tokens with (rows, subject tokens, width) noise, for the time of a block."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:

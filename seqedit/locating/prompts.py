@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
+from seqedit.forward.protocols import Tokenizer
 from seqedit.text.tokenization import encode, prompt_and_target_ids, subject_span
 
 TOKEN_CLASSES = (
@@ -60,7 +60,7 @@ class TracePrompt:
         return TOKEN_CLASSES[3 if position == self.end else 4]
 
 
-def tokenize_for_trace(tokenizer: Any, request: Request) -> TracePrompt:
+def tokenize_for_trace(tokenizer: Tokenizer, request: Request) -> TracePrompt:
     """The prompt of a request, filled in and without context template.
 
     Raises:

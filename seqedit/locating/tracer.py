@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqedit.forward.access import input_device
 from seqedit.forward.finite import check_logits
-from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state, input_device
+from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.keys.measure import MAX_TOKENS
 from seqedit.locating.noise import noise_added
 from seqedit.locating.prompts import TracePrompt
@@ -76,7 +78,7 @@ class Tracer:
         ModelError: a layer's attention output projection cannot be found.
     """
 
-    def __init__(self, model: Any, parts: Anatomy, *, max_tokens: int = MAX_TOKENS) -> None:
+    def __init__(self, model: CausalLM, parts: Anatomy, *, max_tokens: int = MAX_TOKENS) -> None:
         self.model, self.parts, self.max_tokens = model, parts, max_tokens
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
 

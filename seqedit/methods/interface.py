@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.preconditioners import Preconditioner
@@ -31,8 +32,8 @@ class Workbench:
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
     """
 
-    model: Any
-    tokenizer: Any
+    model: CausalLM
+    tokenizer: Tokenizer
     parts: Anatomy
     contexts: Sequence[Sequence[str]]
     precondition: Callable[[Projection], Preconditioner]

@@ -13,6 +13,7 @@ from torch import Tensor
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.methods.config import EditConfig
 from seqedit.methods.interface import Update, Workbench, add_to_weight
 from seqedit.methods.registry import register
@@ -71,7 +72,9 @@ def lora(bench: Workbench, requests: Sequence[Request], config: LoraEditConfig) 
 
 
 @contextmanager
-def _injected(model: Any, projections: Sequence[Projection], config: LoraEditConfig, seed: int) -> Iterator[list[Any]]:
+def _injected(
+    model: CausalLM, projections: Sequence[Projection], config: LoraEditConfig, seed: int
+) -> Iterator[list[Any]]:
     """PEFT's LoRA layers around the projections; afterwards the model is built as before."""
     from peft import LoraConfig, inject_adapter_in_model
 

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
-from seqedit.forward.hooks import input_device
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.methods.interface import LayerUpdate, Update, Workbench
 from seqedit.models.anatomy import Projection
@@ -21,12 +22,12 @@ from seqedit.support.progress import progress_bar
 from seqedit.text.lookup import Prompt, tokenize_request
 
 
-def target_prompts(tokenizer: Any, requests: Sequence[Request]) -> list[Prompt]:
+def target_prompts(tokenizer: Tokenizer, requests: Sequence[Request]) -> list[Prompt]:
     """The bare prompts with their targets."""
     return [tokenize_request(tokenizer, request, with_target=True) for request in requests]
 
 
-def target_losses(model: Any, prompts: Sequence[Prompt]) -> Tensor:
+def target_losses(model: CausalLM, prompts: Sequence[Prompt]) -> Tensor:
     """Negative log-likelihood of each prompt's target, the mean over its tokens.
 
     Returns:
@@ -45,7 +46,7 @@ def target_losses(model: Any, prompts: Sequence[Prompt]) -> Tensor:
 
 
 def train(
-    model: Any,
+    model: CausalLM,
     prompts: Sequence[Prompt],
     step: Callable[[Tensor], None],
     *,

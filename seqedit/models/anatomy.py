@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 from torch import nn
 
 from seqedit.errors import InputError, ModelError
 from seqedit.forward.fixed_past import continues
 from seqedit.forward.prefix_trees import takes_trees
+from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import adds_output
 from seqedit.models.projection import Projection, features, linears, output_projection, parent
 
@@ -39,7 +40,7 @@ class Anatomy:
         hidden_size: Width d of the residual stream.
     """
 
-    model: Any
+    model: CausalLM
     layers: tuple[nn.Module, ...]
     layer_names: tuple[str, ...]
     projections: tuple[Projection, ...]
@@ -117,7 +118,7 @@ class Anatomy:
         return [self.projections[layer] for layer in self.check_layers(layers)]
 
 
-def anatomy(model: Any) -> Anatomy:
+def anatomy(model: CausalLM) -> Anatomy:
     """Find the decoder layers, FFN output projections, final norm and LM head of a causal LM.
 
     Raises:
@@ -138,10 +139,10 @@ def anatomy(model: Any) -> Anatomy:
     return Anatomy(model, layers, names, projections, norm, norm_name, head, width)
 
 
-def _unwrapped(model: Any) -> nn.Module:
+def _unwrapped(model: CausalLM) -> nn.Module:
     """The model inside a PEFT wrapper, or the model itself."""
     if not hasattr(model, "get_base_model"):
-        return model  # type: ignore[no-any-return]
+        return cast(nn.Module, model)
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         raise ModelError(
             "the PEFT adapter of the model puts virtual tokens before the prompt, which moves every token's position; "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
 
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.composition import compose
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import base_model_of
 
@@ -22,7 +24,7 @@ class EditedModel:
         base_model: Name and fingerprint of the unedited weights.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, name: str | None = None) -> None:
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer, name: str | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.parts = anatomy(model)
         found = base_model_of(model)
@@ -61,6 +63,28 @@ class EditedModel:
                     f"{adapter.base_model.fingerprint[:12]}), the model '{self.base_model.name}' has "
                     f"{self.base_model.fingerprint[:12]}"
                 )
+
+    def apply(self, adapters: Iterable[Adapter]) -> None:
+        """Make the model the state of the base and some adapters, composed in this order; of none, the base.
+
+        Raises:
+            InputError: names an adapter's module that the model does not have, or whose shape is another.
+            NumericsError: a composed weight overflows its dtype.
+        """
+        listed = list(adapters)
+        modules = sorted({name for adapter in listed for name in adapter.deltas})
+        self.write(compose(self.base_weights(modules), listed) if modules else {})
+
+    @contextmanager
+    def unedited(self) -> Iterator[None]:
+        """Give the model its base weights for a while; those it had come back, bit for bit."""
+        held = {name: self._by_name[name].matrix().clone() for name in self._base}  # no other module was written
+        self.write({})
+        try:
+            yield
+        finally:
+            for name, weight in held.items():
+                self._by_name[name].write(weight)
 
     def write(self, weights: Mapping[str, Tensor]) -> None:
         """Make the model the state whose composed weights are given; everything else goes back to the base."""

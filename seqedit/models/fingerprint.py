@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import ModelError
+from seqedit.forward.protocols import CausalLM
 from seqedit.support.digests import tensors_digest
 
 
-def fingerprint(model: Any) -> str:
+def fingerprint(model: CausalLM) -> str:
     """SHA-256 (hex) over the names, dtypes, shapes and bytes of all parameters, tied ones once.
 
     Raises:
@@ -21,7 +20,7 @@ def fingerprint(model: Any) -> str:
     return tensors_digest(model.named_parameters())
 
 
-def base_model_of(model: Any) -> BaseModel:
+def base_model_of(model: CausalLM) -> BaseModel:
     """Name and fingerprint of a model that is not edited yet."""
     name = getattr(model, "name_or_path", "") or type(model).__name__
     return BaseModel(str(name), fingerprint(model))

@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
 from seqedit.forward.fixed_past import Past, continued_mask, past_of
-from seqedit.forward.hooks import hidden_of, hooks, input_device, run_until
+from seqedit.forward.hooks import hidden_of, hooks, run_until
+from seqedit.forward.protocols import CausalLM
 from seqedit.models.anatomy import Anatomy
 
 
@@ -114,7 +116,7 @@ def cut_at(parts: Anatomy, cut: Cut, layer: int) -> Cut:
 
 
 def logits_above(
-    model: Any, parts: Anatomy, cut: Cut, hidden: Tensor, rows: Tensor, columns: Tensor, *, prune: bool = False
+    model: CausalLM, parts: Anatomy, cut: Cut, hidden: Tensor, rows: Tensor, columns: Tensor, *, prune: bool = False
 ) -> Tensor:
     """Logits at some positions after running only the layers above the cut.
 

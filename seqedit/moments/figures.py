@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqedit.support.cholesky import factor_in_place, factored_solve
 
-MAX_CONDITION = 1e6
+MAX_MOMENT_CONDITION = 1e6
 """Condition number up to which C0 is used as it is. It is stored in float32, so eigenvalues are known to about 1e-7 of
 the largest, and what is below a few times that is rounding."""
 
@@ -38,7 +38,7 @@ class MomentFigures:
         """Largest eigenvalue by smallest; None where the matrix is singular."""
         return self.largest / self.smallest if self.smallest > 0 else None
 
-    def shrinkage_for(self, condition: float = MAX_CONDITION) -> float:
+    def shrinkage_for(self, condition: float = MAX_MOMENT_CONDITION) -> float:
         """The least shrinkage s that brings ``(1 - s) C0 + s mean I`` to this condition number, 0 if none is needed.
 
         From (1 - s) largest + s mean = condition * ((1 - s) smallest + s mean).

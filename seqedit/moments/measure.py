@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pass_tokens
 from seqedit.forward.fused_gelu import fused_activations
-from seqedit.forward.hooks import StopForward, hooks, inference_state, input_device
+from seqedit.forward.hooks import StopForward, hooks, inference_state
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import _NO_TOKENS, SecondMoments
 from seqedit.moments.sums import TOKENS, MomentSum
@@ -25,8 +27,8 @@ __all__ = ["compute_second_moments", "packed_rows"]
 
 
 def compute_second_moments(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     projections: Sequence[Projection],
     texts: Iterable[str],
     *,
@@ -92,7 +94,7 @@ def compute_second_moments(
         return _averages(projections, sums, counted, size)
 
 
-def _watched(model: Any, projections: Sequence[Projection], sums: Mapping[str, MomentSum]) -> ExitStack:
+def _watched(model: CausalLM, projections: Sequence[Projection], sums: Mapping[str, MomentSum]) -> ExitStack:
     """A model that stages the projections' inputs when it is run, and stops at the last one."""
     last = projections[-1].module
 
@@ -112,7 +114,7 @@ def _watched(model: Any, projections: Sequence[Projection], sums: Mapping[str, M
     return stack
 
 
-def _try_pass(model: Any, sums: Iterable[MomentSum], ids: Tensor) -> str | None:
+def _try_pass(model: CausalLM, sums: Iterable[MomentSum], ids: Tensor) -> str | None:
     """Add the keys of some rows to the sums, or leave the sums as they are and say that memory ran out."""
     sums = list(sums)
     for held in sums:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from seqedit.models.anatomy import Anatomy
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.moments.split import measure_with
@@ -30,84 +28,54 @@ class SecondMomentSettings(Config):
 
 def moments_provider(
     edited: EditedModel,
-    name: str,
+    settings: SecondMomentSettings | None = None,
     *,
-    file: Path | None = None,
-    text: str | None = None,
-    max_tokens: int = 100_000,
-    sequence_length: int = 64,
-    per_dimension: float | None = None,
+    name: str | None = None,
     ranks: Ranks | None = None,
 ) -> Callable[[tuple[int, ...]], SecondMoments]:
-    """What gives a session the second moments of some layers when a method first needs them.
+    """What gives an editor the second moments of some layers when a method first needs them.
+
+    Args:
+        edited: The model.
+        settings: Where they come from; by default measured on the model's default text.
+        name: What the user called the model, if it is not what ``edited`` calls it.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
+    """
+    return lambda layers: provide_second_moments(edited, layers, settings, name=name, ranks=ranks)
+
+
+def provide_second_moments(
+    edited: EditedModel,
+    layers: Sequence[int],
+    settings: SecondMomentSettings | None = None,
+    *,
+    name: str | None = None,
+    ranks: Ranks | None = None,
+) -> SecondMoments:
+    """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
 
     They are those of the unedited model, as published; the state that the model is in is put back.
 
     Args:
         edited: The model.
-        name: What the user called it.
-        file: Safetensors file of second moments; else they are measured, or read from the cache.
-        text: Text to measure them on.
-        max_tokens: Sample size.
-        sequence_length: Tokens of one row.
-        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
-        ranks: Processes that hold the model and do a share of the work; None for this one alone.
-    """
-
-    def moments(layers: tuple[int, ...]) -> SecondMoments:
-        held = {p.name: p.matrix().clone() for p in edited.parts.projections}
-        edited.write({})
-        try:
-            return provide_second_moments(
-                edited.model, edited.tokenizer, edited.parts, name, edited.base_model.fingerprint, layers,
-                file=file, text=text, max_tokens=max_tokens, sequence_length=sequence_length,
-                per_dimension=per_dimension, ranks=ranks,
-            )  # fmt: skip
-        finally:
-            for projection in edited.parts.projections:
-                projection.write(held[projection.name])
-
-    return moments
-
-
-def provide_second_moments(
-    model: Any,
-    tokenizer: Any,
-    parts: Anatomy,
-    name: str,
-    digest: str,
-    layers: Sequence[int],
-    *,
-    file: Path | None = None,
-    text: str | None = None,
-    max_tokens: int = 100_000,
-    sequence_length: int = 64,
-    per_dimension: float | None = None,
-    ranks: Ranks | None = None,
-) -> SecondMoments:
-    """Second moments from a file, or measured on text (for a shipped model: its own world's) and cached.
-
-    Args:
-        model: The unedited causal LM.
-        tokenizer: Its tokenizer.
-        parts: Its anatomy.
-        name: What the user called it.
-        digest: Its fingerprint.
         layers: Layers to be edited.
-        file: The user's own file, if any.
-        text: Text file or Hub dataset, if given.
-        max_tokens: Sample size.
-        sequence_length: Tokens of one row.
-        per_dimension: Sample size in tokens per input dimension of the widest layer, instead of ``max_tokens``.
+        settings: Where they come from; by default measured on the model's default text.
+        name: What the user called the model, if it is not what ``edited`` calls it.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
+
+    Raises:
+        InputError: the file or the text cannot be read, or lacks what the layers need.
     """
-    projections = parts.projections_of(layers)
-    if file is not None:
-        moments = read_second_moments(file)
+    wanted = settings or SecondMomentSettings()
+    projections = edited.parts.projections_of(layers)
+    if wanted.file is not None:
+        moments = read_second_moments(Path(wanted.file))
         moments.require(projections)
         return SecondMoments({p.name: moments.matrices[p.name] for p in projections}, moments.tokens)
-    return cached_second_moments(
-        model, tokenizer, digest, projections, TextSource(text or default_text(name)),
-        max_tokens=max_tokens, sequence_length=sequence_length, per_dimension=per_dimension,
-        measure=measure_with(ranks),
-    )  # fmt: skip
+    source = TextSource(wanted.text or default_text(name or edited.base_model.name))
+    with edited.unedited():
+        return cached_second_moments(
+            edited.model, edited.tokenizer, edited.base_model.fingerprint, projections, source,
+            max_tokens=wanted.max_tokens, sequence_length=wanted.sequence_length, per_dimension=wanted.per_dimension,
+            measure=measure_with(ranks),
+        )  # fmt: skip

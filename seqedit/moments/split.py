@@ -7,13 +7,14 @@ from functools import partial
 from typing import Any
 
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 from seqedit.text.plain_text import TextSource
 
 
@@ -23,7 +24,12 @@ def measure_with(ranks: Ranks | None) -> Callable[..., SecondMoments]:
 
 
 def _measure(
-    ranks: Ranks, model: Any, tokenizer: Any, projections: Sequence[Projection], texts: Iterable[str], **options: Any
+    ranks: Ranks,
+    model: CausalLM,
+    tokenizer: Tokenizer,
+    projections: Sequence[Projection],
+    texts: Iterable[str],
+    **options: Any,
 ) -> SecondMoments:
     # Every rank reads the text for itself, so it must be one that has a name.
     if not ranks.holds(model) or not isinstance(texts, TextSource):
@@ -50,7 +56,7 @@ def _measure(
     return SecondMoments({name: (total / tokens).float() for name, total in sums.items()}, tokens)
 
 
-def _second_moments(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _second_moments(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     named = {projection.name: projection for projection in replica.parts.projections}
     source = TextSource(given["text"], given["column"])
     found = compute_second_moments(

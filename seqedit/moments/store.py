@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from seqedit.errors import InputError
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
 from seqedit.moments.measure import compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
+from seqedit.support.writing import new_file
 from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
@@ -39,18 +39,12 @@ def read_second_moments(path: str | Path) -> SecondMoments:
 
 def write_second_moments(path: Path, moments: SecondMoments) -> None:
     """Write second moments so that a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    os.close(handle)
-    try:
+    with new_file(path) as temporary:
         save_file({k: v.contiguous() for k, v in moments.matrices.items()}, temporary, {"tokens": str(moments.tokens)})
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def cache_folder(
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     fingerprint: str,
     source: TextSource,
     max_tokens: int,
@@ -72,8 +66,8 @@ def cache_folder(
 
 
 def cached_second_moments(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     fingerprint: str,
     projections: Sequence[Projection],
     source: TextSource,

@@ -20,14 +20,15 @@ from typing import Any
 import torch
 
 from seqedit.errors import EnvironmentFailure, ModelError
+from seqedit.forward.protocols import CausalLM
 from seqedit.models.loading import load_model
 from seqedit.parallel.link import LEADER, Link
 from seqedit.parallel.messages import Message, error_message, raise_error
 from seqedit.parallel.place import Place
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 
-Job = Callable[[Replica, Share, Mapping[str, Any]], Message]
+Job = Callable[[Replica, ProcessShare, Mapping[str, Any]], Message]
 """Does a rank's share of something; the arguments are JSON types."""
 
 _LOAD, _WEIGHTS, _LEAVE = ".load", ".weights", ".leave"  # no job's name begins with a dot
@@ -61,7 +62,7 @@ class Ranks:
         """Whether there are other processes."""
         return self.place.size > 1
 
-    def holds(self, model: Any) -> bool:
+    def holds(self, model: CausalLM) -> bool:
         """Whether there are other processes and all hold this model (`load_model` gave it)."""
         return self.several and self.replica is not None and self.replica.model is model
 
@@ -88,7 +89,7 @@ class Ranks:
         self._sent = self.replica.versions()
         return self.replica.model, self.replica.tokenizer
 
-    def run(self, model: Any, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
+    def run(self, model: CausalLM, job: str, fields: Mapping[str, Any], take: Callable[[Message], None]) -> None:
         """Let every rank do its share of a job on the model as it is now.
 
         Args:
@@ -178,7 +179,7 @@ class Ranks:
     def _do(self, job: str, fields: Mapping[str, Any]) -> Message:
         if job != _LOAD:
             assert self.replica is not None
-            return self._jobs[job](self.replica, Share(self.place.rank, self.place.size), fields)
+            return self._jobs[job](self.replica, ProcessShare(self.place.rank, self.place.size), fields)
         self.replica = None  # the device need not hold two
         device = self.place.device(fields["device"])
         self.replica = Replica(*load_model(fields["name"], dtype=fields["dtype"], device=device))

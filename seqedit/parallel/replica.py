@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy, anatomy
 
 
@@ -19,7 +19,7 @@ class Replica:
         tokenizer: Its tokenizer.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
+    def __init__(self, model: CausalLM, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.parameters: dict[str, Tensor] = dict(model.named_parameters())
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from seqedit.runs.config import RunConfig
+from seqedit.scoring.summary_types import RunSummary, StepSummary
 
 
 class Callback:
@@ -17,10 +18,10 @@ class Callback:
     def on_baseline(self, baseline: dict[str, Any]) -> None:
         """The unedited model was scored (the summary's ``baseline``)."""
 
-    def on_step(self, step: dict[str, Any]) -> None:
+    def on_step(self, step: StepSummary) -> None:
         """An entry was made and scored (its part of the summary's ``steps``)."""
 
-    def on_run_end(self, summary: dict[str, Any]) -> None:
+    def on_run_end(self, summary: RunSummary) -> None:
         """The run ended, be it by a gate; not called where it failed."""
 
     def close(self) -> None:
@@ -33,7 +34,7 @@ class Told(Callback):
     def __init__(
         self,
         on_baseline: Callable[[dict[str, Any]], None] | None = None,
-        on_step: Callable[[dict[str, Any]], None] | None = None,
+        on_step: Callable[[StepSummary], None] | None = None,
     ) -> None:
         self._baseline, self._step = on_baseline, on_step
 
@@ -42,7 +43,7 @@ class Told(Callback):
         if self._baseline is not None:
             self._baseline(baseline)
 
-    def on_step(self, step: dict[str, Any]) -> None:
+    def on_step(self, step: StepSummary) -> None:
         """Hand on."""
         if self._step is not None:
             self._step(step)

@@ -17,6 +17,7 @@ from seqedit.parallel.ranks import Ranks
 from seqedit.runs.config import RunConfig, run_config
 from seqedit.runs.runner import run
 from seqedit.scoring.summary import write_summary
+from seqedit.scoring.summary_types import RunSummary, StepSummary
 
 
 class Observer(Protocol):
@@ -28,7 +29,7 @@ class Observer(Protocol):
     def baseline(self, baseline: dict[str, Any]) -> None:
         """The unedited model was scored."""
 
-    def step(self, step: dict[str, Any]) -> None:
+    def step(self, step: StepSummary) -> None:
         """A step was made and scored."""
 
 
@@ -75,13 +76,13 @@ def run_demo(
     resume: bool = False,
     methods: Sequence[str] = METHODS,
     ranks: Ranks | None = None,
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[RunSummary, Path]:
     """Run every method and write one summary and one report.
 
     Returns:
         The summary (of the first method, with all of them under "runs") and the path of the report.
     """
-    runs: dict[str, dict[str, Any]] = {}
+    runs: dict[str, RunSummary] = {}
     configs = [demo_config(method, out, model=model, steps=steps, batch_size=batch_size) for method in methods]
     records = load_records(configs[0].facts)
     random.Random(configs[0].seed).shuffle(records)  # the file has one relation after the other
@@ -94,7 +95,7 @@ def run_demo(
             config, resume=resume, on_baseline=observer.baseline, on_step=observer.step, records=records, edited=loaded,
             ranks=ranks,
         )  # fmt: skip
-    summary = {**runs[methods[0]], "runs": runs}
+    summary: RunSummary = {**runs[methods[0]], "runs": runs}
     write_summary(out / "summary.json", summary)
     return summary, write_report(runs, out)
 

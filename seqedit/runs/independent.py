@@ -15,16 +15,12 @@ from typing import Any
 
 from evals.scores.counterfact import score_records
 from evals.scores.scores import PromptScore, RecordScore, Scores
-from ledger.history.compose import compose
-from seqedit.editing.compute import compute_adapter
+from seqedit.editing.editor import Editor
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.facts.requests import Record, requests_of
-from seqedit.keys.templates import sample_context_templates
-from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
-from seqedit.moments.providing import provide_second_moments
+from seqedit.moments.providing import moments_provider
 from seqedit.runs.config import RunConfig
-from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar
 
@@ -80,29 +76,19 @@ def _rows(
     if start == len(batches):
         return
     edited.write({})
-    templates = config.context_templates or sample_context_templates(edited.model, edited.tokenizer, seed=config.seed)
-    moments = None
-    if get_method(config.method).needs_second_moments:
-        moments = provide_second_moments(
-            edited.model, edited.tokenizer, edited.parts, config.model, edited.base_model.fingerprint,
-            config.settings.layers, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
-            file=None if config.second_moments.file is None else Path(config.second_moments.file),
-            sequence_length=config.second_moments.sequence_length,
-            per_dimension=config.second_moments.per_dimension,
-        )  # fmt: skip
-    factors = None if moments is None else Factorizations(moments)
+    editor = Editor(
+        edited, moments_provider(edited, config.second_moments, name=config.model),
+        context_templates=config.context_templates, seed=config.seed,
+    )  # fmt: skip
+    _ = editor.context_templates  # sampled before the clock of the first batch starts
     with progress_bar(f"{config.title}: batches one by one", len(batches) - start) as bar:
         for number in range(start, len(batches)):
             batch, failed = batches[number], ""
             begin = time.perf_counter()
             try:
-                adapter = compute_adapter(
-                    edited.model, edited.tokenizer, requests_of(batch), config.method, config.settings,
-                    base_model=edited.base_model, second_moments=moments, context_templates=templates,
-                    factors=factors, seed=config.seed,
-                )  # fmt: skip
+                adapter = editor.compute(requests_of(batch), config.method, config.settings)
                 seconds = time.perf_counter() - begin
-                edited.write(compose(edited.base_weights(sorted(adapter.deltas)), [adapter]))
+                edited.apply([adapter])
                 scores = score_records(edited.model, edited.tokenizer, batch)
             except NumericsError as error:  # of the edit, or of the model that it leaves behind
                 seconds, failed = time.perf_counter() - begin, str(error)

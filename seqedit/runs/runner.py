@@ -30,6 +30,7 @@ from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import build_summary, write_summary
+from seqedit.scoring.summary_types import RunSummary, StepSummary
 from seqedit.session.evaluate import measure_baseline
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import check_same_tasks
@@ -37,20 +38,21 @@ from seqedit.text.lengths import check_records, check_requests, surely_fits
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
 
-OnStep = Callable[[dict[str, Any]], None]
+OnBaseline = Callable[[dict[str, Any]], None]
+OnStep = Callable[[StepSummary], None]
 
 
 def run(
     config: RunConfig,
     *,
     resume: bool = False,
-    on_baseline: OnStep | None = None,
+    on_baseline: OnBaseline | None = None,
     on_step: OnStep | None = None,
     records: Sequence[Record] | None = None,
     edited: EditedModel | None = None,
     callbacks: Sequence[Callback] = (),
     ranks: Ranks | None = None,
-) -> dict[str, Any]:
+) -> RunSummary:
     """Run a whole configuration and leave ledger and ``summary.json`` behind.
 
     A run that was stopped anywhere continues with ``resume``: finished entries are kept, a missing score of the
@@ -87,7 +89,7 @@ def _run(
     records: Sequence[Record] | None,
     edited: EditedModel | None,
     ranks: Ranks,
-) -> dict[str, Any]:
+) -> RunSummary:
     facts = list(records if records is not None else load_facts(config))
     batches = batches_of(facts, config)
     check_facts(config.gates, _scored_batches(batches, config), config.evals.generation_records)
@@ -110,12 +112,7 @@ def _run(
     tasks = load_tasks(list(config.tasks), _task_files(config), limit=config.evals.task_documents)
     check_tasks(config.gates, list(tasks.tasks))
     texts = [] if config.evals.perplexity_text is None else [t for t in TextSource(config.evals.perplexity_text) if t]
-    moments = moments_provider(
-        edited, config.model, text=config.second_moments.text, max_tokens=config.second_moments.max_tokens,
-        file=None if config.second_moments.file is None else Path(config.second_moments.file),
-        sequence_length=config.second_moments.sequence_length,
-        per_dimension=config.second_moments.per_dimension, ranks=ranks,
-    )  # fmt: skip
+    moments = moments_provider(edited, config.second_moments, name=config.model, ranks=ranks)
     for method, settings in _methods(config):
         if get_method(method).needs_second_moments:
             moments(tuple(sorted(settings.layers)))  # measured into the cache before anything is written

@@ -16,6 +16,7 @@ from typing import Any
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
+from seqedit.scoring.summary_types import StepSummary
 
 
 def step_metrics(step: Mapping[str, Any]) -> dict[str, float]:
@@ -80,7 +81,7 @@ class TensorBoardSink(Callback):
         """Step 0."""
         self._add(baseline_metrics(baseline), 0)
 
-    def on_step(self, step: dict[str, Any]) -> None:
+    def on_step(self, step: StepSummary) -> None:
         """One point of every curve, and the entry as text."""
         self._add(step_metrics(step), step["step"])
         text = f"{step['operation']} {step['entry']}: {step['message']}"
@@ -130,7 +131,7 @@ class TrackerSink(Callback):
         """Step 0."""
         self._log(baseline_metrics(baseline), 0)
 
-    def on_step(self, step: dict[str, Any]) -> None:
+    def on_step(self, step: StepSummary) -> None:
         """One point of every curve."""
         self._log(step_metrics(step), step["step"])
 

@@ -23,6 +23,7 @@ from evals.statistics.outcomes import TaskResult
 from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from seqedit.facts.requests import Record
 from seqedit.forward.finite import check_metrics
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.scoring.settings import EvalSettings
 
 NEWEST = ""
@@ -106,7 +107,7 @@ class Evaluator:
 
     def __init__(
         self,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         settings: EvalSettings,
         *,
         tasks: LoadedTasks | None = None,
@@ -132,7 +133,9 @@ class Evaluator:
         """How a task makes a metric of its documents' values; None where the task is not evaluated here."""
         return self.tasks.aggregation(task, metric) if self.tasks and task in self.tasks.tasks else None
 
-    def baseline(self, model: Any, records: Sequence[Record], *, tasks: bool = True, texts: bool = True) -> StepScores:
+    def baseline(
+        self, model: CausalLM, records: Sequence[Record], *, tasks: bool = True, texts: bool = True
+    ) -> StepScores:
         """Scores of the unedited model.
 
         Args:
@@ -155,7 +158,7 @@ class Evaluator:
 
     def step(
         self,
-        model: Any,
+        model: CausalLM,
         batches: Sequence[Batch],
         baseline: Mapping[str, Any] | None,
         previous: Mapping[str, Any] | None = None,
@@ -200,7 +203,9 @@ class Evaluator:
         self._tokenized |= dict(zip(missing, found, strict=True))
         return [self._tokenized[key] for key in keys]
 
-    def _score_batches(self, model: Any, batches: Sequence[Batch], newest: Batch | None, found: StepScores) -> None:
+    def _score_batches(
+        self, model: CausalLM, batches: Sequence[Batch], newest: Batch | None, found: StepScores
+    ) -> None:
         # What is still in force: a superseded fact is not a forgotten one.
         earlier = [[b.records[i] for i in b.live] for b in batches]
         sample = choose_records(
@@ -238,7 +243,7 @@ class Evaluator:
                 "scored": first_new,
             }
 
-    def _generate(self, model: Any, batch: Batch, found: StepScores) -> None:
+    def _generate(self, model: CausalLM, batch: Batch, found: StepScores) -> None:
         records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]
         if not records:
             found.new["generation"] = {"missing": missing_scores(batch.records)}
@@ -254,23 +259,23 @@ class Evaluator:
             "GE": _spread([r.entropy for r in scores.records]), "RS": _spread([r.reference for r in scores.records])
         }  # fmt: skip
 
-    def _answers(self, model: Any, records: Sequence[Record]) -> dict[str, str]:
+    def _answers(self, model: CausalLM, records: Sequence[Record]) -> dict[str, str]:
         prompts = [record.request.text for record in records]
         texts = self.generator(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
         return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
 
-    def _score_texts(self, model: Any, found: StepScores) -> None:
+    def _score_texts(self, model: CausalLM, found: StepScores) -> None:
         if self.texts:
             with _timed(found, "drift"):
                 perplexity = score_perplexity(model, self.tokenizer, self.texts, scorer=self.scorer)
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
 
-    def task_outcomes(self, model: Any) -> dict[str, Any]:
+    def task_outcomes(self, model: CausalLM) -> dict[str, Any]:
         """Task name -> outcomes of a model, per document; what a later state is compared with."""
         return {name: task.to_dict() for name, task in self._tasks(model).items()}
 
-    def _tasks(self, model: Any) -> dict[str, TaskResult]:
+    def _tasks(self, model: CausalLM) -> dict[str, TaskResult]:
         if self.tasks is None:
             return {}
         results = evaluate_tasks(
@@ -282,7 +287,7 @@ class Evaluator:
 
     def _score_tasks(
         self,
-        model: Any,
+        model: CausalLM,
         found: StepScores,
         baseline: Mapping[str, Any] | None,
         previous: Mapping[str, Any] | None = None,

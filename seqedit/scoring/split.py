@@ -9,10 +9,11 @@ import torch
 
 from evals.likelihood.decoding import generate, generate_share
 from evals.likelihood.teacher_forcing import Continuation, Progress, score_continuations, score_share
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 
 
 class SplitScoring:
@@ -27,7 +28,7 @@ class SplitScoring:
 
     def scorer(
         self,
-        model: Any,
+        model: CausalLM,
         pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
         *,
         max_tokens_per_batch: int = 16_384,
@@ -52,8 +53,8 @@ class SplitScoring:
 
     def generator(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: CausalLM,
+        tokenizer: Tokenizer,
         prompts: Sequence[str],
         *,
         max_new_tokens: int = 100,
@@ -79,7 +80,7 @@ class SplitScoring:
         return [texts[place] for place in range(len(prompts))]
 
 
-def _score(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _score(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     pairs = list(zip(given["contexts"], given["continuations"], strict=True))
     limit = given["max_tokens_per_batch"]
     found = score_share(replica.model, pairs, share, max_tokens_per_batch=limit)
@@ -92,7 +93,7 @@ def _score(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
     })  # fmt: skip
 
 
-def _generate(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _generate(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     found = generate_share(replica.model, replica.tokenizer, given["prompts"], share, **given["options"])
     return Message({"places": list(found), "texts": list(found.values())})
 

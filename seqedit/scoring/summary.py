@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,13 @@ from seqedit.scoring.kinds import (
     KIND_TIMINGS,
 )
 from seqedit.scoring.state_scores import batch_scores
+from seqedit.scoring.summary_types import FactSummary, RunSummary, StepSummary
+from seqedit.support.writing import write_whole
 
 FORGETTING_METRIC = "ES"
 
 
-def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential editing") -> dict[str, Any]:
+def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential editing") -> RunSummary:
     """Everything a report shows, from what the ledger holds; the same ledger gives the same summary.
 
     Args:
@@ -106,7 +107,7 @@ def _of_the_runs_facts(ledger: Ledger, entries: Sequence[Entry]) -> dict[str, An
     return {"counterfact": found[0]["counterfact"]} if found else {}
 
 
-def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> dict[str, Any]:
+def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, str] | None = None) -> StepSummary:
     """A step of the summary.
 
     Args:
@@ -127,7 +128,7 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "time": entry.time,
         "method": entry.method.get("name"),
         "requests": len(entry.requests),
-        **{metric: new.get(metric) for metric in SUMMARY_METRICS},
+        **{metric: new.get(metric) for metric in SUMMARY_METRICS},  # type: ignore[typeddict-item]
         "generation": new.get("generation"),
         "intervals": new.get("intervals"),
         "generated": new.get("generated"),
@@ -142,7 +143,7 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
     }
 
 
-def _mark_force(steps: Sequence[dict[str, Any]], ledger: Ledger, rev: str) -> None:
+def _mark_force(steps: Sequence[StepSummary], ledger: Ledger, rev: str) -> None:
     """Which entries ("active") and which of their facts ("in_force") the state of ``rev`` still holds."""
     live = ledger.live_requests(rev)
     for step in steps:
@@ -153,11 +154,11 @@ def _mark_force(steps: Sequence[dict[str, Any]], ledger: Ledger, rev: str) -> No
 
 def _facts(
     entry: Entry, records: Sequence[dict[str, Any]], before: Mapping[str, str], after: Mapping[str, str]
-) -> list[dict[str, Any]]:
+) -> list[FactSummary]:
     """Subject, prompt and targets of each request, with what the unedited and the new model answer."""
-    facts = []
+    facts: list[FactSummary] = []
     for position, request in enumerate(entry.requests):
-        fact: dict[str, Any] = {
+        fact: FactSummary = {
             "subject": request.subject,
             "prompt": request.text,
             "target_new": request.target_new,
@@ -167,18 +168,12 @@ def _facts(
         }
         if position < len(records) and records[position]["rewrite"]:
             rewrite = records[position]["rewrite"][0]
-            fact |= {name: rewrite[name] for name in ("nll_new", "nll_true", "argmax_correct")}
+            fact["nll_new"], fact["nll_true"] = rewrite["nll_new"], rewrite["nll_true"]
+            fact["argmax_correct"] = rewrite["argmax_correct"]
         facts.append(fact)
     return facts
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the whole file, old or new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", "utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

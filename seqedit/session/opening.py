@@ -9,7 +9,7 @@ from ledger.ledger import Ledger
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.moments.providing import moments_provider
+from seqedit.moments.providing import SecondMomentSettings, moments_provider
 from seqedit.parallel.ranks import Ranks
 from seqedit.session.session import Session
 
@@ -52,6 +52,6 @@ def open_session(
             f"{ledger.base_model.fingerprint[:12]}), '{name}' has {edited.base_model.fingerprint[:12]}; give the right "
             "one with --model"
         )
-
-    moments = moments_provider(edited, name, file=second_moments, text=text, ranks=ranks)
+    settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
+    moments = moments_provider(edited, settings, ranks=ranks)
     return Session(edited, ledger, moments, context_templates=context_templates, seed=seed, ranks=ranks)

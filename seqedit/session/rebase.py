@@ -6,6 +6,7 @@ branch itself move, and `undo` moves it back. So an interrupted rebase loses not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from seqedit.session.entries import method_of
 from seqedit.session.session import Session
 
 PREFIX = "rebase/"
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RebasePlan:
     """A replay, before anything is computed.
 
     Attributes:
@@ -69,7 +72,7 @@ def computed_on(ledger: Ledger, entry: Entry) -> tuple[str, ...]:
     return tuple(str(e.adapter) for e in active)
 
 
-def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str] | None = None) -> Plan:
+def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str] | None = None) -> RebasePlan:
     """What a rebase would do; nothing is computed or written.
 
     Args:
@@ -107,7 +110,7 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         steps.append(Step(entry, action))
         state = (*state, str(entry.adapter))
     kept = [s.entry.id for s in steps if s.action == "keep"]
-    return Plan(branch, head, kept[-1] if kept else start, tuple(steps))
+    return RebasePlan(branch, head, kept[-1] if kept else start, tuple(steps))
 
 
 def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> list[Entry]:
@@ -126,7 +129,7 @@ def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> 
 
 def rebase(
     session: Session,
-    plan: Plan,
+    plan: RebasePlan,
     *,
     resume: bool = False,
     message: str = "rebase",
@@ -180,7 +183,7 @@ def abort(ledger: Ledger) -> bool:
     return True
 
 
-def _begun(ledger: Ledger, work: str, plan: Plan, todo: Sequence[Step], resume: bool) -> list[Entry]:
+def _begun(ledger: Ledger, work: str, plan: RebasePlan, todo: Sequence[Step], resume: bool) -> list[Entry]:
     """Entries that an interrupted run has made already; the working branch exists afterwards."""
     if work not in ledger.branches():
         ledger.start_branch(work, plan.start)
@@ -218,6 +221,8 @@ def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
         )  # fmt: skip
         # A merge stays one: its target values are what it solves for, on whatever state.
         adapter = fresh if not solved else _as_merge(fresh, adapter)
+    elif step.action == "copy":
+        _LOG.info("entry %s is taken over as it is: no method can compute it again", old.id[:12])
     return ledger.append(
         adapter, branch=work, parent=tip, message=old.message, author=old.author, time=old.time,
         scores=scores_to_copy(ledger, old, tip) if step.action == "reuse" else None,

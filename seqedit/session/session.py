@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ledger import Entry, Ledger
 from ledger.errors import BranchMoved, Conflict
-from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
-from seqedit.editing.compute import compute_adapter, protects_earlier
+from seqedit.editing.editor import Editor, Moments, keys_of
 from seqedit.facts.requests import Record, Request
-from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -33,13 +30,6 @@ from seqedit.scoring.kinds import (
     KIND_TASKS,
     KIND_TIMINGS,
 )
-from seqedit.solver.factorizations import Factorizations
-
-"""Averages of the unedited model over the facts of the run that made an entry: "counterfact" -> {score: value}."""
-"""Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""
-
-
-Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 
 
 class Session:
@@ -76,24 +66,35 @@ class Session:
         ranks: Ranks | None = None,
         branch: str | None = None,
     ) -> None:
-        self.ranks = ranks
-        self.edited, self.ledger, self.moments, self.seed = edited, ledger, moments, seed
-        self._templates = context_templates
+        self.editor = Editor(edited, moments, context_templates=context_templates, seed=seed, ranks=ranks)
+        self.edited, self.ledger = edited, ledger
         self._at: str | None = None  # the state whose weights the model has
-        self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
-        self._factored: Moments | None = moments
         self.branch, self.tip = ledger.position() if branch is None else (branch, ledger.branch_entry(branch))
         self.restore()
 
     @property
+    def moments(self) -> Moments | None:
+        """Second moments, or what provides them; may be replaced."""
+        return self.editor.moments
+
+    @moments.setter
+    def moments(self, moments: Moments | None) -> None:
+        self.editor.moments = moments
+
+    @property
     def context_templates(self) -> Sequence[Sequence[str]]:
         """The given context templates, or ones that are sampled when they are first needed."""
-        if self._templates is None:
-            # From the base, not from the current state: a resumed run samples the same ones.
-            self.edited.write({})
-            self._templates = sample_context_templates(self.edited.model, self.edited.tokenizer, seed=self.seed)
-            self.restore()
-        return self._templates
+        return self.editor.context_templates
+
+    @property
+    def seed(self) -> int:
+        """Seed of whatever is drawn."""
+        return self.editor.seed
+
+    @property
+    def ranks(self) -> Ranks | None:
+        """Processes that do a share of the work."""
+        return self.editor.ranks
 
     def checkout(self, rev: str = "HEAD") -> None:
         """Give the model the weights of a state, composed from the base.
@@ -159,10 +160,8 @@ class Session:
 
     def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
         """Compute a batch on the session's own state; the ledger does not change."""
-        templates = self.context_templates
         self._be_at_tip()
-        earlier = list(self.ledger.adapters(self.tip)) if protects_earlier(config) else []
-        return self._compute(requests, method, config, earlier, templates, self.seed, None)
+        return self.editor.compute(requests, method, config, earlier=lambda: self.ledger.adapters(self.tip))
 
     def compute_on(
         self,
@@ -186,55 +185,20 @@ class Session:
             seed: Seed instead of the session's.
             target_values: (n, d) target values to use instead of optimising them; closed forms only.
         """
-        templates = context_templates or self.context_templates
         adapters = [self.ledger.adapter(entry) for entry in before]
-        modules = sorted({name for adapter in adapters for name in adapter.deltas})
         try:
-            self.edited.write(compose(self.edited.base_weights(modules), adapters) if modules else {})
-            earlier = adapters if protects_earlier(config) else []
-            chosen = self.seed if seed is None else seed
-            return self._compute(requests, method, config, earlier, templates, chosen, target_values)
+            self._at = None
+            self.edited.apply(adapters)
+            return self.editor.compute(
+                requests, method, config, earlier=lambda: adapters, context_templates=context_templates, seed=seed,
+                target_values=target_values,
+            )  # fmt: skip
         finally:
             self.restore()
 
     def earlier_keys(self) -> dict[str, Tensor]:
         """Module name -> (N, d_in) keys of all active edits (`keys_of`)."""
         return keys_of(self.ledger.adapters(self.tip))
-
-    def _compute(
-        self,
-        requests: Sequence[Request],
-        method: str,
-        config: EditConfig,
-        earlier: Iterable[Adapter],
-        templates: Sequence[Sequence[str]],
-        seed: int,
-        target_values: Tensor | None,
-    ) -> Adapter:
-        moments, factors = self._moments_of(method, config)
-        return compute_adapter(
-            self.edited.model, self.edited.tokenizer, requests, method, config,
-            base_model=self.edited.base_model, second_moments=moments, factors=factors,
-            context_templates=templates, earlier_keys=keys_of(earlier) or None, seed=seed,
-            target_values=target_values, ranks=self.ranks,
-        )  # fmt: skip
-
-    def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
-        if self.moments is None or not get_method(method).needs_second_moments:
-            return None, None
-        return self._factors_of(tuple(sorted(config.layers)))
-
-    def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
-        """Second moments of some layers and what was factored of them, kept for the session."""
-        assert self.moments is not None
-        if self._factored is not self.moments:  # others were given meanwhile
-            self._factors, self._factored = {}, self.moments
-        # Given moments are one set for all layers; a provider is asked once per choice of layers.
-        layers = () if isinstance(self.moments, SecondMoments) else layers
-        if layers not in self._factors:
-            found = self.moments if isinstance(self.moments, SecondMoments) else self.moments(layers)
-            self._factors[layers] = found, Factorizations(found)
-        return self._factors[layers]
 
     def edit(
         self,
@@ -335,7 +299,7 @@ class Session:
 
         A state of methods without C0 is not made to measure it.
         """
-        if self.moments is None:
+        if self.editor.moments is None:
             return None
         layer_of = {p.name: layer for layer, p in enumerate(self.edited.parts.projections)}
         choices = {
@@ -343,9 +307,7 @@ class Session:
             for entry, adapter in zip(entries, adapters, strict=True)
             if self._solved_with_moments(entry)
         }
-        matrices: dict[str, Tensor] = {}
-        for layers in sorted(choices):
-            matrices |= self._factors_of(layers)[0].matrices
+        matrices = self.editor.moments_of(sorted(choices))
         return SecondMoments(matrices) if matrices else None
 
     def _solved_with_moments(self, entry: Entry) -> bool:
@@ -371,16 +333,3 @@ class Session:
     def is_scored(self, rev: str) -> bool:
         """Whether a state's scores are complete."""
         return "earlier" in self.ledger.scores(rev, KIND_SCORES).get(KIND_SCORES, {})
-
-
-def keys_of(adapters: Iterable[Adapter]) -> dict[str, Tensor]:
-    """Module name -> (N, d_in) keys of some edits, as stored with their adapters.
-
-    A layer's key depends on the layers below only, which a batch has already written when it measures the key; so the
-    stored keys are those of the model after the batch, as AlphaEdit's cache wants them.
-    """
-    found: dict[str, list[Tensor]] = {}
-    for adapter in adapters:
-        for name, keys in adapter.keys.items():
-            found.setdefault(name, []).append(keys)
-    return {name: torch.cat(parts) for name, parts in found.items()}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +16,7 @@ from seqedit.adapters.sums import concatenate, truncate
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.shipping.card import Shipped, Truncation, describe, state_card
+from seqedit.support.writing import new_directory
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +105,7 @@ def write_adapter(exported: Exported, out: str | Path, *, place: str | None = No
         InputError: ``out`` is not empty.
         EnvironmentFailure: the disk failed.
     """
-    with new_directory(out) as directory:
+    with exported_to(out) as directory:
         exported.adapter.save_pretrained(directory)
         (directory / CARD).write_text(state_card(exported.shipped, place=place or Path(out).name), "utf-8")
 
@@ -133,7 +131,7 @@ def write_merged(
     check_new(out)
     modules = sorted({name for adapter in ledger.adapters(shipped.rev) for name in adapter.deltas})
     edited.write(ledger.compose(edited.base_weights(modules), shipped.rev) if modules else {})
-    with new_directory(out) as directory:
+    with exported_to(out) as directory:
         edited.model.save_pretrained(directory)
         edited.tokenizer.save_pretrained(directory)
         (directory / CARD).write_text(state_card(shipped, merged=True, place=Path(out).name), "utf-8")
@@ -164,20 +162,11 @@ def check_new(out: str | Path) -> None:
 
 
 @contextmanager
-def new_directory(out: str | Path) -> Iterator[Path]:
-    """A directory beside ``out`` that is renamed to it where the block ends and is gone where it raises."""
+def exported_to(out: str | Path) -> Iterator[Path]:
+    """A new directory that appears at ``out`` whole or not at all; a failing disk is the environment's failure."""
     check_new(out)
-    target = Path(out).absolute()
-    with failures(str(out)):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            directory = scratch / "new"
-            directory.mkdir()
-            yield directory
-            os.replace(directory, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+    with failures(str(out)), new_directory(out) as directory:
+        yield directory
 
 
 def adapter_size(adapter: Adapter) -> tuple[int, int]:

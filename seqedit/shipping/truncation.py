@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from evals.scores.counterfact import score_tokenized, tokenize_records
-from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.facts.identity import canonical
@@ -66,4 +65,4 @@ def measure_truncation(exported: Exported, edited: EditedModel, records: Sequenc
 
 
 def _write(edited: EditedModel, adapter: Adapter) -> None:
-    edited.write(compose(edited.base_weights(sorted(adapter.deltas)), [adapter]))
+    edited.apply([adapter])

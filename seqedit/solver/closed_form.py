@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seqedit.errors import NumericsError
 
-MAX_CONDITION = 1e12
+MAX_SYSTEM_CONDITION = 1e12
 """Beyond this condition number of D + a I, double precision leaves fewer than four digits of the solution."""
 
 
@@ -41,7 +41,7 @@ def solve(precondition: Callable[[Tensor], Tensor], K: Tensor, R: Tensor, a: flo
     system = D + a * torch.eye(D.shape[0], dtype=D.dtype, device=D.device)
     eigenvalues = torch.linalg.eigvalsh(system)
     low, high = float(eigenvalues[0]), float(eigenvalues[-1])
-    if not low > 0 or high / low > MAX_CONDITION:
+    if not low > 0 or high / low > MAX_SYSTEM_CONDITION:
         raise NumericsError(_singular(K, preconditioned, a))
     B = torch.cholesky_solve(R.T, torch.linalg.cholesky(system)).T
     if not bool(torch.isfinite(B).all()):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """One process's part of work that every process sees whole and divides in the same way.
 
     Attributes:
@@ -38,5 +38,5 @@ class Share:
         return sorted(mine)
 
 
-WHOLE = Share()
+WHOLE = ProcessShare()
 """The share of a process that works alone."""

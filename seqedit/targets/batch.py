@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from seqedit.forward.protocols import CausalLM
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.groups import PASS_TOKENS
 from seqedit.targets.rows import Rows
@@ -76,7 +76,7 @@ class TargetBatch:
 
     @classmethod
     def build(
-        cls, model: Any, site: Site, rewrites: Sequence[Sequence[Prompt]], kl_prompts: Sequence[Prompt] | None
+        cls, model: CausalLM, site: Site, rewrites: Sequence[Sequence[Prompt]], kl_prompts: Sequence[Prompt] | None
     ) -> TargetBatch:
         """Tokenized rows as one batch, with the unperturbed distributions of the KL prompts.
 
@@ -114,7 +114,7 @@ class TargetBatch:
         """How many requests there are."""
         return self.rewrites.lookup.shape[0] // self.rewrites.per_request
 
-    def initial(self, model: Any) -> Tensor:
+    def initial(self, model: CausalLM) -> Tensor:
         """(requests, p, d) unperturbed values of the bare prompts at the lookup token."""
         lookup = self.rewrites.lookup
         rows = torch.arange(0, lookup.shape[0], self.rewrites.per_request, device=lookup.device)
@@ -122,7 +122,7 @@ class TargetBatch:
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
     def losses(
-        self, model: Any, delta: Tensor, reference: Tensor, config: TargetValueConfig, nll_factor: Tensor
+        self, model: CausalLM, delta: Tensor, reference: Tensor, config: TargetValueConfig, nll_factor: Tensor
     ) -> Losses:
         """Losses of every request.
 

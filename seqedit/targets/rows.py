@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqedit.forward.protocols import CausalLM
 from seqedit.models.partial_run import Cut
 from seqedit.targets.sites import Site
 from seqedit.text.lookup import Prompt
@@ -53,7 +53,7 @@ class Rows:
         """(k,) request of each position."""
         return self.row // self.per_request
 
-    def logits(self, model: Any, site: Site, delta: Tensor | None) -> Tensor:
+    def logits(self, model: CausalLM, site: Site, delta: Tensor | None) -> Tensor:
         """(k, vocabulary) logits with (requests, p, d) perturbations, at least float32."""
         spread = None if delta is None else delta.repeat_interleave(self.per_request, 0)
         logits = site.logits(model, self.cut, self.lookup, spread, self.row, self.column)

@@ -14,8 +14,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
-from seqedit.forward.hooks import StopForward, by_token, hidden_of, hooks, input_device
+from seqedit.forward.hooks import StopForward, by_token, hidden_of, hooks
+from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import fits_window
 from seqedit.models.anatomy import Anatomy
 from seqedit.models.partial_run import Cut, logits_above, run_from, run_to_layer
@@ -36,11 +38,11 @@ class Site(Protocol):
         Where the model can do it the cut begins at each row's lookup token, and has a past.
         """
 
-    def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
+    def initial(self, model: CausalLM, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
         """Unperturbed values at (k,) rows and the (rows,) lookup columns of the cut: (k, p, d)."""
 
     def logits(
-        self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
+        self, model: CausalLM, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
     ) -> Tensor:
         """Logits (k, vocabulary) at (k,) rows and columns, with (rows, p, d) perturbations or without any."""
 
@@ -70,7 +72,7 @@ class ModuleOutputs:
         ids, mask = pad_right(sequences, input_device(self.parts.model))
         return run_to_layer(self.parts, self.below, ids, mask)
 
-    def initial(self, model: Any, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
+    def initial(self, model: CausalLM, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
         """Outputs of the modules."""
         seen: dict[nn.Module, Tensor] = {}
 
@@ -85,7 +87,7 @@ class ModuleOutputs:
         return torch.stack([seen[module][rows, lookup[rows]] for module in self.modules], dim=1)
 
     def logits(
-        self, model: Any, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
+        self, model: CausalLM, cut: Cut, lookup: Tensor, delta: Tensor | None, rows: Tensor, columns: Tensor
     ) -> Tensor:
         """The layers above the cut with all modules' outputs perturbed."""
 

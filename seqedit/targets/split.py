@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from seqedit.facts.requests import Request
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy
 from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.sites import LayerOutput, Site, Sublayers
 from seqedit.targets.values import TargetValues, optimise_target_values
@@ -25,9 +26,9 @@ _SITES: Mapping[str, Callable[[Anatomy, int], Site]] = {"layer": LayerOutput, "s
 
 def split_target_values(
     ranks: Ranks | None,
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     contexts: Sequence[Sequence[str]],
     layer: int,
@@ -80,7 +81,7 @@ def split_target_values(
     return TargetValues(rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")))
 
 
-def _target_values(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _target_values(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     found = optimise_target_values(
         replica.model, replica.parts, replica.tokenizer, [Request.from_dict(r) for r in given["requests"]],
         given["contexts"], given["layer"], TargetValueConfig.from_dict(given["config"]),

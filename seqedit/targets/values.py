@@ -22,7 +22,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,11 +30,12 @@ from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.keys.measure import measure_outputs
 from seqedit.models.anatomy import Anatomy
 from seqedit.support.memory import in_memory
 from seqedit.support.progress import Bar, progress_bar
-from seqedit.support.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, ProcessShare
 from seqedit.targets.batch import Losses, TargetBatch, unit_means
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.groups import bytes_needed, group_units
@@ -67,9 +67,9 @@ class TargetValues:
 
 
 def optimise_target_values(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
-    tokenizer: Any,
+    tokenizer: Tokenizer,
     requests: Sequence[Request],
     contexts: Sequence[Sequence[str]],
     layer: int,
@@ -78,7 +78,7 @@ def optimise_target_values(
     site: Site | None = None,
     merge_same_subject: bool = False,
     max_tokens: int = 8192,
-    share: Share = WHOLE,
+    share: ProcessShare = WHOLE,
 ) -> TargetValues:
     """Target values of some requests at one layer.
 
@@ -152,7 +152,7 @@ def _units(requests: Sequence[Request], merge: bool) -> list[list[int]]:
 
 
 def _optimise(
-    model: Any,
+    model: CausalLM,
     batch: TargetBatch,
     unit_of: Tensor,
     reference: Tensor | None,

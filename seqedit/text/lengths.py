@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from seqedit.errors import RequestError
 from seqedit.facts.checks import short
 from seqedit.facts.requests import Record, Request
 from seqedit.forward.access import too_long
+from seqedit.forward.protocols import Tokenizer
 from seqedit.text.lookup import BARE, tokenize_request
 from seqedit.text.tokenization import encode, prompt_and_target_ids
 
@@ -19,7 +19,7 @@ _SAMPLED = 24
 
 
 def check_requests(
-    tokenizer: Any, requests: Iterable[Request], limit: int | None, contexts: Sequence[Sequence[str]] = ((BARE,),)
+    tokenizer: Tokenizer, requests: Iterable[Request], limit: int | None, contexts: Sequence[Sequence[str]] = ((BARE,),)
 ) -> None:
     """Refuse requests that are too long to be edited in one of the contexts.
 
@@ -45,7 +45,9 @@ def check_requests(
                 raise RequestError(f"request {_name(request, position)}: {too_long(what, request.text, tokens, limit)}")
 
 
-def check_records(tokenizer: Any, records: Iterable[Record], limit: int | None, *, generation: bool = True) -> None:
+def check_records(
+    tokenizer: Tokenizer, records: Iterable[Record], limit: int | None, *, generation: bool = True
+) -> None:
     """Refuse records one of whose prompts is too long to be scored.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
+from seqedit.forward.protocols import Tokenizer
 from seqedit.text.tokenization import encode, last_token_of_span, prompt_and_target_ids, subject_span
 
 BARE = "{}"
@@ -30,7 +30,9 @@ class Prompt:
     target_start: int = 0
 
 
-def tokenize_request(tokenizer: Any, request: Request, context: str = BARE, *, with_target: bool = False) -> Prompt:
+def tokenize_request(
+    tokenizer: Tokenizer, request: Request, context: str = BARE, *, with_target: bool = False
+) -> Prompt:
     """Tokenize a request inside a context template.
 
     Args:
@@ -45,12 +47,12 @@ def tokenize_request(tokenizer: Any, request: Request, context: str = BARE, *, w
     return _tokenize(tokenizer, request, request.prompt, context, with_target)
 
 
-def tokenize_kl_prompt(tokenizer: Any, request: Request) -> Prompt:
+def tokenize_kl_prompt(tokenizer: Tokenizer, request: Request) -> Prompt:
     """Tokenize "{subject} is a", the prompt whose next-token distribution an edit should keep (ROME, eq. 4)."""
     return _tokenize(tokenizer, request, "{} is a", BARE, with_target=False)
 
 
-def _tokenize(tokenizer: Any, request: Request, template: str, context: str, with_target: bool) -> Prompt:
+def _tokenize(tokenizer: Tokenizer, request: Request, template: str, context: str, with_target: bool) -> Prompt:
     before, _, after = context.partition("{}")
     head, _, tail = template.partition("{}")
     # Tokenizers see a trailing space as a token of its own; the target brings its space along.

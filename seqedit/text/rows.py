@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+
+from seqedit.forward.protocols import Tokenizer
 
 TEXTS_PER_CALL = 64
 """Texts that the tokenizer is given at once: it spends most of a call for one short text on the call."""
 
 
-def packed_rows(tokenizer: Any, texts: Iterable[str], length: int, max_tokens: int) -> Iterator[list[int]]:
+def packed_rows(tokenizer: Tokenizer, texts: Iterable[str], length: int, max_tokens: int) -> Iterator[list[int]]:
     """Texts as rows of exactly ``length`` tokens, end-of-text between texts, until ``max_tokens`` are out.
 
     The length is the caller's, never the model's maximum: that is 131,072 for recent models, and the usual way to

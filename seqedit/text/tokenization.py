@@ -10,12 +10,12 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from seqedit.errors import ModelError, RequestError
+from seqedit.forward.protocols import Tokenizer
 
 
-def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+def encode(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
     """Token ids and character offsets of a text, with the tokenizer's own leading special tokens.
 
     Special tokens that the tokenizer puts *after* the text (EOS, SEP) are dropped: a prompt is to be continued.
@@ -35,7 +35,7 @@ def encode(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]]]
     return list(encoded["input_ids"][:length]), [tuple(pair) for pair in encoded["offset_mapping"][:length]]
 
 
-def encode_many(tokenizer: Any, texts: Sequence[str]) -> dict[str, list[int]]:
+def encode_many(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, list[int]]:
     """Text -> token ids, as `encode` gives them, in one call: several times as fast for thousands."""
     if not texts:
         return {}
@@ -74,7 +74,7 @@ def whole_text(prompt: str, target: str) -> str:
 
 
 def prompt_and_target_ids(
-    tokenizer: Any, prompt: str, target: str, known: Mapping[str, Sequence[int]] | None = None
+    tokenizer: Tokenizer, prompt: str, target: str, known: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of the target that continues it after one space.
 
@@ -106,7 +106,7 @@ def prompt_and_target_ids(
 
 
 def _continuation(
-    tokenizer: Any, prompt: str, prompt_ids: list[int], target: str, known: Mapping[str, Sequence[int]]
+    tokenizer: Tokenizer, prompt: str, prompt_ids: list[int], target: str, known: Mapping[str, Sequence[int]]
 ) -> list[int] | None:
     """Ids that follow ``prompt_ids`` in the tokenized whole, or None if the prompt's own ids change."""
     text = whole_text(prompt, target)

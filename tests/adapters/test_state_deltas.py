@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.composition import compose
 from seqedit.adapters.delta import Dense, LowRank
 from seqedit.adapters.sums import compact, concatenate, truncate
 from seqedit.errors import InputError

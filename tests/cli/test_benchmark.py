@@ -18,7 +18,7 @@ from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.runs.benchmark import Edits, run_mquake, run_real_life
+from seqedit.runs.case_sets import Edits, run_mquake, run_real_life
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

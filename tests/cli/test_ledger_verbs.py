@@ -211,7 +211,6 @@ def test_a_diff_tells_facts_norms_and_answers(place: Path, capsys: Any) -> None:
         (["merge", "HEAD", "HEAD"], "twice"),
         (["reorder", "HEAD"], "not active"),
         (["undo"], "nothing to undo"),
-        (["edit", "--requests", "facts0.json", *FT], "--out"),
         (["edit", "--requests", "facts0.json", *FT, "--out", "x"], "--model"),
         (["bisect", "ES"], "--records"),
         (["bisect", "ppl"], "--text"),

@@ -19,11 +19,11 @@ from benchmarks.synthetic_ledger import Shape, build
 from ledger import Ledger
 from ledger.database import rows
 from ledger.history import graph
-from ledger.history.compose import compose
 from ledger.queries.histories import ancestor, load_history
 from ledger.queries.taught import history_of_subject
 from ledger.states.deltas import load_recorded, read_ahead, read_deltas
 from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.composition import compose
 from seqedit.adapters.files import SIDECAR, WEIGHTS
 from seqedit.errors import CheckFailed, InputError
 from tests.ledger.helpers import build_adapter, build_base

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.parallel.place import Place
-from seqedit.support.shares import WHOLE, Share
+from seqedit.support.shares import WHOLE, ProcessShare
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.integers(1, 9))
 def test_shares_hold_every_item_once_and_are_even(costs: list[float], size: int) -> None:
-    shares = [Share(rank, size).pick(costs) for rank in range(size)]
+    shares = [ProcessShare(rank, size).pick(costs) for rank in range(size)]
     assert sorted(item for share in shares for item in share) == list(range(len(costs)))
     loads = [sum(costs[item] for item in share) for share in shares]
     # Whoever has most had least before its last item: the bound of the greedy rule.
@@ -28,7 +28,7 @@ def test_one_process_has_everything_in_order() -> None:
 @pytest.mark.parametrize(("rank", "size"), [(-1, 1), (1, 1), (0, 0)])
 def test_a_rank_outside_its_group_is_refused(rank: int, size: int) -> None:
     with pytest.raises(ValueError, match="rank"):
-        Share(rank, size)
+        ProcessShare(rank, size)
 
 
 PLACE = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a",

@@ -16,7 +16,7 @@ from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
 from seqedit.parallel.ranks import Ranks
 from seqedit.parallel.replica import Replica
-from seqedit.support.shares import Share
+from seqedit.support.shares import ProcessShare
 
 
 def some_tensors() -> dict[str, torch.Tensor]:
@@ -25,14 +25,14 @@ def some_tensors() -> dict[str, torch.Tensor]:
     return {"turned": torch.arange(6.0).view(2, 3).T, "empty": torch.empty(0, 4), **kinds}
 
 
-def _tell(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _tell(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     """Prints, and answers with what it was given, its rank, and tensors of several types and shapes."""
     print("a worker must not be heard")
     print("nor here", file=sys.stderr)
     return Message({"given": given["given"], "rank": share.rank}, some_tensors())
 
 
-def _fail(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _fail(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     if share.rank == given["rank"]:
         raise {"ours": NumericsError, "system": FileNotFoundError, "bug": ZeroDivisionError}[given["kind"]](
             "the loss of request 3 is not finite"
@@ -40,13 +40,13 @@ def _fail(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
     return Message({})
 
 
-def _die(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _die(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     if share.rank == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return Message({})
 
 
-def _weights(replica: Replica, share: Share, given: Mapping[str, Any]) -> Message:
+def _weights(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
     return Message({}, {name: parameter.detach().cpu() for name, parameter in replica.parameters.items()})
 
 

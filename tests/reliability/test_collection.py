@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ledger import Ledger
-from ledger.upkeep.gc import collect
 from seqedit.errors import InputError
 from seqedit.support.digests import tensors_digest
 from tests.ledger.helpers import MODEL, build_adapter, build_base
@@ -63,14 +62,14 @@ def test_a_collection_removes_what_nothing_reaches_and_nothing_else(memory_path:
             reachable, everything = _reachable(ledger), _all(ledger)
             weights = {entry: tensors_digest(ledger.compose(build_base(), entry)) for entry in reachable}
             adapters = {ledger.entry(entry).adapter for entry in reachable} - {None}
-            assert collect(ledger.database, ledger.store, grace=0).entries == (), "the reflog leads to all of it"
-            found = collect(ledger.database, ledger.store, keep_days=None, grace=0)
+            assert ledger.gc(grace=0).entries == (), "the reflog leads to all of it"
+            found = ledger.gc(keep_days=None, grace=0)
             assert {entry.id for entry in found.entries} == everything - reachable
             assert _all(ledger) == reachable
             assert {path.rpartition("/")[2] for path in ledger.store.objects()} == adapters
             assert {e: tensors_digest(ledger.compose(build_base(), e)) for e in reachable} == weights
             assert ledger.verify() == []
-            again = collect(ledger.database, ledger.store, keep_days=None, grace=0)
+            again = ledger.gc(keep_days=None, grace=0)
             assert (again.entries, again.objects, again.temporary) == ((), (), ())
             removed, kept = removed + len(found.entries), kept + len(reachable)
     assert removed > 0

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from ledger import Ledger
-from ledger.upkeep.gc import collect
 from seqedit.errors import InputError
 from tests.ledger.helpers import MODEL, TIME, build_adapter
 
@@ -135,10 +134,10 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def garbage(self) -> None:
         branches = self.ledger.branches()
-        collect(self.ledger.database, self.ledger.store, keep_days=None, grace=0)
+        self.ledger.gc(keep_days=None, grace=0)
         assert self.ledger.branches() == branches
         self.made([])
-        again = collect(self.ledger.database, self.ledger.store, keep_days=None, grace=0)
+        again = self.ledger.gc(keep_days=None, grace=0)
         assert (again.entries, again.objects, again.temporary) == ((), (), ())
 
 

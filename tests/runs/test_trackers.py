@@ -16,6 +16,7 @@ from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import read_run_config
 from seqedit.runs.runner import run as run_batches
 from seqedit.runs.trackers import TrackerSink, baseline_metrics, make_sinks, step_metrics
+from seqedit.scoring.summary_types import RunSummary, StepSummary
 from tests.runs.test_run import change, folder  # noqa: F401
 
 STEP = {
@@ -51,12 +52,12 @@ class Heard(Callback):
         assert "counterfact" in baseline
         self.heard.append("baseline")
 
-    def on_step(self, step: dict[str, Any]) -> None:
+    def on_step(self, step: StepSummary) -> None:
         self.heard.append(f"step {step['step']}")
         if self.fail:
             raise RuntimeError("no more")
 
-    def on_run_end(self, summary: dict[str, Any]) -> None:
+    def on_run_end(self, summary: RunSummary) -> None:
         self.heard.append(f"end {len(summary['steps'])}")
 
     def close(self) -> None:

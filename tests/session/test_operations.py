@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ledger import Ledger
-from ledger.history.compose import compose
+from seqedit.adapters.composition import compose
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Request, requests_of

@@ -13,8 +13,8 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ledger import Ledger
-from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
+from seqedit.adapters.composition import compose
 from seqedit.adapters.delta import Dense, LowRank
 from seqedit.cli.main import run
 from seqedit.facts.requests import Request

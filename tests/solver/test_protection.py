@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import SecondMoments
-from seqedit.solver import preconditioners as preconditioner
+from seqedit.solver import factorizations
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner, protect
 from seqedit.solver.protected_keys import ProtectedKeys
@@ -215,7 +215,7 @@ def test_where_memory_is_short_the_factor_used_longest_ago_is_dropped(monkeypatc
     def free(device: Any) -> int:
         return needed * (2 - len(factors._made))  # room for two
 
-    monkeypatch.setattr(preconditioner, "free_bytes", free)
+    monkeypatch.setattr(factorizations, "free_bytes", free)
     a, b = factors.cholesky(layer("a"), **OPTIONS), factors.cholesky(layer("b"), **OPTIONS)
     assert factors.cholesky(layer("a"), **OPTIONS) is a
     factors.cholesky(layer("c"), **OPTIONS)

@@ -8,19 +8,30 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, default_place, open_ledger
+from seqedit.cli.options import (
+    AuthorOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    LedgerOption,
+    MessageOption,
+    ModelOption,
+)
+from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
 @app.command()
 def init(
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     ledger: LedgerOption = None,
     objects: Annotated[str | None, typer.Option(help="fsspec URL of the object store; needed with a database.")] = None,
-    author: Annotated[str, typer.Option(help="Author of the first entry.")] = "",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    author: AuthorOption = "",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Make an empty ledger for a model; the model is read once for its fingerprint.
@@ -46,7 +57,7 @@ def init(
         else:
             say(f"would make a ledger of {model} at {shown}")
         return
-    loaded, _ = load_model(model, dtype=dtype)
+    loaded, _ = load_model(model, dtype=dtype, device=device)
     with Ledger.create(place, BaseModel(model, fingerprint(loaded)), objects=objects, author=author) as made:
         root = made.root()
         base = made.base_model
@@ -60,9 +71,9 @@ def init(
 def add(
     adapters: Annotated[list[Path], typer.Argument(help="Adapter directories that `seqedit edit --out` wrote.")],
     ledger: LedgerOption = None,
-    message: Annotated[str, typer.Option("-m", "--message", help="Message of the new entries.")] = "",
-    author: Annotated[str, typer.Option(help="Their author.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    message: MessageOption = "",
+    author: AuthorOption = "",
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Append finished adapters to the ledger, one entry each.

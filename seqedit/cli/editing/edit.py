@@ -1,4 +1,4 @@
-"""``seqedit edit``: one batch of requests, one adapter directory, no ledger."""
+"""``seqedit edit``: one batch of requests, as an adapter directory or as a ledger's next entry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, open_ledger
+from seqedit.cli.options import (
+    AuthorOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    HparamsOption,
+    JsonOption,
+    LayersOption,
+    LedgerOption,
+    MessageOption,
+    PresetOption,
+    SecondMomentsOption,
+    SetOption,
+    TemplateSeedOption,
+    ZsreOption,
+)
+from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -30,41 +46,40 @@ def edit(
         str | None, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's]")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Adapter directory to write; must not exist or be empty.")] = None,
-    ledger: Annotated[
-        str | None, typer.Option("--ledger", help="Instead of --out: edit this ledger's HEAD and append the entry.")
-    ] = None,
-    preset: Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")] = None,
-    hparams: Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")] = None,
-    layers: Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")] = None,
+    ledger: LedgerOption = None,
+    preset: PresetOption = None,
+    hparams: HparamsOption = None,
+    set_: SetOption = None,
+    layers: LayersOption = None,
     spread: Annotated[str | None, typer.Option(help="single, even or sqrt.")] = None,
-    second_moments: Annotated[Path | None, typer.Option(help="Safetensors, one matrix per module name.")] = None,
+    second_moments: SecondMomentsOption = None,
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
-    zsre: Annotated[
-        str,
-        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
-    ] = "mend",
+    zsre: ZsreOption = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
-    message: Annotated[str, typer.Option("-m", "--message", help="Message of the ledger's new entry.")] = "",
-    author: Annotated[str, typer.Option(help="Its author.")] = "",
-    seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    message: MessageOption = "",
+    author: AuthorOption = "",
+    seed: TemplateSeedOption = 0,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
-    """Compute one batch of edits: an adapter that stock PEFT loads, or the next entry of a ledger.
+    """Compute one batch of edits: an adapter that stock PEFT loads (--out), or else the next entry of a ledger.
 
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
+    from ledger.database.places import has_ledger
     from seqedit.editing.settings import method_config
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     config = method_config(method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread)
-    if (out is None) == (ledger is None):
+    # Which click typer brings, and so the source's type, differs between its versions.
+    given = getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE"
+    place = default_place(ledger)
+    if (out is not None and given) or (out is None and ledger is None and not has_ledger(place)):
         raise InputError("give either --out DIR for an adapter alone, or --ledger PLACE for the next entry of a ledger")
     if out is not None and model is None:
         raise InputError("--out needs --model")
@@ -74,12 +89,11 @@ def edit(
     check_batch(batch)
     templates = _read_templates(context_templates) if context_templates else None
 
-    if ledger is not None:
-        _edit_ledger(ledger, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
+    if out is None:
+        _edit_ledger(place, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
                      message, author, dry_run, json_, ranks_of(context))  # fmt: skip
         return
     assert model is not None
-    assert out is not None
     if dry_run:
         _tell({"operation": "edit", "out": str(out)}, batch, method, config, model, [], json_)
         return

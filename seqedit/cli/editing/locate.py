@@ -11,14 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, number
+from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from seqedit.cli.output import number
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
 @app.command()
 def locate(
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
     limit: Annotated[int, typer.Option(help="Take only the first records.")] = 50,
     samples: Annotated[int, typer.Option(help="Noise samples of one prompt.")] = 10,
@@ -31,8 +32,8 @@ def locate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for locate.json, .csv and .png; must not exist or be empty.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the layers that carry facts by causal tracing (ROME, section 2), and suggest which to edit.

@@ -10,14 +10,15 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, number
+from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from seqedit.cli.output import number
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 
 @app.command("train-mend")
 def train_mend(
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit or zsRE file, or a Hub dataset.")],
     layers: Annotated[str, typer.Option(help="Layers it learns to edit, e.g. 3,4,5.")],
     out: Annotated[Path, typer.Option(help="Directory to write; must not exist or be empty.")],
@@ -35,8 +36,8 @@ def train_mend(
     limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Train a MEND hypernetwork for a model; the last tenth of the records is held out and decides when to stop.

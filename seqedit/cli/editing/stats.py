@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption
+from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -19,7 +19,7 @@ from seqedit.text.plain_text import DEFAULT
 @app.command()
 def stats(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     layers: Annotated[
         str | None, typer.Option(help="Layers, e.g. 1,2,3. [default: those of the model's preset, or all]")
     ] = None,
@@ -34,9 +34,9 @@ def stats(
     ] = None,
     sequence_length: Annotated[int, typer.Option(help="Tokens of one row.")] = 64,
     out: Annotated[Path | None, typer.Option(help="Safetensors file for --second-moments; must not exist.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured and change nothing.")] = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Measure the second moments of a model's keys over plain text, and say how near to singular they are.

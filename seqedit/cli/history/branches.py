@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption
+from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import SignersOption, trusted_signers
 from seqedit.errors import InputError
@@ -22,7 +23,7 @@ def branch(
         bool, typer.Option("--delete", "-d", help="Delete the branch; its entries stay until gc.")
     ] = False,
     ledger: LedgerOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """List branches, make one, or delete one.
@@ -59,7 +60,7 @@ def checkout(
     create: Annotated[bool, typer.Option("--branch", "-b", help="Make it first, at HEAD.")] = False,
     ledger: LedgerOption = None,
     signers: SignersOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Make a branch the one that is read and extended.
@@ -86,7 +87,7 @@ def reset(
     rev: Annotated[str, typer.Argument(help="Where the branch shall be.")],
     branch: Annotated[str | None, typer.Option("--branch", help="The branch. [default: HEAD's]")] = None,
     ledger: LedgerOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Put a branch at another entry; `seqedit undo` puts it back.
@@ -131,7 +132,7 @@ def reflog(
 def undo(
     branch: Annotated[str | None, typer.Argument(help="The branch. [default: HEAD's]")] = None,
     ledger: LedgerOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Take back the last move of a branch: an edit, a revert, a rebase, a reset. Undo again to redo.

@@ -7,14 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, number, open_ledger
+from seqedit.cli.options import AuthorOption, DryRunOption, JsonOption, LedgerOption, OwnMessageOption, RevisionArgument
+from seqedit.cli.output import number, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
 
 
 @app.command()
 def log(
-    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", help="Only the newest entries.")] = None,
     json_: JsonOption = False,
@@ -49,7 +50,7 @@ def _compact(scores: dict[str, Any]) -> dict[str, Any]:
 
 @app.command()
 def show(
-    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -105,9 +106,9 @@ def show(
 def revert(
     entry: Annotated[str, typer.Argument(help="The entry to take out of force.")],
     ledger: LedgerOption = None,
-    message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the new entry.")] = None,
-    author: Annotated[str, typer.Option(help="Author of the new entry.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    message: OwnMessageOption = None,
+    author: AuthorOption = "",
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Take an entry out of force: the state is as if it had never been applied.

@@ -9,7 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import (
+    AuthorOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    HparamsOption,
+    JsonOption,
+    LayersOption,
+    LedgerOption,
+    MovedModelOption,
+    OwnMessageOption,
+    PresetOption,
+    SecondMomentsOption,
+    SetOption,
+)
+from seqedit.cli.output import open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -18,20 +33,9 @@ if TYPE_CHECKING:
     from ledger import Entry, Ledger
     from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
-    from seqedit.session.rebase import Plan, Step
+    from seqedit.session.rebase import RebasePlan, Step
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
-Model = Annotated[str | None, typer.Option(help="The base model, where it has moved. [default: the ledger's]")]
 Text = Annotated[str | None, typer.Option(help="Text to measure second moments on.")]
-Moments = Annotated[Path | None, typer.Option("--second-moments", help="Safetensors, one matrix per module name.")]
-Message = Annotated[str | None, typer.Option("-m", "--message", help="Message of the new entry.")]
-Author = Annotated[str, typer.Option(help="Author of the new entry.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")]
-Preset = Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")]
-Hparams = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
-Layers = Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")]
 
 
 @app.command()
@@ -39,19 +43,19 @@ def swap(
     context: typer.Context,
     entry: Annotated[str, typer.Argument(help="The entry whose requests are edited anew.")],
     method: Annotated[str | None, typer.Option(help="Editing method. [default: the entry's]")] = None,
-    preset: Preset = None,
-    hparams: Hparams = None,
-    set_: Set = None,
-    layers: Layers = None,
-    model: Model = None,
-    second_moments: Moments = None,
+    preset: PresetOption = None,
+    hparams: HparamsOption = None,
+    set_: SetOption = None,
+    layers: LayersOption = None,
+    model: MovedModelOption = None,
+    second_moments: SecondMomentsOption = None,
     text: Text = None,
     ledger: LedgerOption = None,
-    message: Message = None,
-    author: Author = "",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    dry_run: DryRun = False,
+    message: OwnMessageOption = None,
+    author: AuthorOption = "",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Edit an entry's requests by another method or setting, in its place; what follows stays as it is.
@@ -92,19 +96,19 @@ def merge(
     density: Annotated[float, typer.Option(help="Share that ties and dare keep of each delta.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Seed of dare.")] = 0,
     method: Annotated[str | None, typer.Option(help="Closed form of solve. [default: the entries']")] = None,
-    preset: Preset = None,
-    hparams: Hparams = None,
-    set_: Set = None,
-    layers: Layers = None,
-    model: Model = None,
-    second_moments: Moments = None,
+    preset: PresetOption = None,
+    hparams: HparamsOption = None,
+    set_: SetOption = None,
+    layers: LayersOption = None,
+    model: MovedModelOption = None,
+    second_moments: SecondMomentsOption = None,
     text: Text = None,
     ledger: LedgerOption = None,
-    message: Message = None,
-    author: Author = "",
-    dtype: Dtype = "auto",
-    device: Device = None,
-    dry_run: DryRun = False,
+    message: OwnMessageOption = None,
+    author: AuthorOption = "",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Merge entries into one: their sum (exact), the joint solution of all their facts, or PEFT's ties or dare.
@@ -159,15 +163,15 @@ def rebase(
     onto: Annotated[
         str | None, typer.Argument(help="Replay on this revision. [default: this branch's own start]")
     ] = None,
-    model: Model = None,
-    second_moments: Moments = None,
+    model: MovedModelOption = None,
+    second_moments: SecondMomentsOption = None,
     text: Text = None,
     ledger: LedgerOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted rebase.")] = False,
     abort: Annotated[bool, typer.Option("--abort", help="Drop an interrupted rebase.")] = False,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    dry_run: DryRun = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Recompute what follows a change (a revert, a swap), or replay this branch's entries on another revision.
@@ -192,14 +196,14 @@ def rebase(
 def reorder(
     context: typer.Context,
     entries: Annotated[list[str], typer.Argument(help="Active entries in the wanted order; others stay in place.")],
-    model: Model = None,
-    second_moments: Moments = None,
+    model: MovedModelOption = None,
+    second_moments: SecondMomentsOption = None,
     text: Text = None,
     ledger: LedgerOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted reorder.")] = False,
-    dtype: Dtype = "auto",
-    device: Device = None,
-    dry_run: DryRun = False,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Put entries into another order and recompute what that changes.
@@ -215,7 +219,7 @@ def reorder(
 
 
 def _replay(
-    opened: Ledger, plan: Plan, label: str, dry_run: bool, json_: bool, resume: bool,
+    opened: Ledger, plan: RebasePlan, label: str, dry_run: bool, json_: bool, resume: bool,
     model: str | None, second_moments: Path | None, text: str | None, dtype: str, device: str | None,
     ranks: Ranks | None,
 ) -> None:  # fmt: skip

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, LedgerOption, MovedModelOption
+from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
@@ -26,7 +27,7 @@ def diff(
     probe: Annotated[list[str] | None, typer.Option("--probe", help="Also answer this prompt; repeatable.")] = None,
     probes: Annotated[Path | None, typer.Option(help="File with one prompt a line, to be answered too.")] = None,
     tokens: Annotated[int, typer.Option(help="New tokens of an answer.")] = 8,
-    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    model: MovedModelOption = None,
     ledger: LedgerOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -138,10 +139,10 @@ def bisect(
     ] = None,
     records: Annotated[str | None, typer.Option(help="Records that ES, PS, ... are measured on.")] = None,
     text: Annotated[Path | None, typer.Option(help="Text file that ppl is measured on.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    model: MovedModelOption = None,
     ledger: LedgerOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find the entry after which a metric fell, measuring only the states that the ledger has no value of.

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption
+from seqedit.cli.options import (
+    AdapterOption,
+    DeviceOption,
+    DtypeOption,
+    HparamsOption,
+    JsonOption,
+    ModelOption,
+    PresetOption,
+    SecondMomentsOption,
+    SetOption,
+    TemplateSeedOption,
+    ZsreOption,
+)
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import EnvironmentFailure, InputError
 
@@ -19,16 +31,16 @@ NAMES = ("mquake", "ripple", "real-life")
 @app.command()
 def benchmark(
     name: Annotated[str, typer.Argument(help="mquake, ripple or real-life.")],
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     records: Annotated[
         str, typer.Option(help="MQuAKE or RippleEdits JSON; for real-life any fact file. demo:mquake.json, ...")
     ],
-    adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
+    adapter: AdapterOption = None,
     method: Annotated[str | None, typer.Option(help="Instead: edit the cases' own requests with this method.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")] = None,
-    hparams: Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")] = None,
-    second_moments: Annotated[Path | None, typer.Option(help="Safetensors, one matrix per module name.")] = None,
+    preset: PresetOption = None,
+    hparams: HparamsOption = None,
+    set_: SetOption = None,
+    second_moments: SecondMomentsOption = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Cases edited together, each batch from the unedited model. [default: all]")
     ] = None,
@@ -40,10 +52,10 @@ def benchmark(
         Path | None, typer.Option(help="Text file to put before every question of mquake and real-life.")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 50,
-    zsre: Annotated[str, typer.Option(help="What zsRE records teach: mend or memit.")] = "mend",
-    seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    zsre: ZsreOption = "mend",
+    seed: TemplateSeedOption = 0,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score what follows from edits, by free generation: multi-hop questions (mquake), ripple effects (ripple), or the
@@ -74,15 +86,15 @@ def benchmark(
     from evals.answers.answers import Asking
     from seqedit.models.edited import EditedModel
     from seqedit.models.loading import load_model
-    from seqedit.runs import benchmark as benchmarks
+    from seqedit.runs import case_sets
 
     asking = Asking(template, _read(demonstrations), max_new_tokens)
-    edits = benchmarks.Edits(adapters, method, config, batch_size, second_moments, seed)
+    edits = case_sets.Edits(adapters, method, config, batch_size, second_moments, seed)
     edited = EditedModel(*load_model(model, dtype=dtype, device=device), name=model)
     run: dict[str, Any] = {
-        "mquake": benchmarks.run_mquake,
-        "ripple": benchmarks.run_ripple,
-        "real-life": benchmarks.run_real_life,
+        "mquake": case_sets.run_mquake,
+        "ripple": case_sets.run_ripple,
+        "real-life": case_sets.run_real_life,
     }
     result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
     if json_:

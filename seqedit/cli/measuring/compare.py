@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption
+from seqedit.cli.options import DryRunOption, JsonOption, ResumeOption
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 
@@ -17,8 +17,8 @@ from seqedit.cli.terminal import print_json, say
 def compare(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="YAML file: a run's fields, and methods: {label: {settings}, ...}.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue; what is finished is kept.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Run several methods on the same facts and write their table and plot.

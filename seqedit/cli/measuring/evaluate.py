@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, main_metric, number, open_ledger
+from seqedit.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    LedgerOption,
+    MovedModelOption,
+    RevisionArgument,
+    ZsreOption,
+)
+from seqedit.cli.output import number, open_ledger, shown_metric
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -17,24 +26,21 @@ from seqedit.errors import InputError
 @app.command("eval")
 def evaluate(
     context: typer.Context,
-    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    rev: RevisionArgument = "HEAD",
     task: Annotated[
         list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
     ] = None,
     records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
-    zsre: Annotated[
-        str,
-        typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer)."),
-    ] = "mend",
+    zsre: ZsreOption = "mend",
     text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
     gate: Annotated[
         list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
     ] = None,
     task_documents: Annotated[int | None, typer.Option(help="Take only the first documents of each task.")] = None,
-    model: Annotated[str | None, typer.Option(help="The base model, where it has moved.")] = None,
+    model: MovedModelOption = None,
     ledger: LedgerOption = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score a state of a ledger; exit code 1 if it does not keep a gate.
@@ -89,7 +95,7 @@ def evaluate(
             earlier = (found.step["earlier"] or {}).get(name)
             say(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
-            metric = main_metric(row) or str(row.get("metric"))
+            metric = shown_metric(row) or str(row.get("metric"))
             if row.get("change") is None:
                 say(f"{name + '.' + metric:>12} {row[metric]:8.4f}  no paired change: {row.get('unpaired')}")
                 continue

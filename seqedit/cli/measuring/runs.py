@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, StepTable, open_ledger
+from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, ResumeOption
+from seqedit.cli.output import StepTable, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -20,8 +21,8 @@ from seqedit.errors import InputError
 def run(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="YAML file: model, facts, method, batch_size, evals, out, ...")],
-    resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")] = False,
+    resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     log_to: Annotated[
         list[str] | None,
         typer.Option("--log-to", help="tensorboard, wandb or trackio, each with :PROJECT if wanted; repeatable."),
@@ -76,7 +77,7 @@ def demo(
     model: Annotated[str, typer.Option(help="demo-llama or demo-gpt2.")] = "demo-llama",
     steps: Annotated[int, typer.Option(help="Batches per method.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Edits per batch.")] = 16,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue at the last finished step.")] = False,
+    resume: ResumeOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Run the main job on the shipped demo world: EMMET and MEMIT, each a branch of one ledger.
@@ -110,6 +111,7 @@ def report(
         Path | None, typer.Option(help="A comparison.json of `seqedit compare`, shown on the page too.")
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Sequential editing",
+    json_: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page from what the ledger holds; beside it the plots and the data as files.
 
@@ -136,7 +138,11 @@ def report(
         except (KeyError, TypeError) as error:
             raise InputError(f"{comparison}: not what `seqedit compare` writes ({error!r})") from error
     # Of several runs in one summary, each is shown; a ledger's branch may be called "runs".
-    say(str(write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)))
+    page = write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)
+    if json_:
+        print_json({"report": str(page)})
+    else:
+        say(str(page))
 
 
 def _read_json(path: Path) -> Any:

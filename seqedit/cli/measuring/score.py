@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, number
+from seqedit.cli.options import AdapterOption, DeviceOption, DtypeOption, JsonOption, ModelOption, ZsreOption
+from seqedit.cli.output import number
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 
@@ -16,16 +16,14 @@ from seqedit.cli.terminal import print_json, say
 @app.command()
 def score(
     context: typer.Context,
-    model: Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")],
+    model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a dataset.")],
-    adapter: Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")] = None,
+    adapter: AdapterOption = None,
     split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
-    zsre: Annotated[
-        str, typer.Option(help="What zsRE records teach: mend (their 'alt') or memit (the right answer).")
-    ] = "mend",
+    zsre: ZsreOption = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score records on a model, in percent: ES, PS, NS and S by likelihood, accuracies per token (ET, PT, NT)
@@ -41,7 +39,6 @@ def score(
 
     from evals.scores.counterfact import score_records
     from evals.scores.scores import METRICS
-    from ledger.history.compose import compose
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks
     from seqedit.scoring.split import SplitScoring
@@ -51,8 +48,7 @@ def score(
     if adapters:
         edited = EditedModel(loaded, tokenizer, name=model)
         edited.check(adapters)
-        modules = sorted({name for a in adapters for name in a.deltas})
-        edited.write(compose(edited.base_weights(modules), adapters))
+        edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
         print_json(result.to_dict())

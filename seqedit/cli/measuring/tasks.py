@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption
+from seqedit.cli.options import JsonOption
 from seqedit.cli.terminal import print_json, say
 
 

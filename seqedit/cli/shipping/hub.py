@@ -8,17 +8,24 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    LedgerOption,
+    MeasureOption,
+    MovedModelOption,
+    RevisionArgument,
+)
+from seqedit.cli.output import open_ledger
 from seqedit.cli.shipping.ship import (
     BaseOption,
     BranchOption,
-    DryRunOption,
     Format,
-    ModelOption,
     ObjectsOption,
     RankOption,
     RecordsOption,
-    RevArgument,
     ScoresOption,
     adapter_result,
     check_options,
@@ -33,19 +40,20 @@ from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, tr
 @app.command()
 def push(
     repository: Annotated[str, typer.Argument(help="Hub repository, e.g. me/edits; made where there is none.")],
-    rev: RevArgument = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch of the repository; made where there is none.")] = None,
     message: Annotated[str | None, typer.Option("-m", "--message", help="Message of the commit.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Also where the repository has another history.")] = False,
     rank: RankOption = None,
-    model: ModelOption = None,
+    model: MovedModelOption = None,
     records: RecordsOption = None,
-    measure: Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")] = True,
+    measure: MeasureOption = True,
     scores: ScoresOption = True,
     base_name: BaseOption = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     signers: SignersOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
@@ -66,7 +74,7 @@ def push(
         opened.check_signed(rev)
         exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
         if rank is not None and measure:
-            exported = measured(opened, exported, model, records, device)
+            exported = measured(opened, exported, model, records, dtype, device)
         pushed = push_state(
             opened, exported, repository,
             private=private, revision=revision, message=message, scores=scores, force=force, dry_run=dry_run,

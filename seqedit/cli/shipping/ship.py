@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JsonOption,
+    LedgerOption,
+    MeasureOption,
+    MovedModelOption,
+    RevisionArgument,
+)
+from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
@@ -22,11 +32,6 @@ if TYPE_CHECKING:
     from seqedit.models.edited import EditedModel
     from seqedit.shipping.export import Exported
 
-RevArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
-ModelOption = Annotated[
-    str | None, typer.Option(help="The base model: Hub id or directory. [default: the name the ledger has]")
-]
 BaseOption = Annotated[
     str | None,
     typer.Option("--base-name", help="Hub id of the base model for adapter and card, where the ledger has a path."),
@@ -50,18 +55,19 @@ class Format(StrEnum):
 def export(
     format_: Annotated[Format, typer.Option("--format", help="peft: an adapter; merged: a model; bundle: one file.")],
     out: Annotated[Path, typer.Option(help="Directory to write; with --format bundle the file.")],
-    rev: RevArgument = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     entry: Annotated[
         bool, typer.Option("--entry", help="Only the adapter of this entry, not the whole state.")
     ] = False,
     rank: RankOption = None,
-    model: ModelOption = None,
+    model: MovedModelOption = None,
     records: RecordsOption = None,
-    measure: Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")] = True,
+    measure: MeasureOption = True,
     scores: ScoresOption = True,
     base_name: BaseOption = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     signers: SignersOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
@@ -80,11 +86,11 @@ def export(
         if format_ is Format.BUNDLE:
             result = _bundle(opened, rev, out, entry=entry, scores=scores, dry_run=dry_run)
         elif format_ is Format.MERGED:
-            result = _merged(opened, rev, out, model, base_name, device, dry_run=dry_run)
+            result = _merged(opened, rev, out, model, base_name, dtype, device, dry_run=dry_run)
         else:
             result = _adapter(
                 opened, rev, out, entry=entry, rank=rank, base_name=base_name, dry_run=dry_run,
-                measuring=(model, records, device) if measure else None,
+                measuring=(model, records, dtype, device) if measure else None,
             )  # fmt: skip
     print_result({"format": str(format_), "out": str(out), **result}, json_, dry_run)
 
@@ -141,14 +147,22 @@ def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, d
 
 
 def _merged(
-    opened: Ledger, rev: str, out: Path, model: str | None, base_name: str | None, device: str | None, *, dry_run: bool
+    opened: Ledger,
+    rev: str,
+    out: Path,
+    model: str | None,
+    base_name: str | None,
+    dtype: str,
+    device: str | None,
+    *,
+    dry_run: bool,
 ) -> dict[str, Any]:
     from seqedit.shipping.export import check_new, write_merged
 
     check_new(out)
     entries = opened.active(rev)
     if not dry_run:
-        write_merged(opened, rev, _load(model or opened.base_model.name, device), out, base_name=base_name)
+        write_merged(opened, rev, _load(model or opened.base_model.name, dtype, device), out, base_name=base_name)
     return {"state": opened.resolve(rev), "model": model or opened.base_model.name, "entries": len(entries)}
 
 
@@ -160,7 +174,7 @@ def _adapter(
     entry: bool,
     rank: int | None,
     base_name: str | None,
-    measuring: tuple[str | None, str | None, str | None] | None,
+    measuring: tuple[str | None, str | None, str, str | None] | None,
     dry_run: bool,
 ) -> dict[str, Any]:
     from seqedit.shipping.export import check_new, export_adapter, write_adapter
@@ -175,7 +189,7 @@ def _adapter(
 
 
 def measured(
-    opened: Ledger, exported: Exported, model: str | None, records: str | None, device: str | None
+    opened: Ledger, exported: Exported, model: str | None, records: str | None, dtype: str, device: str | None
 ) -> Exported:
     """The export with measured scores; without --model only where the base model lies on this machine."""
     from seqedit.models.loading import resolve_model
@@ -191,14 +205,14 @@ def measured(
 
         chosen = load_records(records)
     wanted = records_for(exported.exact.requests, chosen)
-    return measure_truncation(exported, _load(name, device), wanted)
+    return measure_truncation(exported, _load(name, dtype, device), wanted)
 
 
-def _load(name: str, device: str | None) -> EditedModel:
+def _load(name: str, dtype: str, device: str | None) -> EditedModel:
     from seqedit.models.edited import EditedModel
     from seqedit.models.loading import load_model
 
-    return EditedModel(*load_model(name, device=device), name=name)
+    return EditedModel(*load_model(name, dtype=dtype, device=device), name=name)
 
 
 def adapter_result(exported: Exported) -> dict[str, Any]:

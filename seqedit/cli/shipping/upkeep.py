@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption, LedgerOption, open_ledger
+from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, RevisionArgument
+from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
-
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
 
 
 @app.command()
@@ -43,19 +42,15 @@ def gc(
 
     Example: seqedit gc --dry-run
     """
-    from ledger.database.store_users import forget
-    from ledger.upkeep.gc import collect
     from ledger.url_secrets import without_password
 
     if forget_ledger and dry_run:
         raise InputError("--forget-ledger has no dry run: give it without --dry-run")
     with open_ledger(ledger) as opened:
         for place in forget_ledger or ():
-            forget(opened.database, opened.store, place)
+            opened.forget_user(place)
             say(f"forgot the ledger {without_password(place)}", err=True)
-        found = collect(
-            opened.database,
-            opened.store,
+        found = opened.gc(
             keep_days=None if prune_now else keep_days,
             grace=grace * 3600,
             dry_run=dry_run,
@@ -95,7 +90,7 @@ def gc(
 
 @app.command()
 def sign(
-    rev: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")] = "HEAD",
+    rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     key: Annotated[Path | None, typer.Option(help="Private ed25519 key: PEM, or OpenSSH's format.")] = None,
     new_key: Annotated[Path | None, typer.Option(help="Make a key file and print its public key.")] = None,
@@ -120,15 +115,11 @@ def sign(
     assert key is not None
     private = signing.load_key(key)
     with open_ledger(ledger) as opened:
-        signature = signing.sign(opened.resolve(rev), private)
-        new = 1
-        if not dry_run:
-            with opened.database.write() as connection:
-                new = signing.add_signatures(connection, [signature])
+        signature, new = opened.sign(rev, private, dry_run=dry_run)
     if json_:
-        print_json({"entry": signature.entry, "key": signature.key, "new": bool(new), "dry_run": dry_run})
+        print_json({"entry": signature.entry, "key": signature.key, "new": new, "dry_run": dry_run})
         return
-    done = "would sign" if dry_run else "signed" if new else "was signed already:"
+    done = "was signed already:" if not new else "would sign" if dry_run else "signed"
     say(f"{done} {signature.entry[:12]} with key {signature.key[:12]}")
 
 

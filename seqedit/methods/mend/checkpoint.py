@@ -14,9 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from seqedit.errors import InputError
-from seqedit.methods.mend.files import write_whole
 from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.support.memory import is_out_of_memory
+from seqedit.support.writing import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
+from seqedit.forward.protocols import Tokenizer
 from seqedit.methods.mend.config import MendTraining
 from seqedit.text.lookup import Prompt, tokenize_request
 from seqedit.text.tokenization import encode, prompt_and_target_ids
@@ -29,7 +29,7 @@ class Case:
     neighbors: tuple[tuple[int, ...], ...]
 
 
-def tokenize_records(tokenizer: Any, records: Sequence[Record]) -> list[Case]:
+def tokenize_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[Case]:
     """Records as cases.
 
     Raises:
@@ -54,7 +54,7 @@ def tokenize_records(tokenizer: Any, records: Sequence[Record]) -> list[Case]:
     return cases
 
 
-def _with_target(tokenizer: Any, text: str, target: str) -> Prompt:
+def _with_target(tokenizer: Tokenizer, text: str, target: str) -> Prompt:
     prompt_ids, target_ids = prompt_and_target_ids(tokenizer, text, target)
     return Prompt((*prompt_ids, *target_ids[:-1]), 0, tuple(target_ids), len(prompt_ids) - 1)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from seqedit.errors import InputError
 from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.models.anatomy import Anatomy, Projection, features
 from seqedit.support.digests import tensors_digest
+from seqedit.support.writing import write_whole
 
 WEIGHTS = "mend.safetensors"
 CONFIG = "mend_config.json"
@@ -193,20 +192,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     if data.get("version") != _VERSION:
         raise InputError(f"{path}: version {data.get('version')!r} is not known to this seqedit (it knows {_VERSION})")
     return data
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the whole of it or the one before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

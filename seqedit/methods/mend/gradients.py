@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqedit.forward.batching import token_budget_batches
 from seqedit.forward.hooks import by_token, hooks, inference_state
+from seqedit.forward.protocols import CausalLM
 from seqedit.methods.training import target_losses
 from seqedit.models.anatomy import Anatomy
 from seqedit.text.lookup import Prompt
@@ -32,7 +33,7 @@ class TokenTerms:
 
 
 def token_terms(
-    model: Any, parts: Anatomy, prompts: Sequence[Prompt], layers: Sequence[int], *, max_tokens: int = 8192
+    model: CausalLM, parts: Anatomy, prompts: Sequence[Prompt], layers: Sequence[int], *, max_tokens: int = 8192
 ) -> tuple[dict[int, TokenTerms], Tensor]:
     """Inputs and output gradients of some projections, for the sum over requests of the targets' mean NLL.
 

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
-from seqedit.forward.hooks import hooks, input_device
+from seqedit.forward.hooks import hooks
+from seqedit.forward.protocols import CausalLM
 from seqedit.methods.mend.examples import Case
 from seqedit.methods.mend.gradients import TokenTerms, token_terms
 from seqedit.methods.mend.hypernetwork import Hypernetwork
@@ -37,7 +39,7 @@ class EditLosses:
 
 
 def edit_losses(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
     network: Hypernetwork,
     groups: Sequence[Sequence[Case]],
@@ -142,7 +144,7 @@ def _adding(edits: Mapping[nn.Module, Sequence[Factors]], rows: Sequence[int]) -
 
 
 def _logits(
-    model: Any, parts: Anatomy, sequences: Sequence[Sequence[int]], places: Sequence[tuple[int, int]]
+    model: CausalLM, parts: Anatomy, sequences: Sequence[Sequence[int]], places: Sequence[tuple[int, int]]
 ) -> Tensor:
     """Logits (m, vocabulary) at m (row, token) places, float32 or wider; only those go through the LM head."""
     ids, mask = pad_right(sequences, input_device(model))

@@ -13,6 +13,7 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
 from seqedit.forward.hooks import inference_state
+from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.methods.mend.checkpoint import CHECKPOINT, State, read_checkpoint, write_checkpoint
 from seqedit.methods.mend.config import MendTraining
 from seqedit.methods.mend.examples import Case, split, step_cases, tokenize_records, validation_cases
@@ -30,8 +31,8 @@ _RATES = [10 ** (exponent / 2) for exponent in range(-8, 7)]
 
 
 def train_hypernetwork(
-    model: Any,
-    tokenizer: Any,
+    model: CausalLM,
+    tokenizer: Tokenizer,
     records: Sequence[Record],
     config: MendTraining,
     *,
@@ -122,7 +123,7 @@ def train_hypernetwork(
 
 
 def _step(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
     network: Hypernetwork,
     optimizer: torch.optim.Adam,
@@ -164,7 +165,7 @@ def _start(
 
 @torch.no_grad()
 def _figures(
-    model: Any,
+    model: CausalLM,
     parts: Anatomy,
     network: Hypernetwork,
     groups: Sequence[Sequence[Case]],

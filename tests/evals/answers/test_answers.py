@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from evals.answers.answers import Asking, answer_of, ask, contained, exact, normalized, share
+from evals.answers.answers import Asking, answer_of, ask, contained, exact, normalized, proportion
 from evals.likelihood.decoding import generate
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
@@ -65,10 +65,10 @@ def test_template_and_demonstrations_stand_around_a_question() -> None:
 
 
 def test_share_has_wilsons_interval_and_leaves_out_what_is_not_known() -> None:
-    found = share([True, None, False, 0.5])
+    found = proportion([True, None, False, 0.5])
     low, high = wilson(1.5, 3)
     assert (found.value, found.ci_low, found.ci_high, found.count) == (50.0, 100 * low, 100 * high, 3)
-    assert share([None]).to_dict() == {"value": None, "ci_low": None, "ci_high": None, "count": 0}
+    assert proportion([None]).to_dict() == {"value": None, "ci_low": None, "ci_high": None, "count": 0}
 
 
 PROMPTS = ["Venxa Ulmigri professionally plays the sport of", "The sport of Bado Holul is", "In the city of"]

@@ -220,9 +220,9 @@ def test_the_command_prints_the_folder_and_the_tasks(capsys: pytest.CaptureFixtu
 
 
 def test_tables_show_the_main_metric_of_tasks_of_facts() -> None:
-    from seqedit.cli.output import main_metric
+    from seqedit.cli.output import shown_metric
 
-    assert main_metric({"ES": 0.5, "EM": 0.25}) == "ES"
-    assert main_metric({"ES": 0.5, "metric": "ES", "change": -0.5, "EM": 0.25}) == "ES"
-    assert main_metric({"acc": 0.5, "f1": 0.25}) == "acc"
-    assert main_metric({}) is None
+    assert shown_metric({"ES": 0.5, "EM": 0.25}) == "ES"
+    assert shown_metric({"ES": 0.5, "metric": "ES", "change": -0.5, "EM": 0.25}) == "ES"
+    assert shown_metric({"acc": 0.5, "f1": 0.25}) == "acc"
+    assert shown_metric({}) is None

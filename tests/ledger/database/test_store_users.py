@@ -16,12 +16,12 @@ from sqlalchemy.engine import make_url
 from ledger import Code, Ledger
 from ledger.bundles.import_bundle import import_bundle
 from ledger.database.store_users import Users, _record, check_new_store, forget, registrations
-from ledger.history.compose import GROUP
 from ledger.objects.local import open_store
 from ledger.objects.marker import Marker, read_marker
 from ledger.objects.objects import LEDGERS, MARKER
 from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from ledger.upkeep.gc import Garbage, collect
+from seqedit.adapters.composition import GROUP
 from seqedit.cli.main import run
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from tests.conftest import DATA

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger.history.compose import GROUP, Composition, compose
+from seqedit.adapters.composition import GROUP, Composition, compose
 from seqedit.adapters.delta import Delta, Dense, LowRank
 from seqedit.errors import InputError, NumericsError
 
-compose_module = importlib.import_module("ledger.history.compose")
+compose_module = importlib.import_module("seqedit.adapters.composition")
 NAMES = ("a", "b")
 SHAPE = (4, 6)
 

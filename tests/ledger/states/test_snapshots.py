@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from ledger import Code, Ledger
-from ledger.history.compose import compose
 from ledger.states.snapshots import SnapshotPolicy, keys
 from ledger.upkeep import gc
+from seqedit.adapters.composition import compose
 from seqedit.errors import EnvironmentFailure, InputError
 from tests.ledger.database.databases import create
 from tests.ledger.helpers import MODEL, build_adapter, build_base
@@ -31,7 +31,7 @@ def small_groups(monkeypatch):
 
 
 def use_small_groups(monkeypatch):
-    for module in ("ledger.history.compose", "ledger.states.snapshots"):
+    for module in ("seqedit.adapters.composition", "ledger.states.snapshots"):
         monkeypatch.setattr(importlib.import_module(module), "GROUP", SMALL)
 
 

@@ -152,6 +152,16 @@ class TestVouching:
         alter(filled, "UPDATE signatures SET signature = 'zz'")
         assert [p.code for p in filled.verify()] == ["invalid-signature"]
 
+    def test_a_ledger_signs_its_entries_and_says_what_is_new(self, filled, key):
+        head = filled.head()
+        assert filled.sign("HEAD", key, dry_run=True)[1]
+        assert codes(filled, key), "a dry run stores nothing"
+        signature, new = filled.sign("HEAD", key)
+        assert (signature.entry, new) == (head, True)
+        assert filled.sign("HEAD", key)[1] is False
+        assert filled.sign("HEAD", key, dry_run=True)[1] is False
+        assert codes(filled, key) == {}
+
     def test_signing_twice_is_signing_once(self, filled, key, other):
         assert add(filled, sign(filled.head(), key)) == 1
         assert add(filled, sign(filled.head(), key), sign(filled.head(), other)) == 1

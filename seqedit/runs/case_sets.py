@@ -16,18 +16,14 @@ from evals.answers.multihop import MultiHopResult, MultiHopScores, case_prompts,
 from evals.answers.real_life import RealLifeScores, score_real_life
 from evals.answers.ripple import RippleScores, ripple_prompts, ripple_scores
 from evals.scores.scores import Scores
-from ledger.history.compose import compose
 from seqedit.adapters.adapter import Adapter
 from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_requests
-from seqedit.editing.compute import compute_adapter
+from seqedit.editing.editor import Editor
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
-from seqedit.keys.templates import sample_context_templates
-from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
-from seqedit.moments.providing import provide_second_moments
-from seqedit.solver.factorizations import Factorizations
+from seqedit.moments.providing import SecondMomentSettings, moments_provider
 from seqedit.support.progress import progress_bar
 
 _T = TypeVar("_T")
@@ -159,7 +155,7 @@ def _edited(
     try:
         if edits.adapters:
             edited.check(edits.adapters)
-            _write(edited, edits.adapters)
+            edited.apply(edits.adapters)
             yield cases
             return
         size = edits.batch_size or len(cases)
@@ -169,7 +165,7 @@ def _edited(
         with progress_bar(f"{edits.method}: batches", len(batches)) as bar:
             for batch, wanted in batches:
                 edited.write({})
-                _write(edited, [adapter_of(wanted)])
+                edited.apply([adapter_of(wanted)])
                 yield batch
                 bar.advance()
     finally:
@@ -182,27 +178,9 @@ def _editor(edited: EditedModel, edits: Edits) -> Callable[[Sequence[Request]], 
     assert method is not None
     assert config is not None
     edited.parts.check_layers(config.layers)
-    templates = sample_context_templates(edited.model, edited.tokenizer, seed=edits.seed)
-    moments = None
-    if get_method(method).needs_second_moments:
-        moments = provide_second_moments(
-            edited.model, edited.tokenizer, edited.parts, edited.base_model.name, edited.base_model.fingerprint,
-            config.layers, file=edits.second_moments,
-        )  # fmt: skip
-    factors = None if moments is None else Factorizations(moments)
-
-    def compute(requests: Sequence[Request]) -> Adapter:
-        return compute_adapter(
-            edited.model, edited.tokenizer, requests, method, config, base_model=edited.base_model,
-            second_moments=moments, context_templates=templates, factors=factors, seed=edits.seed,
-        )  # fmt: skip
-
-    return compute
-
-
-def _write(edited: EditedModel, adapters: Sequence[Adapter]) -> None:
-    modules = sorted({name for adapter in adapters for name in adapter.deltas})
-    edited.write(compose(edited.base_weights(modules), adapters))
+    settings = SecondMomentSettings(file=None if edits.second_moments is None else str(edits.second_moments))
+    editor = Editor(edited, moments_provider(edited, settings), seed=edits.seed)
+    return lambda requests: editor.compute(requests, method, config)
 
 
 def _case_name(case: MultiHopCase) -> str:

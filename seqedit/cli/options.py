@@ -1,0 +1,45 @@
+"""Options that several verbs share, each declared once, so that it is called and works the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LedgerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger", envvar="SEQEDIT_LEDGER", help="Ledger directory or database URL. [default: ./ledger, or .]"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen and change nothing.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue; what is finished is kept.")]
+RevisionArgument = Annotated[str, typer.Argument(help="Entry id, unique prefix, branch, HEAD or HEAD~2.")]
+MessageOption = Annotated[str, typer.Option("-m", "--message", help="Message of the new entry.")]
+OwnMessageOption = Annotated[
+    str | None, typer.Option("-m", "--message", help="Message of the new entry. [default: says what was done]")
+]
+AuthorOption = Annotated[str, typer.Option(help="Author of the new entry.")]
+
+ModelOption = Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")]
+MovedModelOption = Annotated[
+    str | None, typer.Option("--model", help="The base model, where it has moved. [default: the ledger's]")
+]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")]
+
+PresetOption = Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")]
+HparamsOption = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")]
+LayersOption = Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")]
+SecondMomentsOption = Annotated[
+    Path | None, typer.Option("--second-moments", help="Safetensors, one matrix per module name.")
+]
+TemplateSeedOption = Annotated[int, typer.Option(help="Seed of the context templates.")]
+ZsreOption = Annotated[
+    str, typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer).")
+]
+AdapterOption = Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")]
+MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]

@@ -1,0 +1,126 @@
+"""An editor: a model with all that computing a batch on it needs, made once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from seqedit.adapters.adapter import Adapter
+from seqedit.editing.compute import compute_adapter, protects_earlier
+from seqedit.facts.requests import Request
+from seqedit.keys.templates import sample_context_templates
+from seqedit.methods import get_method
+from seqedit.methods.config import EditConfig
+from seqedit.models.edited import EditedModel
+from seqedit.moments.second_moments import SecondMoments
+from seqedit.parallel.ranks import Ranks
+from seqedit.solver.factorizations import Factorizations
+
+Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
+"""One set of second moments for all layers, or what provides those of a choice of layers."""
+
+
+class Editor:
+    """Computes batches on whatever state its model is in; knows no ledger, and writes no weights but to sample.
+
+    Args:
+        edited: The loaded model.
+        moments: Second moments of every layer that will be edited, or what provides those of some layers when they
+            are first needed; None where no method needs them.
+        context_templates: Groups of context templates; None samples them from the unedited model when first needed.
+        seed: Seed of that sampling, and of whatever else is drawn.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
+    """
+
+    def __init__(
+        self,
+        edited: EditedModel,
+        moments: Moments | None,
+        *,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int = 0,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.edited, self.moments, self.seed, self.ranks = edited, moments, seed, ranks
+        self._templates = context_templates
+        self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
+        self._factored: Moments | None = moments
+
+    @property
+    def context_templates(self) -> Sequence[Sequence[str]]:
+        """The given context templates, or ones that are sampled when they are first needed."""
+        if self._templates is None:
+            with self.edited.unedited():  # not from the current state: a resumed run samples the same ones
+                self._templates = sample_context_templates(self.edited.model, self.edited.tokenizer, seed=self.seed)
+        return self._templates
+
+    def compute(
+        self,
+        requests: Sequence[Request],
+        method: str,
+        config: EditConfig,
+        *,
+        earlier: Callable[[], Iterable[Adapter]] | None = None,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int | None = None,
+        target_values: Tensor | None = None,
+    ) -> Adapter:
+        """Compute a batch on the state that the model is in; see `compute_adapter` for the errors.
+
+        Args:
+            requests: The batch.
+            method: Name of the method.
+            config: Its settings.
+            earlier: Gives the adapters in force, whose keys are protected; asked where the settings want it.
+            context_templates: Templates instead of the editor's.
+            seed: Seed instead of the editor's.
+            target_values: (n, d) target values to use instead of optimising them; closed forms only.
+        """
+        templates = context_templates or self.context_templates
+        moments, factors = self._moments_of(method, config)
+        keys = keys_of(earlier()) if earlier is not None and protects_earlier(config) else {}
+        return compute_adapter(
+            self.edited.model, self.edited.tokenizer, requests, method, config,
+            base_model=self.edited.base_model, second_moments=moments, factors=factors,
+            context_templates=templates, earlier_keys=keys or None, seed=self.seed if seed is None else seed,
+            target_values=target_values, ranks=self.ranks,
+        )  # fmt: skip
+
+    def moments_of(self, choices: Iterable[tuple[int, ...]]) -> Mapping[str, Tensor]:
+        """Module name -> C0 of the modules of some choices of layers; empty where the editor has no moments."""
+        found: dict[str, Tensor] = {}
+        for layers in choices if self.moments is not None else ():
+            found |= self._factors_of(layers)[0].matrices
+        return found
+
+    def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
+        if self.moments is None or not get_method(method).needs_second_moments:
+            return None, None
+        return self._factors_of(tuple(sorted(config.layers)))
+
+    def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
+        """Second moments of some layers and what was factored of them, kept for the editor's life."""
+        assert self.moments is not None
+        if self._factored is not self.moments:  # others were given meanwhile
+            self._factors, self._factored = {}, self.moments
+        # Given moments are one set for all layers; a provider is asked once per choice of layers.
+        layers = () if isinstance(self.moments, SecondMoments) else layers
+        if layers not in self._factors:
+            found = self.moments if isinstance(self.moments, SecondMoments) else self.moments(layers)
+            self._factors[layers] = found, Factorizations(found)
+        return self._factors[layers]
+
+
+def keys_of(adapters: Iterable[Adapter]) -> dict[str, Tensor]:
+    """Module name -> (N, d_in) keys of some edits, as stored with their adapters.
+
+    A layer's key depends on the layers below only, which a batch has already written when it measures the key; so the
+    stored keys are those of the model after the batch, as AlphaEdit's cache wants them.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for adapter in adapters:
+        for name, keys in adapter.keys.items():
+            found.setdefault(name, []).append(keys)
+    return {name: torch.cat(parts) for name, parts in found.items()}
