@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
+from seqedit.editing.diagnosis import diagnose, frobenius
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.forward.access import position_limit
@@ -44,6 +45,7 @@ def compute_adapter(
     max_tokens: int = 8192,
     target_values: Tensor | None = None,
     ranks: Ranks | None = None,
+    in_force: int = 0,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -62,6 +64,7 @@ def compute_adapter(
         max_tokens: Padded tokens of one forward pass.
         target_values: (n, d) target values to use instead of optimising them; closed forms only.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
+        in_force: Edits that are in force already, for the diagnosis' load.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -94,8 +97,13 @@ def compute_adapter(
     bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks)
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
+    deltas = _deltas(update)
+    diagnosis = diagnose(
+        update, config, {p.name: frobenius(p.matrix()) for p in projections},
+        {name: frobenius(delta.dense()) for name, delta in deltas.items()}, in_force,
+    )  # fmt: skip
     return Adapter(
-        deltas=_deltas(update),
+        deltas=deltas,
         requests=tuple(requests),
         method={"name": method, **config.to_dict()},
         base_model=base_model,
@@ -108,6 +116,7 @@ def compute_adapter(
             "protected_keys": max((int(keys.shape[0]) for keys in protected.values()), default=0),
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
+            "diagnosis": diagnosis.to_dict(),
             **_moments_used(second_moments if chosen.needs_second_moments else None),
             "seed": seed,
             "seqedit": __version__,

@@ -66,6 +66,7 @@ class Editor:
         context_templates: Sequence[Sequence[str]] | None = None,
         seed: int | None = None,
         target_values: Tensor | None = None,
+        in_force: int = 0,
     ) -> Adapter:
         """Compute a batch on the state that the model is in; see `compute_adapter` for the errors.
 
@@ -77,6 +78,7 @@ class Editor:
             context_templates: Templates instead of the editor's.
             seed: Seed instead of the editor's.
             target_values: (n, d) target values to use instead of optimising them; closed forms only.
+            in_force: Edits that are in force already, for the diagnosis' load.
         """
         templates = context_templates or self.context_templates
         moments, factors = self._moments_of(method, config)
@@ -85,7 +87,7 @@ class Editor:
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=moments, factors=factors,
             context_templates=templates, earlier_keys=keys or None, seed=self.seed if seed is None else seed,
-            target_values=target_values, ranks=self.ranks,
+            target_values=target_values, ranks=self.ranks, in_force=in_force,
         )  # fmt: skip
 
     def moments_of(self, choices: Iterable[tuple[int, ...]]) -> Mapping[str, Tensor]:

@@ -12,7 +12,7 @@ from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
 from seqedit.methods.config import ClosedFormConfig, Spread
-from seqedit.methods.interface import LayerUpdate, Update, Workbench, add_to_weight
+from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench, add_to_weight
 from seqedit.models.anatomy import Anatomy
 from seqedit.solver.closed_form import solve
 from seqedit.solver.preconditioners import protect
@@ -98,8 +98,17 @@ def closed_form_edit(
         if met_at_bare:
             B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
         add_to_weight(projection, projection.matrix().clone(), B @ A)
-        updates.append(LayerUpdate(projection, (B, A), keys))
-    return Update(tuple(updates), found.values, found.losses, found.updates)
+        updates.append(LayerUpdate(projection, (B, A), keys, _solved(B, A, keys.T, share, a)))
+    return Update(tuple(updates), found.values, found.losses, found.updates, found if found.losses else None)
+
+
+def _solved(B: Tensor, A: Tensor, K: Tensor, R: Tensor, a: float) -> Solved:
+    """What the factors write of R (d_out, n) at the keys K (d_in, n); D = A K, as A is (C^-1 K)^T."""
+    D = A @ K
+    square = (R * R).sum(0).clamp_min(torch.finfo(R.dtype).tiny)
+    written = ((B @ D) * R).sum(0) / square
+    eigenvalues = torch.linalg.eigvalsh((D + D.T) / 2 + a * torch.eye(len(D), dtype=D.dtype, device=D.device))
+    return Solved(tuple(written.tolist()), float(eigenvalues[-1] / eigenvalues[0]))
 
 
 def _bare_keys(bench: Workbench, requests: Sequence[Request], layer: int) -> Tensor:

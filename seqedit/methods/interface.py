@@ -14,6 +14,7 @@ from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.preconditioners import Preconditioner
+from seqedit.targets.values import TargetValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,19 @@ class Workbench:
     ranks: Ranks | None = None
 
 
+@dataclass(frozen=True)
+class Solved:
+    """How well a layer's closed form meets what was asked of it.
+
+    Attributes:
+        written: For each request <Delta k, r> / <r, r>: the share of its residual r that the update writes at its key.
+        condition: Condition number of the system D + a I.
+    """
+
+    written: tuple[float, ...]
+    condition: float
+
+
 @dataclass(frozen=True, eq=False)
 class LayerUpdate:
     """Update of one FFN output projection.
@@ -51,11 +65,13 @@ class LayerUpdate:
         projection: The module.
         delta: (d_out, n) and (n, d_in) factors, or the (d_out, d_in) update itself; float64.
         keys: (n, d_in) float64, the keys it was solved for; those of the edited model where nothing was solved.
+        solved: How well the solution meets what was asked of the layer; None where nothing was solved.
     """
 
     projection: Projection
     delta: tuple[Tensor, Tensor] | Tensor
     keys: Tensor
+    solved: Solved | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +83,7 @@ class Update:
         target_values: (n, d) target values; the hidden states that were reached where none were asked for.
         losses: Last loss of each request's optimisation.
         updates: Optimisation updates each request took.
+        optimised: The target values' optimisation, for the methods that have one.
         provenance: What else a method wants to record, as JSON types.
     """
 
@@ -74,6 +91,7 @@ class Update:
     target_values: Tensor
     losses: tuple[float, ...]
     updates: tuple[int, ...]
+    optimised: TargetValues | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 

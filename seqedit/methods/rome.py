@@ -11,10 +11,11 @@ import torch
 from seqedit.facts.requests import Request
 from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig, Spread
-from seqedit.methods.interface import LayerUpdate, Update, Workbench
+from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
 from seqedit.targets.config import InitNorm
+from seqedit.targets.values import TargetValues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +49,26 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
     for parts in zip(*(single.layers for single in singles), strict=True):
         factors = [part.delta for part in parts]
         B, A = torch.cat([f[0] for f in factors], dim=1), torch.cat([f[1] for f in factors], dim=0)
-        layers.append(LayerUpdate(parts[0].projection, (B, A), torch.cat([part.keys for part in parts], dim=0)))
+        solved = [part.solved for part in parts if part.solved is not None]
+        together = Solved(tuple(s for one in solved for s in one.written), max(one.condition for one in solved))
+        keys = torch.cat([part.keys for part in parts], dim=0)
+        layers.append(LayerUpdate(parts[0].projection, (B, A), keys, together))
     return Update(
         tuple(layers),
         torch.cat([single.target_values for single in singles]),
         tuple(loss for single in singles for loss in single.losses),
         tuple(count for single in singles for count in single.updates),
+        _together([single.optimised for single in singles if single.optimised is not None]),
+    )
+
+
+def _together(found: Sequence[TargetValues]) -> TargetValues | None:
+    if not found:
+        return None
+    return TargetValues(
+        torch.cat([one.values for one in found]),
+        torch.cat([one.initial for one in found]),
+        tuple(loss for one in found for loss in one.losses),
+        tuple(count for one in found for count in one.updates),
+        tuple(reached for one in found for reached in one.reached),
     )

@@ -127,5 +127,5 @@ def trained_update(
         reached,
         tuple(losses),
         (updates,) * len(requests),
-        provenance or {},
+        provenance=provenance or {},
     )

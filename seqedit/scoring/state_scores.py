@@ -15,6 +15,7 @@ from ledger import Entry, Ledger
 from ledger.queries.states import state_id
 from seqedit.scoring.kinds import (
     KIND_ANSWERS,
+    KIND_DIAGNOSIS,
     KIND_DRIFT,
     KIND_FIXED,
     KIND_FORGETTING,
@@ -28,7 +29,7 @@ from seqedit.scoring.kinds import (
 
 OF_STATE = frozenset({KIND_OUTCOMES, KIND_DRIFT, KIND_FORGETTING, KIND_TASKS, KIND_FIXED})
 """Kinds that say something of the state as a whole (tasks: but for their changes against the state before)."""
-OF_BATCH = frozenset({KIND_SCORES, KIND_RECORDS, KIND_ANSWERS, KIND_GATES, KIND_TIMINGS})
+OF_BATCH = frozenset({KIND_SCORES, KIND_RECORDS, KIND_ANSWERS, KIND_GATES, KIND_TIMINGS, KIND_DIAGNOSIS})
 """Kinds that say something of the batch that led to the state, besides."""
 
 

@@ -49,6 +49,7 @@ class StepSummary(TypedDict):
     generation: dict[str, Any] | None
     intervals: dict[str, Any] | None
     generated: list[dict[str, Any]] | None
+    diagnosis: dict[str, Any] | None
     failure: str | None
     earlier: dict[str, Any] | None
     tasks: dict[str, dict[str, Any]]

@@ -22,6 +22,7 @@ from seqedit.scoring.drift import drift_of
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.kinds import (
     KIND_ANSWERS,
+    KIND_DIAGNOSIS,
     KIND_DRIFT,
     KIND_FORGETTING,
     KIND_OUTCOMES,
@@ -161,7 +162,10 @@ class Session:
     def compute(self, requests: Sequence[Request], method: str, config: EditConfig) -> Adapter:
         """Compute a batch on the session's own state; the ledger does not change."""
         self._be_at_tip()
-        return self.editor.compute(requests, method, config, earlier=lambda: self.ledger.adapters(self.tip))
+        in_force = sum(map(len, self.ledger.live_requests(self.tip).values()))
+        return self.editor.compute(
+            requests, method, config, earlier=lambda: self.ledger.adapters(self.tip), in_force=in_force
+        )
 
     def compute_on(
         self,
@@ -191,7 +195,7 @@ class Session:
             self.edited.apply(adapters)
             return self.editor.compute(
                 requests, method, config, earlier=lambda: adapters, context_templates=context_templates, seed=seed,
-                target_values=target_values,
+                target_values=target_values, in_force=sum(len(adapter.requests) for adapter in adapters),
             )  # fmt: skip
         finally:
             self.restore()
@@ -209,8 +213,18 @@ class Session:
         message: str = "",
         author: str = "",
         when: str | None = None,
+        check: Callable[[Adapter], None] | None = None,
     ) -> Entry:
         """Compute a batch, append it to the session's branch, and bring the model to the new state.
+
+        Args:
+            requests: The batch.
+            method: Name of the method.
+            config: Its settings.
+            message: Message of the entry.
+            author: Its author.
+            when: Its time; now, by default.
+            check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
 
         Raises:
             BranchMoved: the branch moved under the session; nothing was recorded.
@@ -219,10 +233,12 @@ class Session:
         start = time.perf_counter()
         adapter = self.compute(requests, method, config)
         seconds = time.perf_counter() - start
+        if check is not None:
+            check(adapter)
         return self.extend(
             lambda branch, tip: self.ledger.append(
                 adapter, message=message, author=author, time=when, parent=tip, branch=branch,
-                scores={KIND_TIMINGS: {"edit": seconds}},
+                scores={KIND_TIMINGS: {"edit": seconds}, KIND_DIAGNOSIS: adapter.provenance["diagnosis"]},
             )
         )  # fmt: skip
 

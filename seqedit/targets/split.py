@@ -78,7 +78,9 @@ def split_target_values(
         together = [number for answer in found for number in answer.fields[name]]
         return [together[i] for i in order]
 
-    return TargetValues(rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")))
+    return TargetValues(
+        rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")), tuple(numbers("reached"))
+    )
 
 
 def _target_values(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
@@ -88,7 +90,7 @@ def _target_values(replica: Replica, share: ProcessShare, given: Mapping[str, An
         site=_SITES[given["site"]](replica.parts, given["layer"]), merge_same_subject=given["merge_same_subject"],
         max_tokens=given["max_tokens"], share=share,
     )  # fmt: skip
-    numbers = {"places": found.places, "losses": found.losses, "updates": found.updates}
+    numbers = {"places": found.places, "losses": found.losses, "updates": found.updates, "reached": found.reached}
     return Message(numbers, {"values": found.values, "initial": found.initial})
 
 

@@ -56,6 +56,7 @@ class TargetValues:
         initial: (n, d) hidden states of the bare prompts before the edit.
         losses: Last total loss of each request.
         updates: How many updates each request took.
+        reached: Whether all target tokens were the argmax in every context when the loss was last looked at.
         places: Where in the list of requests each of them is; empty where they are all of it, in order.
     """
 
@@ -63,6 +64,7 @@ class TargetValues:
     initial: Tensor
     losses: tuple[float, ...]
     updates: tuple[int, ...]
+    reached: tuple[bool, ...] = ()
     places: tuple[int, ...] = ()
 
 
@@ -106,13 +108,13 @@ def optimise_target_values(
     flat.sort(key=lambda template: template != BARE)
     prompts = [[tokenize_request(tokenizer, r, c, with_target=True) for c in flat] for r in requests]
     kl_prompts = [tokenize_kl_prompt(tokenizer, r) for r in requests] if config.kl_factor else None
-    results: list[tuple[int, Tensor, Tensor, float, int]] = []
+    results: list[tuple[int, Tensor, Tensor, float, int, bool]] = []
     bar_of = progress_bar("target values", total=len(requests) * config.steps)
     with inference_state(model), fused_activations(model), bar_of as bar:
         groups = group_units(prompts, _units(requests, merge_same_subject), max_tokens)
         costs = [sum(len(p.ids) - p.lookup for unit in group for i in unit for p in prompts[i]) for group in groups]
 
-        def optimise(group: list[list[int]]) -> list[tuple[Tensor, Tensor, float, int]]:
+        def optimise(group: list[list[int]]) -> list[tuple[Tensor, Tensor, float, int, bool]]:
             members = [i for unit in group for i in unit]
             kl = None if kl_prompts is None else [kl_prompts[i] for i in members]
             batch = TargetBatch.build(model, place, [prompts[i] for i in members], kl)
@@ -137,7 +139,7 @@ def optimise_target_values(
     delta = torch.stack([item[2] for item in results])
     return TargetValues(
         initial + delta, initial, tuple(item[3] for item in results), tuple(item[4] for item in results),
-        () if share == WHOLE else tuple(item[0] for item in results),
+        tuple(item[5] for item in results), () if share == WHOLE else tuple(item[0] for item in results),
     )  # fmt: skip
 
 
@@ -159,8 +161,8 @@ def _optimise(
     config: TargetValueConfig,
     names: Sequence[str],
     bar: Bar,
-) -> list[tuple[Tensor, Tensor, float, int]]:
-    """(init, delta, last loss, updates) of each unit of a group.
+) -> list[tuple[Tensor, Tensor, float, int, bool]]:
+    """(init, delta, last loss, updates, whether the target is the argmax) of each unit of a group.
 
     ``unit_of`` (requests,) says whose is whose; decay and clamp are relative to the norms of ``reference`` (requests,
     p, d), None for init's own.
@@ -176,16 +178,17 @@ def _optimise(
     inside = torch.arange(units, device=delta.device)  # units whose rows the batch still holds
     open_ = torch.ones(units, dtype=torch.bool, device=delta.device)  # which of these have not converged
     nll_factor = torch.ones(units, device=delta.device)
-    losses, updates = [float("nan")] * units, [0] * units
+    losses, updates, reached = [float("nan")] * units, [0] * units, [False] * units
     for step in range(config.steps):
         current = delta[inside].requires_grad_(True)
         each, scale = current[unit_of], reference[inside][unit_of]
         found = batch.losses(model, each, scale, config, nll_factor[inside][unit_of]).of_units(unit_of)
-        for index, is_open, value in zip(inside.tolist(), open_.tolist(), found.total.detach().tolist(), strict=True):
+        seen = (inside.tolist(), open_.tolist(), found.total.detach().tolist(), found.argmax.tolist())
+        for index, is_open, value, argmax in zip(*seen, strict=True):
             if is_open:
                 if not math.isfinite(value):
                     raise NumericsError(f"the loss of request {names[index]} is not finite; lower learning_rate")
-                losses[index] = value
+                losses[index], reached[index] = value, argmax
         bar.advance(int(open_.sum()))
         if step == config.steps - 1:
             break  # as published: the last loss is only looked at
@@ -213,7 +216,7 @@ def _optimise(
             batch, inside = batch.select(rows), moving
             unit_of = (open_.cumsum(0) - 1)[unit_of[rows]]
             open_ = torch.ones_like(inside, dtype=torch.bool)
-    return [(initial[j, -1], delta[j, -1], losses[j], updates[j]) for j in range(len(names))]
+    return [(initial[j, -1], delta[j, -1], losses[j], updates[j], reached[j]) for j in range(len(names))]
 
 
 def _done(found: Losses, config: TargetValueConfig) -> Tensor:

@@ -28,10 +28,11 @@ from seqedit.cli.options import (
 from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
-from seqedit.errors import InputError
+from seqedit.errors import CheckFailed, InputError
 from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
     from seqedit.facts.requests import Request
     from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
@@ -62,6 +63,9 @@ def edit(
     seed: TemplateSeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Write nothing, and exit with 1, where the edit cannot have taken.")
+    ] = False,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
@@ -91,7 +95,7 @@ def edit(
 
     if out is None:
         _edit_ledger(place, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
-                     message, author, dry_run, json_, ranks_of(context))  # fmt: skip
+                     message, author, strict, dry_run, json_, ranks_of(context))  # fmt: skip
         return
     assert model is not None
     if dry_run:
@@ -105,10 +109,12 @@ def edit(
         second_moments=second_moments, text=text, context_templates=templates, seed=seed, dtype=dtype, device=device,
         ranks=ranks_of(context),
     )  # fmt: skip
+    _check(adapter, strict)
     adapter.save_pretrained(out)
     ranks = {delta.rank for delta in adapter.deltas.values()}
     if json_:
-        print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks)})
+        print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks),
+                    "diagnosis": adapter.provenance["diagnosis"]})  # fmt: skip
         return
     say(
         f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
@@ -120,7 +126,7 @@ def edit(
 def _edit_ledger(
     place: str, batch: list[Request], method: str, config: EditConfig, model: str | None,
     second_moments: Path | None, text: str | None, templates: list[list[str]] | None, seed: int, dtype: str,
-    device: str | None, message: str, author: str, dry_run: bool, json_: bool, ranks: Ranks | None,
+    device: str | None, message: str, author: str, strict: bool, dry_run: bool, json_: bool, ranks: Ranks | None,
 ) -> None:  # fmt: skip
     with open_ledger(place) as opened:
         overlaps = [str(overlap) for overlap in opened.overlaps(batch)]
@@ -130,17 +136,36 @@ def _edit_ledger(
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
+        from seqedit.scoring.kinds import KIND_DIAGNOSIS
         from seqedit.session.opening import open_session
 
         session = open_session(
             opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
             context_templates=templates, ranks=ranks,
         )  # fmt: skip
-        entry = session.edit(batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author)
+        entry = session.edit(
+            batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author,
+            check=lambda adapter: _check(adapter, strict),
+        )  # fmt: skip
+        diagnosis = opened.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
     if json_:
-        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps})
+        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps,
+                    "diagnosis": diagnosis})  # fmt: skip
     else:
         say(f"{entry.id[:12]} {entry.message}")
+
+
+def _check(adapter: Adapter, strict: bool) -> None:
+    """Say how the edit went, before it is written; with ``strict``, refuse one that cannot have taken."""
+    from seqedit.editing.diagnosis import line_of
+
+    found = adapter.provenance["diagnosis"]
+    say(line_of(found), err=True)
+    faults = [fault["text"] for fault in found["faults"]]
+    for text in faults:
+        say(f"warning: {text}", err=True)
+    if strict and faults:
+        raise CheckFailed(f"nothing was written: {'; '.join(faults)}")
 
 
 def _tell(

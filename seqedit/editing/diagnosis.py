@@ -1,0 +1,194 @@
+"""Whether an edit can have taken, from what computing it already knows; where it cannot, which setting is at fault.
+
+Two things must come about: a target value that makes the model say the new answer, and an update that writes it. The
+first is the optimisation's: its last loss, and whether the answer was the argmax. The second is the closed form's: of a
+request's residual r the update writes <Delta k, r> / <r, r> at its key. Neither needs another forward pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from seqedit.methods.config import ClosedFormConfig, EditConfig
+from seqedit.methods.interface import LayerUpdate, Update
+from seqedit.targets.values import TargetValues
+
+ENOUGH_CONVERGED = 0.75
+"""Below this share of target values that reached their answer, an edit is reported as one that cannot work."""
+ENOUGH_WRITTEN = 0.75
+"""Below this share of the residual that is written, likewise."""
+GOOD_SHARE = 0.95
+"""The share that a proposed second-moment weight writes."""
+REACH = 3.0
+"""Norms of a hidden state that an optimisation should be able to go: Adam moves a component by the learning rate at
+most, so T updates go no further than ``rate T sqrt(d)``."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an edit cannot be expected to have taken.
+
+    Attributes:
+        setting: The setting at fault.
+        value: What it is.
+        proposed: What to try.
+        reason: The numbers that say so, as a sentence.
+    """
+
+    setting: str
+    value: float
+    proposed: float
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}; try --set {self.setting}={self.proposed:g} (it is {self.value:g})"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of an edit before its model is asked anything.
+
+    Attributes:
+        requests: How many.
+        converged: Target values whose loss came below `stop_below`, or whose answer was the argmax in every context;
+            None for methods without target values.
+        reached: Those whose answer was the argmax.
+        written: Module name -> mean share of the residual that was written; empty where nothing was solved.
+        condition: Module name -> condition number of the solved system.
+        size: Module name -> Frobenius norm of the update over that of the weight before it.
+        load: Module name -> edits in force, these included, per key dimension.
+        faults: Settings with which the edit cannot be expected to work.
+    """
+
+    requests: int
+    converged: int | None
+    reached: int | None
+    written: Mapping[str, float]
+    condition: Mapping[str, float]
+    size: Mapping[str, float]
+    load: Mapping[str, float]
+    faults: tuple[Fault, ...]
+
+    @property
+    def written_share(self) -> float | None:
+        """The smallest share of the modules."""
+        return min(self.written.values(), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types, rounded to six digits."""
+        found = asdict(self)
+        for name in ("written", "condition", "size", "load"):
+            found[name] = {module: _rounded(value) for module, value in found[name].items()}
+        found["faults"] = [{**asdict(fault), "text": str(fault)} for fault in self.faults]
+        return found
+
+    def line(self) -> str:
+        """One line."""
+        return line_of(self.to_dict())
+
+
+def line_of(found: Mapping[str, Any]) -> str:
+    """One line of a recorded diagnosis (`Diagnosis.to_dict`)."""
+    parts = []
+    if found["converged"] is not None:
+        parts.append(f"{found['converged']} of {found['requests']} target values converged")
+        parts.append(f"{found['reached']} at the argmax")
+    if found["written"]:
+        parts.append(f"{100 * min(found['written'].values()):.0f} % of the residual written")
+        parts.append(f"condition {max(found['condition'].values()):.0e}")
+    parts.append(f"update {100 * max(found['size'].values()):.2g} % of the weights")
+    parts.append(f"load {max(found['load'].values()):.2g}")
+    return ", ".join(parts)
+
+
+def diagnose(
+    update: Update, config: EditConfig, weights: Mapping[str, float], norms: Mapping[str, float], in_force: int = 0
+) -> Diagnosis:
+    """What an update's numbers say of it.
+
+    Args:
+        update: From the method.
+        config: Its settings.
+        weights: Module name -> Frobenius norm of the weight before the update.
+        norms: Module name -> Frobenius norm of the update.
+        in_force: Edits that were in force before.
+    """
+    solved = {layer.projection.name: layer.solved for layer in update.layers if layer.solved is not None}
+    written = {name: sum(s.written) / len(s.written) for name, s in solved.items()}
+    found, n = update.optimised, len(update.target_values)
+    converged = None if found is None else _converged(found, config)
+    return Diagnosis(
+        n,
+        None if converged is None else sum(converged),
+        None if found is None else sum(found.reached),
+        written,
+        {name: s.condition for name, s in solved.items()},
+        {name: norm / max(weights[name], 1e-300) for name, norm in norms.items()},
+        {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
+        (*_of_targets(found, converged, config), *_of_weights(written, config)),
+    )
+
+
+def _converged(found: TargetValues, config: EditConfig) -> list[bool]:
+    assert isinstance(config, ClosedFormConfig)
+    return [
+        loss < config.stop_below or reached
+        for loss, reached in zip(found.losses, found.reached or [False] * len(found.losses), strict=True)
+    ]
+
+
+def _of_targets(found: TargetValues | None, converged: Sequence[bool] | None, config: EditConfig) -> list[Fault]:
+    if found is None or converged is None or sum(converged) >= ENOUGH_CONVERGED * len(converged):
+        return []
+    assert isinstance(config, ClosedFormConfig)
+    left = [i for i, done in enumerate(converged) if not done]
+    worst = max(found.losses[i] for i in left)
+    reason = f"{len(left)} of {len(converged)} target values did not converge (losses up to {worst:.2g})"
+    hidden = found.initial[left].double().norm(dim=1)
+    moved = (found.values - found.initial)[left].double().norm(dim=1)
+    if float((moved >= 0.98 * config.clamp_norm_factor * hidden).double().mean()) >= 0.5:
+        reason += ", most of them at the bound on their norm"
+        return [Fault("clamp_norm_factor", config.clamp_norm_factor, 2 * config.clamp_norm_factor, reason)]
+    norm, d, updates = float(hidden.median()), found.values.shape[1], max(1, config.steps - 1)
+    wanted = REACH * norm / (updates * math.sqrt(d))
+    if config.learning_rate < 0.8 * wanted:
+        reason += (
+            f": {updates} updates of {config.learning_rate:g} cannot go far against hidden states of norm {norm:.3g}"
+        )
+        return [Fault("learning_rate", config.learning_rate, _two_digits(wanted), reason)]
+    return [Fault("steps", config.steps, 2 * config.steps, reason)]
+
+
+def _of_weights(written: Mapping[str, float], config: EditConfig) -> list[Fault]:
+    low = min(written.values(), default=1.0)
+    weight = getattr(config, "second_moment_weight", None)
+    if low >= ENOUGH_WRITTEN or weight is None:
+        return []
+    # A share s = q / (q + a weight) has q = a weight s / (1 - s), whatever a is; for the wanted share the weight
+    # follows. Keys that share directions write less than that of one alone, so it is a value to try, not the last word.
+    share = min(max(low, 1e-3), 1 - 1e-3)
+    proposed = weight * share / (1 - share) * (1 - GOOD_SHARE) / GOOD_SHARE
+    reason = f"only {100 * low:.0f} % of the residual is written: the second moments outweigh the keys"
+    return [Fault("second_moment_weight", float(weight), _two_digits(proposed), reason)]
+
+
+def _key_dimension(layer: LayerUpdate) -> int:
+    return int(layer.keys.shape[1])
+
+
+def _two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def frobenius(matrix: Tensor) -> float:
+    """Frobenius norm in double precision."""
+    return float(matrix.double().norm())
