@@ -20,7 +20,7 @@ DEVICE_MAPS = ("auto", "balanced", "sequential")
 
 
 def resolve_model(name: str) -> str:
-    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``) or of a GGUF file's weights, or the name itself."""
+    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``) or of a GGUF file, or the name itself."""
     if is_gguf(name) and Path(name).is_file():
         return str(converted(Path(name)))
     if name.startswith(DEMO_PREFIX) and not Path(name).exists():
