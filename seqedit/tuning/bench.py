@@ -63,7 +63,7 @@ class TuneBench:
         return config
 
     def target_values(self, records: Sequence[Record], config: ClosedFormConfig) -> tuple[Tensor, list[float]]:
-        """(n, d) target values of some facts on the unedited model at the last layer, and their losses; kept on disk."""
+        """(n, d) target values of facts on the unedited model at the last layer, and their losses; kept on disk."""
         target = TargetValueConfig.from_dict({name: getattr(config, name) for name in _TARGET})
         name = json_digest({
             "base": self.edited.base_model.fingerprint, "layer": config.layers[-1], "target": target.to_dict(),

@@ -63,7 +63,7 @@ def judged(
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Best first; of equals the one whose perplexity grew less, then the one with the larger weight (it writes less)."""
+    """Best first; of equals the one whose perplexity grew less, then the one with the larger weight."""
     return sorted(
         trials,
         key=lambda t: (-round(t.goal, 3), t.perplexity or 1.0, -float(t.settings.get("second_moment_weight", 0))),

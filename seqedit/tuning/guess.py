@@ -3,7 +3,7 @@
 Two numbers decide whether an edit can work at all, and neither needs an optimisation:
 
 - Adam moves every component by at most the learning rate in a step, so in T steps a target value gets no further than
-  about ``rate T sqrt(d)``. The guess lets it go `REACH` times the hidden state's norm: ``rate = REACH |h| / (T sqrt(d))``.
+  about ``rate T sqrt(d)``. The guess lets it go `REACH` times the hidden norm: ``rate = REACH |h| / (T sqrt(d))``.
 - Of the residual of a fact alone the closed form writes the share ``s = q / (q + a weight)`` with ``q = k^T C0^-1 k``.
   A weight for a share that is wanted is ``q (1 - s) / (a s)``, q taken at its median over the facts.
 """

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,11 +136,11 @@ def tune(
         report(f"layer {found.layer}: rate {found.learning_rate:g}, {converged[found.layer]:.0%} converged")
         for share in SHARES:
             for chosen in dict.fromkeys(((found.layer,), windows[found.layer])):
-                settings = {
+                settings: dict[str, Any] = {
                     "layers": list(chosen), "spread": "even" if len(chosen) > 1 else "single", **target,
                     "second_moment_weight": found.weight_for(share, standard.a), "protect_earlier": True,
                 }  # fmt: skip
-                solved.append(held.trial("solved", settings, lambda s=settings, v=values: bench.solved(probe, s, v)))
+                solved.append(held.trial("solved", settings, partial(bench.solved, probe, settings, values)))
                 report(line(solved[-1]))
     order = ranked(solved)
     batches = [rest[: len(rest) // 2], rest[len(rest) // 2 :]]
@@ -148,8 +149,8 @@ def tune(
         if over():
             finished = False
             break
-        settings = trial.settings
-        confirmed.append(held.trial("sequence", settings, lambda s=settings: bench.sequence(batches, s)))
+        made = held.trial("sequence", trial.settings, partial(bench.sequence, batches, trial.settings))
+        confirmed.append(made)
         report(line(confirmed[-1]))
     final = ranked(confirmed) or order
     facts = rest if confirmed else probe
