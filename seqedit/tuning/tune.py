@@ -155,7 +155,7 @@ def tune(
     final = ranked(confirmed) or order
     facts = rest if confirmed else probe
     return Tuned(
-        method, final[0], tuple(order), tuple(ranked(confirmed)), tuple(t for t in final[1:] if tied(final[0], t)),
+        method, final[0], tuple(order), tuple(ranked(confirmed)), tuple(_undecided(final, order)),
         tuple(figures), bench.unedited(facts)["NS"], finished, converged, time.monotonic() - start,
     )  # fmt: skip
 
@@ -167,6 +167,14 @@ def line(trial: Trial) -> str:
     where = ",".join(map(str, trial.settings["layers"]))
     weight = trial.settings["second_moment_weight"]
     return f"{trial.stage:8}  layers {where:9}  weight {weight:<8g}  goal {trial.goal:.1f}  {shown}{growth}"
+
+
+def _undecided(final: Sequence[Trial], order: Sequence[Trial]) -> list[Trial]:
+    """Trials that cannot be told from the best one: by the last stage, or by the one before where they missed it."""
+    best, judged_last = final[0], [dict(trial.settings) for trial in final]
+    twin = next(trial for trial in order if trial.settings == best.settings)
+    rest = [trial for trial in order if dict(trial.settings) not in judged_last]
+    return [*(t for t in final[1:] if tied(best, t)), *(t for t in rest if tied(twin, t))]
 
 
 def _apart(order: Sequence[Trial]) -> list[Trial]:
