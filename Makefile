@@ -5,10 +5,17 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow coverage lint format docs clean
+FACTS ?= counterfact.json
+TEXT ?= plain.txt
+
+.PHONY: demo real test test-slow coverage lint format docs clean
 
 demo: $(STAMP)
 	$(BIN)/seqedit demo --out $(OUT)
+
+# Real weights and real facts; docs/real.md. make real FACTS=counterfact.json TEXT=wikitext.txt
+real: $(STAMP)
+	$(BIN)/python -m benchmarks.real --facts $(FACTS) --text $(TEXT) --out out/real
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)

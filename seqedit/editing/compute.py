@@ -19,6 +19,7 @@ from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.interface import Update, Workbench, add_to_weight, scratch
 from seqedit.models.anatomy import Anatomy, Projection, anatomy
+from seqedit.models.gguf import gguf_source
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
@@ -121,6 +122,7 @@ def compute_adapter(
             "seed": seed,
             "seqedit": __version__,
             "torch": str(torch.__version__),
+            **({"gguf_source": dict(quantised)} if (quantised := gguf_source(model)) else {}),
             **update.provenance,
         },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,21 @@ def preset_names() -> list[str]:
 
 
 def read_preset(name: str, method: str) -> dict[str, Any]:
-    """Settings of a shipped preset for one method: its common ones, then those of the method.
+    """Settings of a preset for one method: its common ones, then those of the method.
+
+    Args:
+        name: A shipped preset, or a preset file (``.yaml``, ``.yml``, ``.json``), such as `seqedit.tuning` writes.
+        method: Name of a registered method.
 
     Raises:
-        InputError: lists the shipped presets.
+        InputError: lists the shipped presets; or a file that cannot be read, or says nothing of the method.
     """
-    path = PRESETS / f"{name}.yaml"
-    if name not in preset_names():
-        raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())})")
-    data = read_mapping(path)
+    own = Path(name).suffix in (".yaml", ".yml", ".json")
+    if not own and name not in preset_names():
+        raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())}; or a .yaml file)")
+    data = read_mapping(Path(name) if own else PRESETS / f"{name}.yaml")
+    if own:
+        _check_preset(name, data, method)
     config = get_method(method).config
     known = {f.name for f in fields(config)}
     # What is common is meant for the closed forms: a rate of theirs would be absurd for fine-tuning.
@@ -38,6 +44,17 @@ def read_preset(name: str, method: str) -> dict[str, Any]:
     shared = known if issubclass(config, ClosedFormConfig) else other
     common = {k: v for k, v in data.get("common", {}).items() if k in shared & known}
     return {**common, **data.get("methods", {}).get(method, {})}
+
+
+def _check_preset(path: str, data: Mapping[str, Any], method: str) -> None:
+    for part in ("common", "methods"):
+        if not isinstance(data.get(part, {}), Mapping):
+            raise InputError(f"{path}: '{part}' must be a mapping, got {data[part]!r}")
+    methods = data.get("methods", {})
+    if not isinstance(methods.get(method, {}), Mapping):
+        raise InputError(f"{path}: the settings of '{method}' must be a mapping")
+    if method not in methods and not data.get("common"):
+        raise InputError(f"{path}: no settings for method '{method}' (it has {', '.join(map(str, methods)) or 'none'})")
 
 
 def method_config(
@@ -54,7 +71,7 @@ def method_config(
 
     Args:
         method: Name of a registered method.
-        preset: Name of a shipped preset.
+        preset: Name of a shipped preset, or a preset file.
         hparams: Hyperparameter file.
         settings: Settings from a run's configuration.
         assignments: ``FIELD=VALUE`` strings.

@@ -12,6 +12,7 @@ import torch
 
 from seqedit.demo.location import DEMO_PREFIX
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
+from seqedit.models.gguf import converted, is_gguf
 from seqedit.support.memory import is_out_of_memory
 
 DEVICE_MAPS = ("auto", "balanced", "sequential")
@@ -19,7 +20,9 @@ DEVICE_MAPS = ("auto", "balanced", "sequential")
 
 
 def resolve_model(name: str) -> str:
-    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``), or the name as it is."""
+    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``) or of a GGUF file, or the name itself."""
+    if is_gguf(name) and Path(name).is_file():
+        return str(converted(Path(name)))
     if name.startswith(DEMO_PREFIX) and not Path(name).exists():
         from seqedit.demo import STYLES, model_path
 
@@ -38,7 +41,7 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     """A model in evaluation mode and its fast tokenizer.
 
     Args:
-        name: Hub id, local directory, or a shipped model's name.
+        name: Hub id, local directory, a GGUF file (`seqedit.models.gguf`), or a shipped model's name.
         dtype: ``auto`` keeps the checkpoint's.
         device: Where to put it; None means the GPU where there is one. ``auto``, ``balanced`` and ``sequential`` spread
             the layers over all devices (accelerate's ``device_map``).
@@ -59,6 +62,8 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     path = Path(source)
     if path.is_dir():
         _check_directory(path)
+    elif is_gguf(source):
+        raise InputError(f"no GGUF file at {source}")
     elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise InputError(f"no model directory at {source}")
     try:

@@ -14,7 +14,9 @@ from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
 
 TABLE: Any = read_mapping(Path(__file__).resolve().parents[1] / "data" / "public_settings.yaml")
-PUBLIC = [name for name in preset_names() if not name.startswith("demo-")]
+PUBLIC = [
+    name for name in preset_names() if "evidence" not in read_mapping(PRESETS / f"{name}.yaml") and "demo-" not in name
+]
 SPREADS = {"memit": "even", "emmet": "even", "alphaedit": "even", "pmet": "sqrt", "rome": "single"}
 
 

@@ -1,0 +1,68 @@
+"""What tune found, as a preset file with its evidence, as JSON types and as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seqedit.errors import EnvironmentFailure
+from seqedit.models.edited import EditedModel
+from seqedit.models.gguf import gguf_source
+from seqedit.tuning.choice import Trial
+from seqedit.tuning.tune import Tuned, line
+from seqedit.version import __version__
+
+
+def evidence(tuned: Tuned, edited: EditedModel) -> dict[str, Any]:
+    """What speaks for the settings, as JSON types."""
+    source = gguf_source(edited.model)
+    return {
+        "model": edited.base_model.name,
+        "fingerprint": edited.base_model.fingerprint,
+        **({"gguf_source": dict(source)} if source else {}),
+        "seqedit": __version__,
+        "seconds": round(tuned.seconds),
+        "finished": tuned.finished,
+        "unedited_NS": tuned.unedited,
+        "converged": {str(layer): share for layer, share in tuned.converged.items()},
+        "layers_measured": [figures.to_dict() for figures in tuned.figures],
+        "best": _short(tuned.best),
+        "cannot_be_told_from_it": [_short(trial) for trial in tuned.undecided],
+        "trials": [_short(trial) for trial in (*tuned.confirmed, *tuned.solved)],
+    }
+
+
+def write_preset(path: Path, tuned: Tuned, edited: EditedModel) -> None:
+    """A YAML file that ``--preset FILE`` takes.
+
+    Raises:
+        EnvironmentFailure: it cannot be written.
+    """
+    data = {"methods": {tuned.method: dict(tuned.best.settings)}, "evidence": {tuned.method: evidence(tuned, edited)}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(data, sort_keys=False, width=120), "utf-8")
+    except OSError as error:
+        raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def table(tuned: Tuned) -> list[str]:
+    """Lines for a person: the trials, best first, those that cannot be told apart marked."""
+    mark = {id(trial): "=" for trial in tuned.undecided} | {id(tuned.best): "*"}
+    rows = [f"{mark.get(id(trial), ' ')} {line(trial)}" for trial in (*tuned.confirmed, *tuned.solved)]
+    ns = "-" if tuned.unedited is None else f"{tuned.unedited:.1f}"
+    rows.append(f"* recommended; = cannot be told from it by these facts (95% interval); unedited NS {ns}")
+    if not tuned.finished:
+        rows.append("the time was over before all trials were made; the same command with the same --out goes on")
+    return rows
+
+
+def _short(trial: Trial) -> dict[str, Any]:
+    shown = {name: None if v is None else round(v, 2) for name, v in trial.scores.items()}
+    growth = None if trial.perplexity is None else round(trial.perplexity, 4)
+    return {
+        "stage": trial.stage, "facts": trial.facts, "settings": dict(trial.settings), "goal": round(trial.goal, 2),
+        "scores": shown, "perplexity_by_unedited": growth,
+    }  # fmt: skip

@@ -1,0 +1,114 @@
+"""The search for settings: trials from the cheapest evidence, a preset that is taken, a search that is resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seqedit.editing.settings import method_config
+from seqedit.errors import InputError
+from seqedit.facts.requests import Record, Request
+from seqedit.models.edited import EditedModel
+from seqedit.support.files import read_mapping
+from seqedit.tuning.bench import TuneBench
+from seqedit.tuning.choice import Trial, ranked, tied
+from seqedit.tuning.guess import LayerFigures, candidate_layers, window
+from seqedit.tuning.preset import table, write_preset
+from seqedit.tuning.tune import tune
+
+NAMES = (
+    "Venxa Ulmigri",
+    "Bado Holul",
+    "Bribri Drabazor",
+    "Olm Tarko",
+    "Sidi Venn",
+    "Marla Ket",
+    "Ruo Pell",
+    "Ina Fosk",
+)
+FACTS = [Record(Request(name, "{} professionally plays the sport of", "golf", target_true="rowing")) for name in NAMES]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEQEDIT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "text.txt").write_text("The sport of golf and the sport of rowing are known to all of them.\n" * 60)
+    return tmp_path
+
+
+def _search(place: Path, edited: EditedModel, method: str = "emmet", **more: Any) -> Any:
+    return tune(
+        edited, FACTS, method, place / "out", text=str(place / "text.txt"), layers=[1, 2], steps=3, max_tokens=2000,
+        **more,
+    )  # fmt: skip
+
+
+def test_a_search_leaves_a_preset_that_is_taken_and_a_model_that_is_unedited(
+    place: Path, llama: tuple[Any, Any]
+) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    before = {p.name: p.matrix().clone() for p in edited.parts.projections}
+    found = _search(place, edited)
+    assert all(torch.equal(p.matrix(), before[p.name]) for p in edited.parts.projections)
+    assert found.finished
+    assert found.confirmed[0] is found.best
+    assert len(found.solved) == 2 * 4 * 2
+    write_preset(place / "preset.yaml", found, edited)
+    config = method_config("emmet", preset=str(place / "preset.yaml"))
+    assert list(config.layers) == found.best.settings["layers"]
+    assert config.to_dict()["learning_rate"] == found.best.settings["learning_rate"]
+    evidence: Any = read_mapping(place / "preset.yaml")["evidence"]
+    assert evidence["emmet"]["fingerprint"] == edited.base_model.fingerprint
+    assert len(evidence["emmet"]["trials"]) == len(found.solved) + len(found.confirmed)
+    assert any(row.startswith("*") for row in table(found))
+    with pytest.raises(InputError, match="no settings for method 'memit'"):
+        method_config("memit", preset=str(place / "preset.yaml"))
+
+
+def test_a_resumed_search_makes_no_trial_twice(
+    place: Path, llama: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    cut = _search(place, edited, minutes=1e-9)
+    assert not cut.finished
+    whole = _search(place, edited)
+
+    def never(*_: Any) -> Trial:
+        raise AssertionError("made twice")
+
+    monkeypatch.setattr(TuneBench, "solved", never)
+    monkeypatch.setattr(TuneBench, "sequence", never)
+    assert _search(place, edited).best == whole.best
+    with pytest.raises(InputError, match="another model, method or facts"):
+        _search(place, edited, "memit")
+
+
+def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(place: Path, llama: tuple[Any, Any]) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    with pytest.raises(InputError, match="'ft' cannot be tuned yet"):
+        _search(place, edited, "ft")
+    with pytest.raises(InputError, match="at least 8 calibration facts, got 3"):
+        tune(edited, FACTS[:3], "emmet", place / "out")
+
+
+def test_the_guessed_weight_writes_the_share_that_was_asked_for() -> None:
+    figures = LayerFigures(1, 100.0, 7.0, 500.0, 0.5)
+    for share, a in ((0.5, 1.0), (0.9, 0.1)):
+        weight = figures.weight_for(share, a)
+        assert 500 / (500 + a * weight) == pytest.approx(share, abs=0.01)
+    assert candidate_layers(30) == (5, 9, 14)
+    assert window(1) == (0, 1)
+
+
+def _trial(goal: float, *facts: float) -> Trial:
+    return Trial({"second_moment_weight": goal}, "solved", len(facts), {}, facts, goal)
+
+
+def test_trials_are_tied_unless_their_facts_tell_them_apart() -> None:
+    good, same, bad = _trial(90, 1, 1, 1, 1), _trial(80, 1, 1, 1, 0.75), _trial(20, 0.25, 0.25, 0.5, 0.25)
+    assert ranked([bad, same, good]) == [good, same, bad]
+    assert tied(good, same)
+    assert not tied(good, bad)
