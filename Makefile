@@ -13,7 +13,7 @@ TEXT ?= plain.txt
 demo: $(STAMP)
 	$(BIN)/seqedit demo --out $(OUT)
 
-# Real weights and real facts; docs/real.md. make real FACTS=counterfact.json TEXT=wikitext.txt
+# Real weights and real facts; docs/guide/real.md. make real FACTS=counterfact.json TEXT=wikitext.txt
 real: $(STAMP)
 	$(BIN)/python -m benchmarks.real --facts $(FACTS) --text $(TEXT) --out out/real
 

@@ -22,7 +22,7 @@ from typing import Any
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.models.edited import EditedModel
-from seqedit.moments.providing import provide_second_moments
+from seqedit.moments.providing import SecondMomentSettings, provide_second_moments
 from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
 from seqedit.text.plain_text import TextSource, default_text
@@ -104,9 +104,7 @@ def tune(
     windows = {layer: window(layer) for layer in tried}
     needed = sorted({one for layer in tried for one in windows[layer]})
     source = text or default_text(base.name)
-    moments = provide_second_moments(
-        edited.model, edited.tokenizer, parts, base.name, base.fingerprint, needed, text=source, max_tokens=max_tokens
-    )
+    moments = provide_second_moments(edited, needed, SecondMomentSettings(text=source, max_tokens=max_tokens))
     bench = TuneBench(edited, method, Factorizations(moments), list(TextSource(source)), out, seed)
     held = _Held(out, json_digest({
         "base": base.fingerprint, "method": method, "moments": moments.digest, "steps": steps, "seed": seed,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.output import JsonOption
+from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption
 from seqedit.cli.terminal import print_json, say
 from seqedit.text.plain_text import DEFAULT
 
@@ -28,8 +28,8 @@ def tune(
     max_tokens: Annotated[int, typer.Option(help="Sample size for second moments, in tokens.")] = 20_000,
     steps: Annotated[int, typer.Option(help="Optimisation steps.")] = 25,
     seed: Annotated[int, typer.Option(help="Seed of the context templates.")] = 0,
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...")] = None,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Find settings for a model on calibration facts, and write them as a preset with their evidence.
