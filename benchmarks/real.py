@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from evals.report.report import write_report
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.runs.config import read_run_config
 from seqedit.runs.runner import run
@@ -108,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }  # fmt: skip
         file = out / "run.yaml"
         file.write_text(yaml.safe_dump(config, sort_keys=False), "utf-8")
-        run(read_run_config(file), resume=(out / "ledger").is_dir())
-        _LOG.info("%s: report at %s", method, out / "report.html")
+        summary = run(read_run_config(file), resume=(out / "ledger").is_dir())
+        _LOG.info("%s: report at %s", method, write_report(summary, out))
 
 
 if __name__ == "__main__":
