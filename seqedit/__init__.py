@@ -8,14 +8,18 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from seqedit.support.import_names import check_import_names
+from seqedit.support.moved import install
 from seqedit.version import __version__
+
+install()
 
 if TYPE_CHECKING:
     from ledger.errors import BranchMoved as BranchMoved
     from ledger.history.entries import Entry as Entry
     from ledger.ledger import Ledger as Ledger
     from seqedit.adapters.adapter import Adapter as Adapter
-    from seqedit.adapters.adapter import BaseModel as BaseModel
+    from seqedit.adapters.base import BaseModel as BaseModel
     from seqedit.editing.compute import apply_adapter as apply_adapter
     from seqedit.editing.compute import compute_adapter as compute_adapter
     from seqedit.editing.settings import method_config as method_config
@@ -59,7 +63,7 @@ _HOMES = {
     "Entry": "ledger.history.entries",
     "Ledger": "ledger.ledger",
     "Adapter": "seqedit.adapters.adapter",
-    "BaseModel": "seqedit.adapters.adapter",
+    "BaseModel": "seqedit.adapters.base",
     "apply_adapter": "seqedit.editing.compute",
     "compute_adapter": "seqedit.editing.compute",
     "method_config": "seqedit.editing.settings",
@@ -105,6 +109,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'seqedit' has no attribute {name!r}")
+    check_import_names()
     return getattr(import_module(_HOMES[name]), name)
 
 

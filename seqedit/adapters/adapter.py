@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from seqedit.adapters import check, files
+from seqedit.adapters.base import BaseModel as BaseModel
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
@@ -23,19 +24,6 @@ from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """The unedited model that an adapter belongs to.
-
-    Attributes:
-        name: Hub id or directory it was loaded from.
-        fingerprint: Digest of its weights (`seqedit.models.fingerprint.fingerprint`).
-    """
-
-    name: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, eq=False)
