@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-import seqedit  # noqa: F401  (old import paths)
+import seqedit.support.moved  # noqa: F401  (old import paths)
 
 if TYPE_CHECKING:
     from evals.answers.answers import Asking as Asking

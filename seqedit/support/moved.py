@@ -1,4 +1,4 @@
-"""Old import paths, which keep working with a DeprecationWarning: modules that moved, names of modules that are packages.
+"""Old import paths, which keep working with a DeprecationWarning: moved modules, and names of what are packages now.
 
 ``MODULES`` is what README, the docs and task files ever showed; a finder at the end of ``sys.meta_path`` gives the new
 module under the old name. Where the old name is that of a package now, the package asks `moved_names`.
