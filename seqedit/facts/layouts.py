@@ -15,6 +15,7 @@ from seqedit.facts.checks import check_storable, check_text, label, short
 from seqedit.facts.fields import Fields, an_object, as_list, first_answer, strings, template
 from seqedit.facts.requests import Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
+from seqedit.support.plugins import LAYOUTS, plugins
 
 ZSRE_CONVENTIONS = ("mend", "memit", "alt", "answers")
 """What is taught of a zsRE record: ``alt`` (``mend``, or ``alt``: MEND, EasyEdit), or the right answer (``memit``, or
@@ -60,7 +61,7 @@ def layout_of(fields: Fields) -> Callable[[Fields], Record]:
     Raises:
         RequestError: none.
     """
-    for name, convert in _LAYOUTS:
+    for name, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
         if name in fields:
             return convert
     names = ", ".join(sorted(label(name) for name in fields)[:8])
@@ -185,6 +186,6 @@ _LAYOUTS: tuple[tuple[str, Callable[[Fields], Record]], ...] = (
     ("locality", _easyedit),
     ("portability", _easyedit),
     ("ground_truth", _easyedit),
-    ("target_new", plain),
-    ("prompt", plain),
 )
+"""A field that tells a layout, and what makes a record of its rows. Those of other distributions come after these."""
+_PLAIN = (("target_new", plain), ("prompt", plain))

@@ -14,6 +14,7 @@ from seqedit.methods.interface import Update, Workbench
 from seqedit.models.anatomy import Projection
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
+from seqedit.support.plugins import METHODS, plugins
 
 Compute = Callable[[Workbench, Sequence[Request], Any], Update]
 Precondition = Callable[[Factorizations, Projection, Any], Preconditioner]
@@ -70,7 +71,8 @@ def register(
 
 
 def method_names() -> list[str]:
-    """Registered names, sorted."""
+    """Registered names, those of other distributions included, sorted."""
+    plugins(METHODS)
     return sorted(_METHODS)
 
 
@@ -80,6 +82,8 @@ def get_method(name: str) -> Method:
     Raises:
         InputError: lists the legal names.
     """
+    if name not in _METHODS:
+        plugins(METHODS)  # loading them registers them
     if name not in _METHODS:
         close = difflib.get_close_matches(name, _METHODS, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
