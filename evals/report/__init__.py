@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seqedit.support.extras import need
+
+need("matplotlib", "report", "the report")
+
 if not TYPE_CHECKING:  # names of the module that this package was
     from seqedit.support.moved import moved_names
 

@@ -20,6 +20,7 @@ from evals.tasks.examples import TaskRows
 from evals.tasks.loading import TaskFinder, check_task
 from evals.tasks.results import aggregation_of, task_result
 from seqedit.errors import InputError
+from seqedit.support.extras import need
 
 GLUE_TASKS = ("cola", "sst2", "mrpc", "rte")
 """The tasks that tell an intact model from a damaged one, as in the papers on sequential editing."""
@@ -75,6 +76,7 @@ def load_tasks(
             why), a name in ``data_files`` that is not among ``names``, an unreadable file.
         EnvironmentFailure: the data set of a task without a local file could not be had.
     """
+    need("lm_eval", "lm-eval", "evaluating tasks")
     from evals.tasks.model import quiet
 
     names = list(names)
