@@ -69,7 +69,7 @@ def test_the_ten_lines_of_readme_edit_score_revert_and_save(files: Path, tmp_pat
     assert seqedit.Adapter.from_pretrained(tmp_path / "adapter").requests == entry.requests
 
     with Session.from_pretrained(MODEL, ledger=tmp_path / "ledger") as again:
-        assert [e.operation for e in again.log()] == ["revert", "edit", "init"]
+        assert [e.operation for e in again.log()] == ["revert", "edit", "root"]
 
 
 def test_every_operation_of_the_command_line_is_a_method(files: Path, tmp_path: Path) -> None:
