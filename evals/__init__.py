@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import seqedit.distribution.moved  # noqa: F401  (old import paths)
+
 if TYPE_CHECKING:
     from evals.answers.answers import Asking as Asking
     from evals.answers.answers import ask as ask
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
     from evals.tasks.tasks import LoadedTasks as LoadedTasks
     from evals.tasks.tasks import evaluate_tasks as evaluate_tasks
     from evals.tasks.tasks import load_tasks as load_tasks
+
+__distribution__ = "seqedit"
 
 _HOMES = {
     "Asking": "evals.answers.answers",

@@ -46,13 +46,18 @@ RUN_SLOWLY = (
 """Those that take longer than `make test` should."""
 
 NOT_RUN = {
+    "docs/guide/real.md: make real FACTS=counterfact.json TEXT=wikitext.txt":
+        "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
+        "a pattern; tests/cli/test_tune.py",
+    "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",
     "README.md: make demo": "a minute and more; tests/runs/test_demo.py runs the demo",
     "README.md: seqedit run examples/gpt2-xl-counterfact.yaml": "model, facts and text are on the Hub",
     "README.md: seqedit compare examples/demo-compare.yaml": "hours; tests/runs/test_compare.py runs smaller ones",
     "README.md: seqedit locate --model MODEL --records facts.jsonl --out tra":
         "a pattern; tests/cli/test_locate.py",
     "README.md: from peft import PeftModel": "a fragment; tests/adapters loads adapters with PEFT",
-    "README.md: from ledger import Ledger": "needs second moments of gpt2-xl",
+    "README.md: from seqedit import Session": "tests/library/test_session.py runs it on a demo model",
     "docs/contributing.md: make demo": "make runs these tests",
     "docs/index.md: make demo": "the commands of README once more",
     "docs/guide/lm-eval.md: seqedit export --format peft --out my-state":

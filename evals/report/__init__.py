@@ -1,1 +1,14 @@
 """Pages, charts, tables of a finished run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqedit.distribution.extras import need
+
+need("matplotlib", "report", "the report")
+
+if not TYPE_CHECKING:  # names of the module that this package was
+    from seqedit.distribution.moved import moved_names
+
+    __getattr__ = moved_names(__name__)

@@ -19,6 +19,7 @@ from evals.tasks.definition import task_definition
 from evals.tasks.examples import TaskRows
 from evals.tasks.loading import TaskFinder, check_task
 from evals.tasks.results import aggregation_of, task_result
+from seqedit.distribution.extras import need
 from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
 
@@ -76,6 +77,7 @@ def load_tasks(
             why), a name in ``data_files`` that is not among ``names``, an unreadable file.
         EnvironmentFailure: the data set of a task without a local file could not be had.
     """
+    need("lm_eval", "lm-eval", "evaluating tasks")
     from evals.tasks.model import quiet
 
     names = list(names)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ledger.history.graph import OPERATIONS
 from ledger.names import check_digest
-from seqedit.adapters.adapter import BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import canonical_json

@@ -16,26 +16,16 @@ from typing import Any
 from torch import Tensor
 
 from seqedit.adapters import check, files
+from seqedit.adapters.base import BaseModel as BaseModel
+from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
+from seqedit.adapters.hub import fetch_adapter, push_adapter
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class BaseModel:
-    """The unedited model that an adapter belongs to.
-
-    Attributes:
-        name: Hub id or directory it was loaded from.
-        fingerprint: Digest of its weights (`seqedit.models.fingerprint.fingerprint`).
-    """
-
-    name: str
-    fingerprint: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,22 +114,62 @@ class Adapter:
         )
         (target / files.CARD).write_text(files.model_card(self.base_model.name, self.method, self.requests), "utf-8")
 
-    @classmethod
-    def from_pretrained(
-        cls, directory: str | Path, *, check_digest: bool = True, check_derived: bool = True
-    ) -> Adapter:
-        """Read an adapter directory written by `save_pretrained`.
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        message: str | None = None,
+    ) -> str:
+        """Put the adapter into a Hub repository, as one commit; stock PEFT loads it from there.
 
         Args:
-            directory: Local adapter directory.
+            repository: Id, such as ``me/edits``; made where there is none.
+            private: Whether a repository that is made is private.
+            revision: Branch of the repository; made where there is none.
+            message: Message of the commit.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            InputError: not logged in, no access, or the base model is known by a local path.
+            EnvironmentFailure: the Hub cannot be reached.
+        """
+        if not is_hub_id(self.base_model.name):
+            raise InputError(
+                f"the base model is known here as '{self.base_model.name}', which means nothing to others; load it by "
+                "its Hub id"
+            )
+        return push_adapter(self.save_pretrained, repository, private=private, revision=revision, message=message)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory: str | Path,
+        *,
+        revision: str | None = None,
+        check_digest: bool = True,
+        check_derived: bool = True,
+    ) -> Adapter:
+        """Read an adapter directory written by `save_pretrained`, or one on the Hub.
+
+        Args:
+            directory: Local adapter directory; or the id of a Hub repository such as ``me/edits``, as a string, where
+                there is no such directory.
+            revision: Branch, tag or commit of the repository.
             check_digest: Compare the content with the digest it was saved under.
             check_derived: Also compare what the digest does not cover, and stock PEFT reads, with what follows from
                 the content. Without it only the returned adapter can be trusted, not the files.
 
         Raises:
-            InputError: names the file that is missing, malformed or altered.
+            InputError: names the file that is missing, malformed or altered; or there is no such repository.
+            EnvironmentFailure: the Hub cannot be reached.
         """
         source = Path(directory)
+        if isinstance(directory, str) and directory.count("/") == 1 and not source.exists() and is_hub_id(directory):
+            source = fetch_adapter(directory, revision=revision)
         sidecar = read_json(source / files.SIDECAR)
         if type(sidecar.get("format")) is not int or sidecar["format"] != FORMAT_VERSION:
             raise InputError(

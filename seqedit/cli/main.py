@@ -17,6 +17,7 @@ from seqedit.cli.measuring import benchmark, compare, evaluate, runs, score, tas
 from seqedit.cli.parallel import run_in_ranks
 from seqedit.cli.shipping import hub, ship, upkeep  # noqa: F401
 from seqedit.cli.terminal import discard, drop_closed, finish, say, warnings_shown
+from seqedit.distribution.import_names import check_import_names
 from seqedit.errors import SeqeditError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; started by torchrun, in all its processes (docs/guide/parallel.md)."""
     try:
+        check_import_names()
         with warnings_shown():
             code = run_in_ranks(lambda ranks: _run(arguments, ranks))
     except SeqeditError as error:

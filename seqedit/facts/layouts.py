@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from seqedit.distribution.plugins import LAYOUTS, plugins
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
 from seqedit.facts.fields import Row, an_object, as_list, first_answer, strings, template
@@ -61,7 +62,7 @@ def layout_of(fields: Row) -> Callable[[Row], Record]:
     Raises:
         RequestError: none.
     """
-    for name, convert in _LAYOUTS:
+    for name, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
         if name in fields:
             return convert
     names = ", ".join(sorted(label(name) for name in fields)[:8])
@@ -186,6 +187,6 @@ _LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("locality", _easyedit),
     ("portability", _easyedit),
     ("ground_truth", _easyedit),
-    ("target_new", plain),
-    ("prompt", plain),
 )
+"""A field that tells a layout, and what makes a record of its rows. Those of other distributions come after these."""
+_PLAIN = (("target_new", plain), ("prompt", plain))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from seqedit.distribution.plugins import METHODS, plugins
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods.config import ClosedFormConfig, EditConfig
@@ -70,7 +71,8 @@ def register(
 
 
 def method_names() -> list[str]:
-    """Registered names, sorted."""
+    """Registered names, those of other distributions included, sorted."""
+    plugins(METHODS)
     return sorted(_METHODS)
 
 
@@ -80,6 +82,8 @@ def get_method(name: str) -> Method:
     Raises:
         InputError: lists the legal names.
     """
+    if name not in _METHODS:
+        plugins(METHODS)  # loading them registers them
     if name not in _METHODS:
         close = difflib.get_close_matches(name, _METHODS, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqedit.distribution.plugins import TRACKERS, plugins
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
@@ -156,7 +157,13 @@ class TrackerSink(Callback):
                 raise EnvironmentFailure(f"{self.name} failed: {error}") from error
 
 
-SINKS = ("tensorboard", "wandb", "trackio")
+_TRACKERS: dict[str, Callable[[str | None], Callback]] = {
+    "tensorboard": TensorBoardSink,
+    "wandb": lambda project: TrackerSink("wandb", project or "seqedit"),
+    "trackio": lambda project: TrackerSink("trackio", project or "seqedit"),
+}
+"""Name -> what makes a tracker of the text after the colon. Other distributions add theirs as `seqedit.trackers`."""
+SINKS = tuple(_TRACKERS)
 
 
 def make_sinks(wanted: Sequence[str]) -> list[Callback]:
@@ -168,12 +175,10 @@ def make_sinks(wanted: Sequence[str]) -> list[Callback]:
     sinks: list[Callback] = []
     for text in wanted:
         name, _, place = text.partition(":")
-        if name == "tensorboard":
-            sinks.append(TensorBoardSink(place or None))
-        elif name in SINKS:
-            sinks.append(TrackerSink(name, place or "seqedit"))
-        else:
-            raise InputError(f"unknown sink '{text}' (known: {', '.join(SINKS)}; each may be followed by :PROJECT)")
+        known = _TRACKERS if name in _TRACKERS else {**plugins(TRACKERS), **_TRACKERS}
+        if name not in known:
+            raise InputError(f"unknown sink '{text}' (known: {', '.join(known)}; each may be followed by :PROJECT)")
+        sinks.append(known[name](place or None))
     return sinks
 
 

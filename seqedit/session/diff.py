@@ -11,6 +11,7 @@ from ledger.ledger import Ledger
 from seqedit.adapters.sums import concatenate
 from seqedit.errors import InputError
 from seqedit.session.opening import open_session
+from seqedit.session.session import Session
 
 
 def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:
@@ -30,7 +31,13 @@ def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:
 
 
 def answers_of(
-    ledger: Ledger, found: StateDiff, probes: Sequence[str] = (), *, model: str | None = None, tokens: int = 8
+    ledger: Ledger,
+    found: StateDiff,
+    probes: Sequence[str] = (),
+    *,
+    model: str | None = None,
+    tokens: int = 8,
+    session: Session | None = None,
 ) -> dict[str, tuple[str, str]]:
     """What the model says, greedily, in the old and in the new state.
 
@@ -40,6 +47,7 @@ def answers_of(
         probes: Further prompts.
         model: As for `open_session`.
         tokens: New tokens of an answer.
+        session: Model and ledger, instead of loading the model; it is at its own state again afterwards.
 
     Returns:
         Prompt -> (answer in the old state, answer in the new one), of every changed fact and every probe.
@@ -47,12 +55,15 @@ def answers_of(
     prompts = list(dict.fromkeys([*_prompts(found), *probes]))
     if not prompts:
         return {}
-    session = open_session(ledger, model=model)
+    session = session or open_session(ledger, model=model)
     said = []
-    for rev in (found.old, found.new):
-        session.checkout(rev)
-        texts = generate(session.edited.model, session.edited.tokenizer, prompts, max_new_tokens=tokens, top_k=1)
-        said.append([" ".join(text.split()) for text in texts])
+    try:
+        for rev in (found.old, found.new):
+            session.checkout(rev)
+            texts = generate(session.edited.model, session.edited.tokenizer, prompts, max_new_tokens=tokens, top_k=1)
+            said.append([" ".join(text.split()) for text in texts])
+    finally:
+        session.restore()
     return {prompt: (old, new) for prompt, old, new in zip(prompts, *said, strict=True)}
 
 

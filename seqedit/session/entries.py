@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
+from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
@@ -27,6 +30,35 @@ def method_of(entry: Entry) -> tuple[str, EditConfig]:
     if name == "merge":
         raise InputError(f"entry {entry.id[:12]} is a merge by '{data.get('how')}', which no method can compute again")
     return name, get_method(name).config.from_dict(data)
+
+
+def settings_for(
+    old: Entry,
+    method: str | None,
+    *,
+    preset: str | None = None,
+    hparams: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> tuple[str, EditConfig]:
+    """Method and settings to edit an entry's facts anew.
+
+    Args:
+        old: The entry.
+        method: Name of the method; None for the entry's own.
+        preset: Name of a shipped preset.
+        hparams: Hyperparameter file.
+        settings: Single settings. They come on top of the entry's own where the method stays and neither preset nor
+            file is given; another method takes the entry's layers where nothing else names any.
+    """
+    chosen = dict(settings or {})
+    same = method is None or method == old.method.get("name")
+    name, config = method_of(old) if same else (str(method), None)
+    if preset is None and hparams is None:
+        if config is not None:
+            chosen = {**config.to_dict(), **chosen}
+        elif old.method.get("layers"):
+            chosen = {"layers": old.method["layers"], **chosen}
+    return name, method_config(name, preset=preset, hparams=hparams, settings=chosen)
 
 
 def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:

@@ -47,6 +47,28 @@ class StateScores:
         """The gates that were not kept."""
         return [gate for gate in self.gates if gate.tripped]
 
+    def __str__(self) -> str:
+        """Scores of new and earlier edits, tasks with their paired change, and gates, a line each."""
+        if self.failure is not None:
+            return "\n".join([f"{self.entry[:12]} cannot be scored: {self.failure}", *map(str, self.gates)])
+        lines = [self.entry[:12]]
+        for name in ("ES", "PS", "NS", "S"):
+            new, earlier = self.step.get(name), (self.step.get("earlier") or {}).get(name)
+            lines.append(f"{name:>12} {_number(new)}  earlier {_number(earlier)}")
+        for name, row in self.step["tasks"].items():
+            metric = row.get("metric") or next(key for key, value in row.items() if isinstance(value, int | float))
+            line = f"{name + '.' + metric:>12} {row[metric]:8.4f}"
+            if row.get("change") is not None:
+                line += f"  change {row['change']:+.4f} [{row['ci_low']:+.4f}, {row['ci_high']:+.4f}]"
+            lines.append(line)
+        if "perplexity" in (self.step.get("drift") or {}):
+            lines.append(f"{'perplexity':>12} {self.step['drift']['perplexity']:8.3f}")
+        return "\n".join([*lines, *map(str, self.gates)])
+
+
+def _number(value: float | None) -> str:
+    return ("-" if value is None else f"{value:.2f}").rjust(8)
+
 
 def evaluate_state(
     session: Session,
@@ -55,8 +77,9 @@ def evaluate_state(
     *,
     records: Sequence[Record] = (),
     gates: Sequence[Gate] = (),
+    keep: bool = False,
 ) -> StateScores:
-    """Score a state; the ledger keeps what is measured of the unedited model, and nothing of the state.
+    """Score a state; the ledger keeps what is measured of the unedited model and, unless asked, nothing of the state.
 
     Args:
         session: Model and ledger; the model is at the session's own state again afterwards.
@@ -64,6 +87,8 @@ def evaluate_state(
         rev: The state.
         records: Records of its facts, for paraphrases and neighbours; facts without one are scored on their request.
         gates: Limits.
+        keep: Write the scores of the session's own state beside its entry, as a run does (`Session.score`), for `log`,
+            `report` and `bisect`; those of other states are not written.
 
     Raises:
         InputError: the state has no edits, or a gate's metric is not measured.
@@ -89,9 +114,12 @@ def evaluate_state(
         baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
     check_tasks(gates, evaluator.task_names, baseline)
     try:
-        session.checkout(entry)
-        batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
-        scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
+        if keep and entry == session.tip:
+            scores = session.score(evaluator, found, outcomes)
+        else:
+            session.checkout(entry)
+            batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
+            scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
     except NumericsError as error:
         if not gates:
             raise

@@ -14,14 +14,14 @@ from ledger.bundles.import_bundle import Diverged
 from ledger.bundles.write import plan_bundle, write_bundle
 from ledger.reading import Reader
 from seqedit.adapters.card import is_hub_id
-from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
+from seqedit.adapters.hub import hub_errors
+from seqedit.errors import CheckFailed, InputError
 from seqedit.shipping.export import Exported, write_adapter
 
 FOLDER = "ledger"
 BUNDLE = f"{FOLDER}/bundle.zip"
 TIP = f"{FOLDER}/tip.json"
 """Which state the repository holds, so that a push need not fetch the bundle to see what it would replace."""
-_LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def push_state(
         )
     plan = plan_bundle(ledger, exported.shipped.rev, scores=scores)
     api = HfApi(library_name="seqedit")
-    with _hub(repository):
+    with hub_errors(repository, conflict=Diverged):
         account = api.whoami()["name"]
         repository = repository if "/" in repository else f"{account}/{repository}"
         head = _head(api, repository, revision)
@@ -138,7 +138,7 @@ def fetch_bundle(repository: str, *, revision: str | None = None) -> Iterator[Pa
 
     api = HfApi(library_name="seqedit")
     with tempfile.TemporaryDirectory() as scratch:
-        with _hub(repository):
+        with hub_errors(repository, conflict=Diverged):
             commit = api.model_info(repository, revision=revision).sha
             try:
                 # Not through the cache: the ledger keeps what it takes, so a second copy would only cost space.
@@ -179,75 +179,3 @@ def _tip(api: Any, repository: str, commit: str) -> str | None:
             return str(json.loads(Path(file).read_text("utf-8"))["tip"])
         except (ValueError, KeyError, TypeError) as error:
             raise CheckFailed(f"{repository}: {TIP} is malformed ({error}); --force replaces it") from error
-
-
-@contextmanager
-def _hub(repository: str) -> Iterator[None]:
-    """Turn errors of the Hub's client into the project's own, each saying what to do."""
-    if not is_hub_id(repository):
-        raise InputError(f"'{repository}' is no repository id; it looks like me/edits")
-    try:
-        yield
-    except SeqeditError:
-        raise
-    except Exception as error:
-        translated = _translated(repository, error)
-        if translated is None:
-            raise
-        raise translated from error
-
-
-def _translated(repository: str, error: BaseException) -> SeqeditError | None:
-    """The project's error for one of the client's, or None for what is not the Hub's."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.LocalTokenNotFoundError):
-        return InputError(f"the Hub knows no one here: {_LOGIN}")
-    if isinstance(error, errors.HFValidationError):
-        return InputError(f"'{repository}' is no repository id; it looks like me/edits ({_first(error)})")
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return EnvironmentFailure("the Hub is switched off by HF_HUB_OFFLINE; unset it")
-    if isinstance(error, errors.HfHubHTTPError):
-        return _of_status(repository, error)
-    # What went wrong while a file was fetched or uploaded is the cause of these two.
-    if isinstance(error, errors.LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
-        return _translated(repository, error.__cause__)
-    # The client's transport (httpx or its successor) has its own tree of errors.
-    if isinstance(error, errors.LocalEntryNotFoundError) or _is_transport_error(error):
-        return EnvironmentFailure(
-            f"the Hub cannot be reached ({_first(error)}); check the network, and HF_ENDPOINT if it is set"
-        )
-    if isinstance(error, ValueError):
-        return CheckFailed(f"the Hub does not take it: {' '.join(str(error).split())}")
-    return None
-
-
-def _is_transport_error(error: BaseException) -> bool:
-    return any(base.__name__ == "TransportError" for base in type(error).__mro__)
-
-
-def _of_status(repository: str, error: Any) -> SeqeditError:
-    from huggingface_hub import errors
-
-    status = getattr(error.response, "status_code", None)
-    said = getattr(error, "server_message", None) or _first(error)
-    if isinstance(error, errors.GatedRepoError):
-        return InputError(f"access to {repository} must be asked for on its page, with the account of the token")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return InputError(f"{repository} has no such revision; see its branches and tags on the Hub")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return InputError(
-            f"the Hub has no repository {repository}, or the token may not see it; check the name, or {_LOGIN}"
-        )
-    if status == 401:
-        return InputError(f"the Hub does not accept the token ({said}); {_LOGIN}")
-    if status == 403:
-        return InputError(f"the token may not do this with {repository} ({said}); {_LOGIN}")
-    if status == 412:
-        return Diverged(f"{repository} changed while this was pushed; nothing was pushed. Try again")
-    return EnvironmentFailure(f"the Hub failed with status {status} ({said}); try again later")
-
-
-def _first(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

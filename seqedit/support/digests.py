@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _CHUNK_BYTES = 1 << 24
 
@@ -25,6 +25,8 @@ def json_digest(value: Any) -> str:
 
 def tensor_digest(tensor: Tensor) -> str:
     """SHA-256 (hex) of a tensor's dtype, shape and row-major bytes, wherever it lives."""
+    import torch  # here, so that what digests JSON alone does not wait for it
+
     digest = hashlib.sha256(f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}".encode())
     flat = tensor.detach().contiguous().view(-1)
     step = max(1, _CHUNK_BYTES // max(1, flat.element_size()))

@@ -19,6 +19,7 @@ from ledger import Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import LowRank
 from seqedit.cli.main import run
+from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from tests.conftest import REFERENCE
@@ -286,3 +287,16 @@ def test_push_and_pull_ask_for_signers_before_anything_is_written(
     assert run(push) == 0
     assert run(pull) == 0
     assert run(["verify", "--ledger", str(tmp_path / "new"), "--signers", str(signers)]) == 0
+
+
+def test_an_adapter_goes_to_a_repository_and_comes_back(hub: str, edited: EditedModel) -> None:
+    adapter = adapter_for(edited, 5)
+    adapter.push_to_hub("tester/one-adapter", message="one")
+    assert Adapter.from_pretrained("tester/one-adapter").digest == adapter.digest
+    found = get(f"{hub}/api/models/tester/one-adapter")
+    assert found["messages"] == ["initial commit", "one"]
+
+
+def test_an_adapter_that_is_neither_here_nor_on_the_hub_is_named(hub: str) -> None:
+    with pytest.raises(InputError, match="the Hub has no repository tester/nothing"):
+        Adapter.from_pretrained("tester/nothing")

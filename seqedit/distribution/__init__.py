@@ -1,0 +1,1 @@
+"""What concerns seqedit as an installed package: extras, plugins of others, import names, moved modules."""

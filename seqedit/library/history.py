@@ -1,0 +1,270 @@
+"""A session's operations on its history: swap, merge, rebase, reorder, branches, and the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ledger import Entry
+from seqedit.errors import InputError
+from seqedit.session.session import Session as Core
+
+if TYPE_CHECKING:
+    from ledger.history.diff import StateDiff
+    from ledger.queries.blame import Answer
+    from seqedit.library.inputs import Facts, Tasks
+    from seqedit.session.bisect import Found
+    from seqedit.session.merging import How
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What tells two states apart.
+
+    Attributes:
+        states: The two states, and their changed facts and entries.
+        norms: Module name -> Frobenius norm of the difference of its weights.
+        answers: Prompt -> (answer in the old state, answer in the new one); empty unless asked for.
+    """
+
+    states: StateDiff
+    norms: dict[str, float]
+    answers: dict[str, tuple[str, str]]
+
+
+class History(Core):
+    """A session with the history's operations as methods; each works on the session's own branch and state."""
+
+    def _id(self, which: Entry | str) -> str:
+        """The id of an entry, or of a revision relative to the session's own state."""
+        return which.id if isinstance(which, Entry) else self.ledger.resolve(self.named(which))
+
+    def revert(self, rev: Entry | str, *, message: str | None = None) -> Entry:
+        """Take an entry out of force; the model is bit-equal to one that never had it.
+
+        Raises:
+            InputError: the entry is not in force.
+            BranchMoved: the branch moved under the session; nothing was recorded.
+        """
+        return super().revert(self._id(rev), message=message)
+
+    def swap(
+        self,
+        rev: Entry | str,
+        method: str | None = None,
+        *,
+        preset: str | None = None,
+        hparams: str | Path | None = None,
+        message: str | None = None,
+        author: str = "",
+        **settings: Any,
+    ) -> Entry:
+        """Edit an entry's facts by another method or setting, in its place; what follows stays as it is.
+
+        Args:
+            rev: The entry.
+            method: Name of the method; None for the entry's own.
+            preset: Name of a shipped preset.
+            hparams: Hyperparameter file.
+            message: Message of the new entry.
+            author: Its author.
+            settings: Single settings, on top of all others.
+
+        Raises:
+            InputError: the entry is not in force, or the settings do not fit.
+        """
+        from seqedit.session.entries import active_entry, settings_for
+        from seqedit.session.swap import swap
+
+        old = active_entry(self.ledger, self._id(rev), "swap", self.tip)
+        path = None if hparams is None else Path(hparams)
+        name, config = settings_for(old, method, preset=preset, hparams=path, settings=settings)
+        return swap(self, old.id, name, config, message=message, author=author)
+
+    def merge(
+        self,
+        *revs: Entry | str,
+        how: How = "sum",
+        method: str | None = None,
+        preset: str | None = None,
+        density: float = 0.5,
+        seed: int = 0,
+        message: str | None = None,
+        author: str = "",
+        **settings: Any,
+    ) -> Entry:
+        """Merge entries into one, in the place of the last of them.
+
+        Args:
+            revs: At least two entries, of this branch or others.
+            how: ``sum`` (the same weights), ``solve`` (all their facts as one batch), ``ties`` or ``dare``.
+            method: Closed form of ``solve``; None for the entries' own.
+            preset: Shipped settings of ``solve``.
+            density: Share that ``ties`` and ``dare`` keep of each delta.
+            seed: Seed of ``dare``.
+            message: Message of the new entry.
+            author: Its author.
+            settings: Single settings of ``solve``.
+
+        Raises:
+            InputError: fewer than two entries, ones that contradict each other, or settings without ``solve``.
+        """
+        from seqedit.session.entries import method_of, settings_for
+        from seqedit.session.merge import merge, parts_of
+        from seqedit.session.merging import HOWS
+
+        if how not in HOWS:
+            raise InputError(f"how must be one of {', '.join(HOWS)}, got {how!r}")
+        ids = [self._id(rev) for rev in revs]
+        config = None
+        if method is not None or preset is not None or settings:
+            if how != "solve":
+                raise InputError(f"method and settings are for how='solve'; '{how}' works on the stored deltas")
+            first = parts_of(self.ledger, ids, self.tip)[0][0]
+            method, config = settings_for(first, method or method_of(first)[0], preset=preset, settings=settings)
+        return merge(
+            self, self.ledger, ids, how, method=method, config=config, density=density, seed=seed, message=message,
+            author=author,
+        )  # fmt: skip
+
+    def rebase(self, onto: Entry | str | None = None, *, resume: bool = False) -> str:
+        """Recompute what follows a change (a revert, a swap), or replay the branch on another revision.
+
+        Args:
+            onto: Revision to replay on; None for the branch's own start.
+            resume: Go on with one that was interrupted.
+
+        Returns:
+            Id of the entry that the branch is at now; the same as before where nothing was to be done.
+        """
+        target = None if onto is None else self._id(onto)
+        return self._replay("rebase" if onto is None else f"rebase: onto {target}", resume, onto=target)
+
+    def reorder(self, *revs: Entry | str, resume: bool = False) -> str:
+        """Put entries into another order and recompute what that changes.
+
+        Args:
+            revs: Entries in force, in the wanted order; others stay in place.
+            resume: Go on with one that was interrupted.
+
+        Returns:
+            Id of the entry that the branch is at now.
+        """
+        return self._replay("reorder", resume, order=[self._id(rev) for rev in revs])
+
+    def _replay(self, message: str, resume: bool, **how: Any) -> str:
+        from seqedit.session.rebase import plan_rebase, rebase
+
+        self._need_head()
+        self.check_unmoved()
+        plan = plan_rebase(self.ledger, **how)
+        return rebase(self, plan, resume=resume, message=message) if plan.changes else self.tip
+
+    def _need_head(self) -> None:
+        if self.ledger.branch() != self.branch:
+            raise InputError(
+                f"HEAD names branch '{self.ledger.branch()}', the session extends '{self.branch}'; call "
+                f"switch('{self.branch}') first"
+            )
+
+    def switch(self, branch: str, *, create: bool = False) -> None:
+        """Go on from another branch, as ``seqedit checkout`` does: HEAD names it, and the model gets its weights.
+
+        Args:
+            branch: Its name.
+            create: Make it first, at the session's own state.
+
+        Raises:
+            InputError: there is no such branch, or already is.
+        """
+        if create:
+            self.ledger.start_branch(branch, self.tip)
+        self.ledger.switch(branch)
+        self.checkout()
+
+    def branches(self) -> dict[str, str]:
+        """Name -> id of the entry that the branch is at."""
+        return self.ledger.branches()
+
+    def undo(self) -> None:
+        """Take back the last move of the session's branch: an edit, a revert, a rebase. Undo again to redo."""
+        self.ledger.undo(self.branch)
+        self.follow(self.ledger.branch_entry(self.branch))
+
+    def log(self, rev: Entry | str = "HEAD", limit: int | None = None) -> list[Entry]:
+        """Entries of a state's history, newest first."""
+        return self.ledger.log(self._id(rev), limit)
+
+    def blame(
+        self, subject: str, relation: str | None = None, *, rev: Entry | str = "HEAD", everywhere: bool = False
+    ) -> list[Answer]:
+        """Which entries taught facts of a subject, and what became of each.
+
+        Args:
+            subject: Whose facts, exactly as they were taught.
+            relation: Only this relation, or prompt.
+            rev: The state that is asked about.
+            everywhere: Also entries that are not in its history.
+        """
+        return self.ledger.blame(subject, relation, rev=self._id(rev), everywhere=everywhere)
+
+    def diff(
+        self, old: Entry | str, new: Entry | str = "HEAD", *, answers: bool = False, probes: Sequence[str] = (),
+        tokens: int = 8,
+    ) -> Difference:  # fmt: skip
+        """What tells two states apart.
+
+        Args:
+            old: A state.
+            new: The other one.
+            answers: Also what the model says of every changed fact in both.
+            probes: Further prompts to be answered.
+            tokens: New tokens of an answer.
+        """
+        from seqedit.session.diff import answers_of, delta_norms
+
+        found = self.ledger.diff(self._id(old), self._id(new))
+        said = {}
+        if answers or probes:
+            said = answers_of(self.ledger, found, probes, session=self, tokens=tokens)
+        return Difference(found, delta_norms(self.ledger, found), said)
+
+    def bisect(
+        self,
+        metric: str,
+        good: Entry | str | None = None,
+        bad: Entry | str = "HEAD",
+        *,
+        below: float | None = None,
+        drop: float | None = None,
+        tasks: Tasks | None = None,
+        records: Facts | None = None,
+        text: str | Path | None = None,
+    ) -> Found:
+        """The first entry after which a metric is bad; only states that the ledger has no value of are measured.
+
+        Args:
+            metric: ``TASK.METRIC``, ``ES``, ``PS``, ``NS``, ``S``, ... or ``ppl``.
+            good: A state where it is good; None for the unedited model.
+            bad: A state where it is bad.
+            below: Values below are bad (``ppl``: above); None for half way between the ends.
+            drop: A change by more than this from the good state is bad.
+            tasks: The task, to measure what is missing.
+            records: Records that scores of facts are measured on.
+            text: Text that ``ppl`` is measured on.
+
+        Raises:
+            InputError: the two states are not a good and a bad one, or what to measure on is missing.
+        """
+        from seqedit.library.inputs import metric_of
+        from seqedit.session.bisect import bisect_ledger
+
+        if below is not None and drop is not None:
+            raise InputError("give below or drop, not both")
+        return bisect_ledger(
+            self.ledger, metric_of(metric, tasks=tasks, records=records, text=text),
+            self.ledger.root() if good is None else self._id(good), self._id(bad), threshold=below, drop=drop,
+            session=self,
+        )  # fmt: skip

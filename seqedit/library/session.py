@@ -1,0 +1,294 @@
+"""The session that users hold: a model and its ledger, from loading to giving away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ledger import Entry, Ledger
+from ledger.database.places import has_ledger
+from ledger.url_secrets import is_url, without_password
+from seqedit.adapters.adapter import Adapter
+from seqedit.editing.editor import Moments
+from seqedit.editing.settings import method_config
+from seqedit.errors import InputError
+from seqedit.facts.requests import Record, check_batch, requests_of
+from seqedit.library.giving import Giving
+from seqedit.library.inputs import facts_of, tasks_of, texts_of
+from seqedit.library.watching import Watch
+from seqedit.methods.config import EditConfig
+from seqedit.models.edited import EditedModel
+from seqedit.models.loading import load_model
+from seqedit.moments.providing import SecondMomentSettings, moments_provider
+from seqedit.runs.callbacks import Callback
+from seqedit.runs.config import RunConfig
+from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.gate_check import check_measured
+from seqedit.scoring.kinds import KIND_DIAGNOSIS
+from seqedit.scoring.settings import EvalSettings
+from seqedit.scoring.split import SplitScoring
+from seqedit.session.entries import method_of
+from seqedit.session.evaluate import StateScores, evaluate_state
+
+if TYPE_CHECKING:
+    from seqedit.library.inputs import Facts, Tasks
+    from seqedit.parallel.ranks import Ranks
+
+_LOG = logging.getLogger(__name__)
+
+
+class Session(Giving):
+    """A model and its ledger: edit, evaluate, revert, and everything else that the command line does.
+
+    `from_pretrained` loads the model and makes or opens the ledger. Whoever has both already calls the class itself.
+
+    Args:
+        edited: The loaded model.
+        ledger: Its ledger.
+        moments: Second moments, or what provides those of some layers when they are first needed; None where no method
+            needs them.
+        context_templates: Groups of context templates; None samples them from the unedited model.
+        seed: Seed of that sampling.
+        ranks: Processes that hold the model and do a share of the work; None for this one alone.
+        branch: The branch to extend; by default HEAD's.
+        callbacks: Told what a run tells: the beginning and the baseline once, then every entry that `evaluate` scores.
+        out: Folder for what callbacks write.
+    """
+
+    def __init__(
+        self,
+        edited: EditedModel,
+        ledger: Ledger,
+        moments: Moments | None = None,
+        *,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int = 0,
+        ranks: Ranks | None = None,
+        branch: str | None = None,
+        callbacks: Sequence[Callback] = (),
+        out: str | Path = "out",
+    ) -> None:
+        super().__init__(
+            edited, ledger, moments, context_templates=context_templates, seed=seed, ranks=ranks, branch=branch
+        )
+        self.out = Path(out)
+        self._place = ""
+        self._owned = False
+        self._known: dict[str, Record] = {}
+        self._made: tuple[str, EditConfig, int] | None = None
+        self._watch = Watch(callbacks, self._as_run)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        *,
+        ledger: str | Path = "ledger",
+        objects: str | None = None,
+        branch: str | None = None,
+        second_moments: str | Path | None = None,
+        text: str | None = None,
+        context_templates: Sequence[Sequence[str]] | None = None,
+        seed: int = 0,
+        dtype: str = "auto",
+        device: str | None = None,
+        author: str = "",
+        callbacks: Sequence[Callback] = (),
+        out: str | Path = "out",
+        ranks: Ranks | None = None,
+    ) -> Self:
+        """Load a model; open its ledger, or make one.
+
+        Args:
+            model: Hub id, local directory, or a shipped model (``demo-gpt2``, ``demo-llama``).
+            ledger: Directory or database URL.
+            objects: fsspec URL of the object store; needed to make a ledger at a database URL.
+            branch: The branch to extend; by default HEAD's.
+            second_moments: Safetensors file with one matrix per module name; without it they are measured when a
+                method first needs them, and kept in the cache.
+            text: Text to measure them on.
+            context_templates: Groups of context templates; None samples them when they are first needed.
+            seed: Of what is sampled.
+            dtype: Weight type, ``auto`` keeps the checkpoint's.
+            device: Device; None for the GPU where there is one, ``auto`` for all of them.
+            author: Author of a new ledger's first entry.
+            callbacks: As for the class.
+            out: As for the class.
+            ranks: Processes that hold the model and do a share of the work.
+
+        Raises:
+            InputError: the ledger is another model's, or the model cannot be edited.
+            EnvironmentFailure: model or ledger cannot be read.
+        """
+        name, place = str(model), str(ledger)
+        there = has_ledger(place)
+        if not there and is_url(place) and objects is None:  # before the model is read
+            raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
+        load = load_model if ranks is None else ranks.load_model
+        edited = EditedModel(*load(name, dtype=dtype, device=device), name=name)
+        if there:
+            opened = Ledger.open(place, edited.base_model, objects=objects)
+        else:
+            opened = Ledger.create(place, edited.base_model, objects=objects, author=author)
+        try:
+            settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
+            session = cls(
+                edited, opened, moments_provider(edited, settings, ranks=ranks),
+                context_templates=context_templates, seed=seed, ranks=ranks, branch=branch, callbacks=callbacks,
+                out=out,
+            )  # fmt: skip
+        except BaseException:
+            opened.close()
+            raise
+        session._place, session._owned = without_password(place), True
+        return session
+
+    def edit(
+        self,
+        requests: Facts,
+        method: str,
+        config: EditConfig | None = None,
+        *,
+        preset: str | None = None,
+        hparams: str | Path | None = None,
+        message: str = "",
+        author: str = "",
+        when: str | None = None,
+        check: Callable[[Adapter], None] | None = None,
+        zsre: str = "mend",
+        limit: int | None = None,
+        **settings: Any,
+    ) -> Entry:
+        """Compute one batch, append it to the session's branch, and bring the model to the new state.
+
+        Args:
+            requests: Fact file, dataset, Hub id, or a sequence of requests or records.
+            method: Name of the method (`seqedit.method_names`).
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
+            preset: Name of a shipped preset.
+            hparams: Hyperparameter file (ours, MEMIT's or EasyEdit's).
+            message: Message of the entry; by default how many facts by which method.
+            author: Its author.
+            when: Its time; by default now.
+            check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
+            zsre: What zsRE records teach.
+            limit: Take only the first facts.
+            settings: Single settings by name, such as ``layers=[5, 6]``; on top of all others.
+
+        Raises:
+            InputError: facts, method or settings that do not fit; nothing was computed.
+            BranchMoved: the branch moved under the session; nothing was recorded.
+        """
+        if config is not None and (preset is not None or hparams is not None or settings):
+            raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
+        if config is None:
+            path = None if hparams is None else Path(hparams)
+            config = method_config(method, preset=preset, hparams=path, settings=settings)
+        records = facts_of(requests, zsre=zsre, limit=limit)
+        batch = requests_of(records)
+        check_batch(batch)
+        for overlap in self.ledger.overlaps(batch, self.tip):
+            _LOG.info("%s", overlap)
+        entry = super().edit(
+            batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
+            check=check,
+        )  # fmt: skip
+        for fault in self.ledger.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["faults"]:
+            _LOG.warning("%s", fault["text"])
+        self._known |= {record.request.digest(): record for record in records}
+        self._made = method, config, len(batch)
+        return entry
+
+    def evaluate(
+        self,
+        rev: Entry | str = "HEAD",
+        *,
+        records: Facts | None = None,
+        tasks: Tasks | None = None,
+        text: str | Path | None = None,
+        gates: Any = None,
+        settings: EvalSettings | None = None,
+        zsre: str = "mend",
+        keep: bool = True,
+    ) -> StateScores:
+        """Score a state: new and earlier facts, tasks against the unedited model, gates.
+
+        Args:
+            rev: The state.
+            records: Records with paraphrases and neighbours of the facts; those that `edit` was given are known.
+            tasks: lm-eval tasks, by name or with a local file of documents each.
+            text: Plain text whose perplexity is measured.
+            gates: Limits, as in a run (``"cola.mcc: max_drop 0.05 at 95 %"``).
+            settings: What is measured and how; by default everything but generated texts.
+            zsre: What zsRE records teach.
+            keep: Write the scores of the session's own state beside its entry, for log, report and bisect; callbacks
+                are told of them. Scores of other states are returned only.
+
+        Raises:
+            InputError: the state has no edits, or a gate's metric is not measured.
+            NumericsError: the model's outputs are not finite, and there is no gate to say so.
+        """
+        from evals.gates import parse_gates
+
+        chosen = settings or EvalSettings(generation=False)
+        limits = parse_gates([gates] if isinstance(gates, str) else gates)
+        check_measured(
+            limits, counterfact=chosen.counterfact, generation=chosen.generation, drift=keep and chosen.drift,
+            text=text is not None,
+        )  # fmt: skip
+        state = self._id(rev)
+        given = [] if records is None else facts_of(records, zsre=zsre)
+        known = {**self._known, **{record.request.digest(): record for record in given}}
+        loaded, texts = tasks_of(tasks, limit=chosen.task_documents), texts_of(text)
+        split = SplitScoring(self.ranks)
+        evaluator = Evaluator(
+            self.edited.tokenizer, chosen, tasks=loaded, texts=texts, seed=self.seed, scorer=split.scorer,
+            generator=split.generator,
+        )  # fmt: skip
+        told = keep and state == self.tip
+        if told:
+            self._watch.begin()
+        found = evaluate_state(self, evaluator, state, records=list(known.values()), gates=limits, keep=keep)
+        if told:
+            self._watch.scored(self.ledger, state)
+        return found
+
+    def _as_run(self) -> RunConfig:
+        """The session as callbacks know a run."""
+        method, config, size = self._made or self._last_made()
+        return RunConfig(
+            model=self.edited.base_model.name, facts=f"{size} facts of a session", method=method, settings=config,
+            batch_size=max(size, 1), ledger=self._place, out=self.out, branch=self.branch, seed=self.seed,
+        )  # fmt: skip
+
+    def _last_made(self) -> tuple[str, EditConfig, int]:
+        """How the newest batch in force was made; one that no method of this version has made tells its name alone."""
+        entry = self.ledger.active(self.tip)[-1]
+        try:
+            return *method_of(entry), len(entry.requests)
+        except InputError:
+            return str(entry.method.get("name")), EditConfig(), len(entry.requests)
+
+    def close(self) -> None:
+        """Tell callbacks of the end and close them; close the ledger, if `from_pretrained` opened it."""
+        self._close(finished=True)
+
+    def _close(self, *, finished: bool) -> None:
+        try:
+            if finished:
+                self._watch.end(self.ledger, self.tip)
+        finally:
+            self._watch.close()
+            if self._owned:
+                self.ledger.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close(finished=kind is None)

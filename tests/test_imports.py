@@ -1,0 +1,92 @@
+"""Imports: light where nothing is used yet, old paths, other distributions of the same names."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from seqedit.distribution.moved import MODULES, NAMES
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "peft", "datasets", "lm_eval", "sqlalchemy", "numpy", "matplotlib", "typer")
+
+
+def python(program: str, *paths: Path) -> subprocess.CompletedProcess[str]:
+    """A program in a Python of its own; ``paths`` come before the project."""
+    path = ":".join(map(str, [*paths, ROOT]))
+    return subprocess.run(
+        [sys.executable, "-P", "-W", "error", "-c", program], capture_output=True, text=True, env={"PYTHONPATH": path}
+    )
+
+
+def loaded(module: str) -> set[str]:
+    done = python(f"import {module}, sys, json; print(json.dumps(sorted(sys.modules)))")
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("module", ["seqedit", "evals", "ledger"])
+def test_importing_a_package_loads_nothing_heavy(module: str) -> None:
+    assert not loaded(module) & set(HEAVY)
+
+
+def test_entries_and_errors_of_the_ledger_need_no_torch() -> None:
+    done = python("import sys; from ledger import BranchMoved, Entry, Problem; assert 'torch' not in sys.modules")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("old", sorted(MODULES))
+def test_a_module_that_moved_is_found_under_its_old_name_with_a_warning(old: str) -> None:
+    sys.modules.pop(old, None)
+    with pytest.warns(DeprecationWarning, match=f"{old} has moved to {MODULES[old]}") as told:
+        found = importlib.import_module(old)
+    assert found is importlib.import_module(MODULES[old])
+    assert found.__spec__ is not None
+    assert found.__spec__.name == MODULES[old]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(("package", "name"), [(package, name) for package in NAMES for name in NAMES[package]])
+def test_a_name_of_a_module_that_became_a_package_is_found_with_a_warning(package: str, name: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"{package}.{name} has moved"):
+        found = getattr(importlib.import_module(package), name)
+    assert found is getattr(importlib.import_module(NAMES[package][name]), name)
+
+
+def test_the_warning_of_an_old_path_points_at_who_imports_it() -> None:
+    done = python("import warnings\nwith warnings.catch_warnings(record=True) as w:\n"
+                  " warnings.simplefilter('always')\n from seqedit.rank_place import Place\n"
+                  " from seqedit.models import load_model\nprint({x.filename for x in w})")  # fmt: skip
+    assert done.stdout.strip() == "{'<string>'}", done.stderr
+
+
+def test_an_old_module_still_runs_as_a_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "seqedit.demo.check", "--help"], capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "100"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout
+
+
+def test_another_distributions_module_of_the_same_name_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "evals").mkdir()
+    (tmp_path / "evals" / "__init__.py").write_text("")
+    info = tmp_path / "otherevals-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: otherevals\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("evals\n")
+    done = python("import seqedit; seqedit.Session", tmp_path)
+    assert "EnvironmentFailure: the module 'evals' is not seqedit's but that of otherevals" in done.stderr
+    assert "uninstall the other" in done.stderr
+
+
+def test_no_name_is_in_two_tables_and_every_old_one_is_free() -> None:
+    for old in MODULES:
+        assert not (ROOT / (old.replace(".", "/") + ".py")).exists(), old
+        assert not (ROOT / old.replace(".", "/")).exists(), old
