@@ -166,15 +166,16 @@ def _of_targets(found: TargetValues | None, converged: Sequence[bool] | None, co
 
 def _of_weights(written: Mapping[str, float], config: EditConfig) -> list[Fault]:
     low = min(written.values(), default=1.0)
-    weight = getattr(config, "second_moment_weight", None)
-    if low >= ENOUGH_WRITTEN or weight is None:
+    setting = config.written_by if isinstance(config, ClosedFormConfig) else None
+    if low >= ENOUGH_WRITTEN or setting is None:
         return []
+    weight = float(getattr(config, setting))
     # A share s = q / (q + a weight) has q = a weight s / (1 - s), whatever a is; for the wanted share the weight
     # follows. Keys that share directions write less than that of one alone, so it is a value to try, not the last word.
-    share = min(max(low, 1e-3), 1 - 1e-3)
+    share = min(max(low, 1e-6), 1 - 1e-6)
     proposed = weight * share / (1 - share) * (1 - GOOD_SHARE) / GOOD_SHARE
-    reason = f"only {100 * low:.0f} % of the residual is written: the second moments outweigh the keys"
-    return [Fault("second_moment_weight", float(weight), _two_digits(proposed), reason)]
+    reason = f"only {100 * low:.0f} % of the residual is written: the weight of what is kept outweighs the keys"
+    return [Fault(setting, weight, _two_digits(proposed), reason)]
 
 
 def _key_dimension(layer: LayerUpdate) -> int:

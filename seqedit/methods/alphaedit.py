@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from seqedit.facts.requests import Request
 from seqedit.methods.closed_form import closed_form_edit
@@ -19,6 +20,8 @@ from seqedit.support.config import check_positive, setting
 @dataclass(frozen=True, kw_only=True)
 class AlphaEditConfig(ClosedFormConfig):
     """AlphaEdit's settings; second_moment_weight and shrinkage do not enter."""
+
+    written_by: ClassVar[str | None] = "l2"
 
     nullspace_threshold: float = setting(0.02, "eigenvectors of C0 with eigenvalues below this span the null space")
     l2: float = setting(10.0, "weight of |Delta|^2 (L2)")

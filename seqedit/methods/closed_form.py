@@ -108,7 +108,7 @@ def _solved(B: Tensor, A: Tensor, K: Tensor, R: Tensor, a: float) -> Solved:
     square = (R * R).sum(0).clamp_min(torch.finfo(R.dtype).tiny)
     written = ((B @ D) * R).sum(0) / square
     eigenvalues = torch.linalg.eigvalsh((D + D.T) / 2 + a * torch.eye(len(D), dtype=D.dtype, device=D.device))
-    return Solved(tuple(written.tolist()), float(eigenvalues[-1] / eigenvalues[0]))
+    return Solved(tuple(written.tolist()), float(eigenvalues[-1] / eigenvalues[0].clamp_min(eigenvalues[-1] * 1e-16)))
 
 
 def _bare_keys(bench: Workbench, requests: Sequence[Request], layer: int) -> Tensor:

@@ -34,7 +34,13 @@ class EditConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ClosedFormConfig(EditConfig, TargetValueConfig):
-    """Settings of the closed-form methods (`seqedit.solver.closed_form`)."""
+    """Settings of the closed-form methods (`seqedit.solver.closed_form`).
+
+    ``written_by`` names the setting that an update's written share s = q / (q + a weight) goes by; None where it is
+    none of them, as the weight cancels.
+    """
+
+    written_by: ClassVar[str | None] = "second_moment_weight"
 
     spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")

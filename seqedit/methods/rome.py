@@ -23,6 +23,7 @@ class RomeConfig(ClosedFormConfig):
     """ROME's settings; the weight of C0 cancels, and one layer is the published form."""
 
     unrecorded: ClassVar[Mapping[str, Any]] = {"init_norm": "perturbed"}
+    written_by: ClassVar[str | None] = None
 
     a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
     spread: Spread = setting("single", "how the residual is distributed over the layers: single, even or sqrt")

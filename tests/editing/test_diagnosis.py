@@ -101,3 +101,23 @@ def test_load_counts_the_edits_that_are_in_force(facts: Path, tmp_path: Path) ->
         loads = [ledger.scores(rev, "diagnosis")["diagnosis"]["load"] for rev in ("HEAD~1", "HEAD")]
         width = next(iter(ledger.adapter("HEAD").deltas.values())).shape[1]
     assert [next(iter(load.values())) for load in loads] == pytest.approx([2 / width, 3 / width], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "setting"), [("alphaedit", "l2"), ("memit", "second_moment_weight"), ("rome", None)]
+)
+def test_a_share_that_is_not_written_is_put_down_to_the_setting_it_goes_by(
+    method: str, setting: str | None, facts: Path, tmp_path: Path
+) -> None:
+    made = [
+        "edit", "--model", "demo-llama", "--requests", str(facts), "--method", method, "--preset", "demo-llama",
+    ]  # fmt: skip
+    raised = setting or "second_moment_weight"
+    assert run([*made, "--set", f"{raised}=1e7", "--out", str(tmp_path / "out")]) == 0
+    faults = diagnosis(tmp_path / "out")["faults"]
+    assert [fault["setting"] for fault in faults] == ([] if setting is None else [setting])
+    if setting is not None:
+        mended = f"{setting}={faults[0]['proposed']}"
+        assert run([*made, "--set", mended, "--out", str(tmp_path / "again")]) == 0
+        before, after = diagnosis(tmp_path / "out")["written"], diagnosis(tmp_path / "again")["written"]
+        assert all(after[name] > before[name] + 0.3 for name in before)
