@@ -50,8 +50,13 @@ def page(package: str) -> str:
     summary = (importlib.import_module(package).__doc__ or "").strip()
     lines = [f"# {package}", "", summary, ""]
     for name, value in sorted(public_names(package).items(), key=lambda item: item[0].lower()):
-        if inspect.isclass(value) or inspect.isroutine(value):
-            lines += [f"::: {place(name, value, package)}", ""]
+        if not (inspect.isclass(value) or inspect.isroutine(value)):
+            continue
+        where = place(name, value, package)
+        home = where.partition(".")[0]
+        # What two packages export is described once, where it is defined.
+        shared = home != package and home in PACKAGES and name in public_names(home)
+        lines += [f"[`{name}`][{where}]" if shared else f"::: {where}", ""]
     return "\n".join(lines)
 
 
