@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.models.quiet import quiet_transformers
 from seqedit.support.cache import default_cache_dir
 
 _LOG = logging.getLogger(__name__)
@@ -81,8 +82,6 @@ def converted(path: Path, *, cache_dir: Path | None = None) -> Path:
 def _convert(path: Path, digest: str, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from seqedit.models.loading import quiet_transformers  # deferred: that module asks this one
 
     weights = _weight_type(path)
     with quiet_transformers():

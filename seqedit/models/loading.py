@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import torch
 from seqedit.demo.location import DEMO_PREFIX
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
 from seqedit.models.gguf import converted, is_gguf
+from seqedit.models.quiet import quiet_transformers
 from seqedit.support.memory import is_out_of_memory
 
 DEVICE_MAPS = ("auto", "balanced", "sequential")
@@ -82,36 +80,6 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
         model.to(device)
     model.eval()
     return model, tokenizer
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Errors only and no progress bars from transformers, unless ``TRANSFORMERS_VERBOSITY`` is set.
-
-    Its settings are those of the process, so each is put back as the caller had it: the library's level and bars, and
-    the Hub client's bars, which transformers switches together with its own.
-    """
-    import huggingface_hub.utils
-    from transformers.utils import logging
-
-    hub: Any = huggingface_hub.utils
-    if "TRANSFORMERS_VERBOSITY" in os.environ:
-        yield
-        return
-    logger = logging.get_logger("transformers")  # asked for by name, it is the library's own
-    level, bars, hub_hidden = logger.level, logging.is_progress_bar_enabled(), hub.are_progress_bars_disabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            logging.enable_progress_bar()
-            if hub_hidden:
-                hub.disable_progress_bars()
-        elif not hub_hidden:
-            hub.enable_progress_bars()
 
 
 def _check_device(device: str) -> None:
