@@ -24,7 +24,7 @@ from seqedit.models.loading import load_model
 from seqedit.support.cache import default_cache_dir
 
 _LOG = logging.getLogger(__name__)
-LINES = 40
+LINES = 20
 """Of the plain text, for the perplexity after every step: the whole would take longer than the edits."""
 CALIBRATION = 32
 """The first records are left out: the preset's settings were chosen on them."""

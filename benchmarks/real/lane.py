@@ -130,13 +130,13 @@ def _tasks(lane: Lane, config: RunConfig, tasks: LoadedTasks, file: Path) -> dic
 
 def _final(lane: Lane, config: RunConfig, file: Path) -> None:
     """All facts of the run on its last state, with intervals, and what an edit took."""
-    if file.is_file():
-        return
     with Ledger.open(config.ledger, lane.edited.base_model) as ledger:
         state = ledger.branch_entry(config.branch)
+        if file.is_file() and json.loads(file.read_text("utf-8"))["state"] == state:
+            return
         timings = [ledger.scores(e.id, KIND_TIMINGS).get(KIND_TIMINGS, {}) for e in ledger.log(state)]
         lane.edited.write(ledger.compose(lane.edited.base, state, only_changed=True))
-        known = _all_facts(lane) | {"edit_seconds": sum(row.get("edit", 0.0) for row in timings)}
+        known = _all_facts(lane) | {"state": state, "edit_seconds": sum(row.get("edit", 0.0) for row in timings)}
     lane.edited.write({})
     write_summary(file, known)
 
@@ -144,7 +144,7 @@ def _final(lane: Lane, config: RunConfig, file: Path) -> None:
 def unedited(lane: Lane) -> None:
     """All facts on the unedited model, once for all methods."""
     file = lane.out / "unedited.json"
-    if not file.is_file():
+    if not file.is_file() or json.loads(file.read_text("utf-8"))["records"] != len(lane.records):
         lane.edited.write({})
         write_summary(file, _all_facts(lane))
 
@@ -152,7 +152,12 @@ def unedited(lane: Lane) -> None:
 def _all_facts(lane: Lane) -> dict[str, Any]:
     last = {record.request.fact: record for record in lane.records}  # a fact that a later one supersedes is not asked
     scores = score_records(lane.edited.model, lane.edited.tokenizer, list(last.values()))
-    return {"facts": len(last), "scores": dict(scores.summary), "intervals": score_intervals(scores)}
+    return {
+        "records": len(lane.records),
+        "facts": len(last),
+        "scores": dict(scores.summary),
+        "intervals": score_intervals(scores),
+    }
 
 
 def _say(label: str, step: StepSummary) -> None:
