@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.real.lane import VARIANTS
 from evals.report.charts import Chart, Panel, Series
 from evals.report.figures import write_png
 from evals.report.plots import plot_chart
@@ -17,9 +18,10 @@ Point = tuple[float, float | None, float | None]
 
 
 def read_summaries(out: Path) -> dict[str, dict[str, Any]]:
-    """Folder's name -> summary of every run under a folder, in the order in which they began."""
+    """Folder's name -> summary of every run under a folder, in the order of the variants."""
     found = {}
-    for file in sorted(out.glob("*/summary.json"), key=lambda f: (f.parent / "ledger").stat().st_ctime):
+    order = [label.replace(" ", "-") for label in VARIANTS]
+    for file in sorted(out.glob("*/summary.json"), key=lambda f: order.index(f.parent.name)):
         summary = json.loads(file.read_text("utf-8"))
         found[file.parent.name] = summary
     return found

@@ -4,14 +4,72 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from evals.tasks.examples import TaskRows
+from seqedit.demo.location import demo_folder
 from seqedit.errors import InputError
 
 EXAMPLES = 32
 """The first rows of a task's file: few-shot examples are drawn from these, and never scored."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is edited and measured.
+
+    Attributes:
+        facts: Fact file.
+        text: Plain text.
+        tasks: Rows of tasks, each file called as its task.
+        real: Whether the facts are the user's and not the demo world's.
+    """
+
+    facts: Path
+    text: Path
+    tasks: Sequence[Path]
+    real: bool
+
+    def __str__(self) -> str:
+        """Where the facts are from, for people."""
+        if self.real:
+            return f"facts of {self.facts.name}, text of {self.text.name}, tasks: {_names(self.tasks)}"
+        return (
+            "no facts given: those of the demo world, which no real model has heard of, are edited into the real "
+            "weights; for real ones give a folder with counterfact*.json, wikitext*.txt and glue/*.jsonl "
+            "(make real DATA=FOLDER)"
+        )
+
+
+def find_data(
+    folder: Path | None, *, facts: Path | None = None, text: Path | None = None, tasks: Sequence[Path] | None = None
+) -> Data:
+    """Facts, text and rows as given, or from a folder; the demo world's where there are no facts at all.
+
+    Raises:
+        InputError: there are facts and no text, or a named file is missing.
+    """
+    if folder is not None and folder.is_dir():
+        facts = facts or next(iter(sorted(folder.glob("counterfact*.json"))), None)
+        text = text or next(iter(sorted(folder.glob("wikitext*.txt"))), None)
+        tasks = sorted((folder / "glue").glob("*.jsonl")) if tasks is None else tasks
+    if facts is None:
+        world = demo_folder()
+        rows = sorted((world / "tasks").glob("*.jsonl")) if tasks is None else tasks
+        found = Data(world / "counterfact.json", world / "corpus.txt", tuple(rows), False)
+        return found if text is None else replace(found, text=text)
+    if text is None:
+        raise InputError(f"{facts} is given and no plain text; give one with --text, for second moments and perplexity")
+    for file in (facts, text, *(tasks or ())):
+        if not file.is_file():
+            raise InputError(f"no such file: {file}")
+    return Data(facts, text, tuple(tasks or ()), True)
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(file.stem for file in files) or "none"
 
 
 def non_empty_lines(path: Path, count: int) -> list[str]:
