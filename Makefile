@@ -14,7 +14,7 @@ demo: $(STAMP)
 
 # Real weights and, from the folder DATA, real facts; docs/guide/real.md.
 real: $(STAMP)
-	$(BIN)/python -m benchmarks.real --data $(DATA) --out out/real
+	$(BIN)/python -m benchmarks.real --data $(DATA) --out out/real $(REAL)
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)

@@ -46,8 +46,8 @@ RUN_SLOWLY = (
 """Those that take longer than `make test` should."""
 
 NOT_RUN = {
-    "docs/guide/real.md: make real FACTS=counterfact.json TEXT=wikitext.txt":
-        "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/real.md: make real DATA=folder": "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/real.md: python -m benchmarks.real --study --data folder --out out/re": "hours",
     "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
         "a pattern; tests/cli/test_tune.py",
     "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",
