@@ -9,6 +9,7 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import compute_adapter, protects_earlier
+from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
@@ -96,6 +97,16 @@ class Editor:
         for layers in choices if self.moments is not None else ():
             found |= self._factors_of(layers)[0].matrices
         return found
+
+    def factorizations(self, layers: Sequence[int]) -> Factorizations:
+        """What is factored of the second moments of some layers.
+
+        Raises:
+            InputError: the editor has no second moments.
+        """
+        if self.moments is None:
+            raise InputError("second moments of the edited layers are needed, none were given")
+        return self._factors_of(tuple(sorted(layers)))[1]
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
         if self.moments is None or not get_method(method).needs_second_moments:

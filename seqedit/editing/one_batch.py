@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Editor
+from seqedit.editing.rule import Settled, settle
+from seqedit.editing.settings import Given
 from seqedit.facts.requests import Request
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -19,7 +22,7 @@ def edit_one_batch(
     model: str,
     requests: Sequence[Request],
     method: str,
-    config: EditConfig,
+    config: EditConfig | Given,
     *,
     second_moments: Path | None = None,
     text: str | None = None,
@@ -28,13 +31,21 @@ def edit_one_batch(
     dtype: str = "auto",
     device: str | None = None,
     ranks: Ranks | None = None,
+    told: Callable[[Settled], None] = lambda settled: None,
 ) -> Adapter:
-    """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors."""
+    """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors.
+
+    Settings that were only given in part are settled for the model (`seqedit.editing.rule`) and ``told`` before the
+    batch is computed.
+    """
     load = load_model if ranks is None else ranks.load_model
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     edited = EditedModel(loaded, tokenizer, model)
-    edited.parts.check_layers(config.layers)  # before minutes are spent on second moments
     settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
     moments = moments_provider(edited, settings, ranks=ranks)
     editor = Editor(edited, moments, context_templates=context_templates, seed=seed, ranks=ranks)
-    return editor.compute(requests, method, config)
+    settled = settle(config, editor) if isinstance(config, Given) else Settled(config)
+    told(settled)
+    edited.parts.check_layers(settled.config.layers)  # before minutes are spent on second moments
+    adapter = editor.compute(requests, method, settled.config)
+    return replace(adapter, provenance={**adapter.provenance, **settled.provenance()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from seqedit.library.inputs import Facts, Tasks
     from seqedit.session.bisect import Found
     from seqedit.session.merging import How
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class History(Core):
         old = active_entry(self.ledger, self._id(rev), "swap", self.tip)
         path = None if hparams is None else Path(hparams)
         name, config = settings_for(old, method, preset=preset, hparams=path, settings=settings)
+        self._warn_of(preset)
         return swap(self, old.id, name, config, message=message, author=author)
 
     def merge(
@@ -124,10 +129,18 @@ class History(Core):
                 raise InputError(f"method and settings are for how='solve'; '{how}' works on the stored deltas")
             first = parts_of(self.ledger, ids, self.tip)[0][0]
             method, config = settings_for(first, method or method_of(first)[0], preset=preset, settings=settings)
+        self._warn_of(preset)
         return merge(
             self, self.ledger, ids, how, method=method, config=config, density=density, seed=seed, message=message,
             author=author,
         )  # fmt: skip
+
+    def _warn_of(self, preset: str | None) -> None:
+        from seqedit.editing.preset_model import preset_warning
+
+        found = preset_warning(preset, self.edited.parts, self.edited.base_model.name)
+        if found is not None:
+            _LOG.warning("%s", found)
 
     def rebase(self, onto: Entry | str | None = None, *, resume: bool = False) -> str:
         """Recompute what follows a change (a revert, a swap), or replay the branch on another revision.

@@ -6,14 +6,15 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ledger import Entry, Ledger
 from ledger.database.places import has_ledger
 from ledger.url_secrets import is_url, without_password
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Moments
-from seqedit.editing.settings import method_config
+from seqedit.editing.rule import Settled, settle
+from seqedit.editing.settings import given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.library.giving import Giving
@@ -167,8 +168,9 @@ class Session(Giving):
         Args:
             requests: Fact file, dataset, Hub id, or a sequence of requests or records.
             method: Name of the method (`seqedit.method_names`).
-            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
-            preset: Name of a shipped preset.
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``, and what those
+                leave open is settled for the model (`seqedit.editing.rule.settle`).
+            preset: Name of a shipped preset, or a preset file; ``rule`` for settings by rule.
             hparams: Hyperparameter file (ours, MEMIT's or EasyEdit's).
             message: Message of the entry; by default how many facts by which method.
             author: Its author.
@@ -184,17 +186,25 @@ class Session(Giving):
         """
         if config is not None and (preset is not None or hparams is not None or settings):
             raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
-        if config is None:
+        given = None
+        if config is None:  # what does not fit is said before facts are read
             path = None if hparams is None else Path(hparams)
-            config = method_config(method, preset=preset, hparams=path, settings=settings)
+            given = given_settings(method, preset=preset, hparams=path, settings=settings)
         records = facts_of(requests, zsre=zsre, limit=limit)
         batch = requests_of(records)
         check_batch(batch)
         for overlap in self.ledger.overlaps(batch, self.tip):
             _LOG.info("%s", overlap)
+        self.check_unmoved()  # before minutes are spent on second moments
+        settled = settle(given, self.editor) if given is not None else Settled(cast(EditConfig, config))
+        for line in settled.notes:
+            _LOG.info("%s", line)
+        for line in settled.warnings:
+            _LOG.warning("%s", line)
+        config = settled.config
         entry = super().edit(
             batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
-            check=check,
+            check=check, noted=settled.provenance(),
         )  # fmt: skip
         for fault in self.ledger.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["faults"]:
             _LOG.warning("%s", fault["text"])

@@ -36,6 +36,7 @@ class OnGate:
         batch_size: Batch size of a retry.
         method: Method of a retry; None for the run's.
         settings: Its settings.
+        preset: The preset that they start from.
     """
 
     action: Action = "stop"
@@ -43,6 +44,7 @@ class OnGate:
     batch_size: int | None = None
     method: str | None = None
     settings: EditConfig | None = None
+    preset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class RunConfig:
         shuffle: Whether the facts are put into a random order by the seed before they are cut into batches.
         gates: Limits that every step must keep.
         on_gate: What happens when one does not.
+        preset: The preset that the settings start from; a model of another shape than it was made for is warned of.
     """
 
     model: str
@@ -94,6 +97,7 @@ class RunConfig:
     zsre: str = "mend"
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         check_convention(self.zsre)
@@ -184,6 +188,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         zsre=str(data.get("zsre", "mend")),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,
+        preset=data.get("preset"),
         on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
@@ -223,7 +228,8 @@ def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
         )
     if action == "retry" and method is None and (size is None or size >= batch_size):
         raise InputError("on_gate: a retry needs a smaller 'batch_size' or another 'method'")
-    return OnGate(action, then, size, None if method is None else str(method), settings)
+    named = None if method is None else data.get("preset", preset)
+    return OnGate(action, then, size, None if method is None else str(method), settings, named)
 
 
 @dataclass(frozen=True, kw_only=True)

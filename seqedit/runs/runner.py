@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from evals.tasks.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database.places import has_ledger
 from ledger.url_secrets import without_password
+from seqedit.editing.preset_model import preset_warning
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
@@ -37,6 +39,8 @@ from seqedit.session.task_baseline import check_same_tasks
 from seqedit.text.lengths import check_records, check_requests, surely_fits
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
+
+_LOG = logging.getLogger(__name__)
 
 OnBaseline = Callable[[dict[str, Any]], None]
 OnStep = Callable[[StepSummary], None]
@@ -98,6 +102,9 @@ def _run(
     if edited is None:
         loaded = ranks.load_model(config.model, dtype=config.dtype, device=config.device)
         edited = EditedModel(*loaded, name=config.model)
+    for preset in dict.fromkeys((config.preset, config.on_gate.preset)):
+        if (warning := preset_warning(preset, edited.parts, config.model)) is not None:
+            _LOG.warning("%s", warning)
     for _, settings in _methods(config):
         edited.parts.check_layers(settings.layers)
     limit = position_limit(edited.model)

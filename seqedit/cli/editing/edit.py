@@ -33,8 +33,9 @@ from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.adapters.adapter import Adapter
+    from seqedit.editing.rule import Settled
+    from seqedit.editing.settings import Given
     from seqedit.facts.requests import Request
-    from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
 
 
@@ -74,12 +75,14 @@ def edit(
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
     from ledger.database.places import has_ledger
-    from seqedit.editing.settings import method_config
+    from seqedit.editing.settings import given_settings
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
-    config = method_config(method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread)
+    config = given_settings(
+        method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread
+    )  # fmt: skip
     # Which click typer brings, and so the source's type, differs between its versions.
     given = getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE"
     place = default_place(ledger)
@@ -104,17 +107,23 @@ def edit(
 
     from seqedit.editing.one_batch import edit_one_batch
 
+    settled: list[Settled] = []
+
+    def told(found: Settled) -> None:
+        _tell_settled(found)
+        settled.append(found)
+
     adapter = edit_one_batch(
         model, batch, method, config,
         second_moments=second_moments, text=text, context_templates=templates, seed=seed, dtype=dtype, device=device,
-        ranks=ranks_of(context),
+        ranks=ranks_of(context), told=told,
     )  # fmt: skip
     _check(adapter, strict)
     adapter.save_pretrained(out)
     ranks = {delta.rank for delta in adapter.deltas.values()}
     if json_:
         print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks),
-                    "diagnosis": adapter.provenance["diagnosis"]})  # fmt: skip
+                    "diagnosis": adapter.provenance["diagnosis"], **_settled(settled[0])})  # fmt: skip
         return
     say(
         f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
@@ -124,7 +133,7 @@ def edit(
 
 
 def _edit_ledger(
-    place: str, batch: list[Request], method: str, config: EditConfig, model: str | None,
+    place: str, batch: list[Request], method: str, config: Given, model: str | None,
     second_moments: Path | None, text: str | None, templates: list[list[str]] | None, seed: int, dtype: str,
     device: str | None, message: str, author: str, strict: bool, dry_run: bool, json_: bool, ranks: Ranks | None,
 ) -> None:  # fmt: skip
@@ -136,6 +145,7 @@ def _edit_ledger(
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
+        from seqedit.editing.rule import settle
         from seqedit.scoring.kinds import KIND_DIAGNOSIS
         from seqedit.session.opening import open_session
 
@@ -143,16 +153,29 @@ def _edit_ledger(
             opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
             context_templates=templates, ranks=ranks,
         )  # fmt: skip
+        session.check_unmoved()  # before minutes are spent
+        settled = settle(config, session.editor)
+        _tell_settled(settled)
         entry = session.edit(
-            batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author,
-            check=lambda adapter: _check(adapter, strict),
+            batch, method, settled.config, message=message or f"{len(batch)} facts by {method}", author=author,
+            check=lambda adapter: _check(adapter, strict), noted=settled.provenance(),
         )  # fmt: skip
         diagnosis = opened.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
     if json_:
         print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps,
-                    "diagnosis": diagnosis})  # fmt: skip
+                    "diagnosis": diagnosis, **_settled(settled)})  # fmt: skip
     else:
         say(f"{entry.id[:12]} {entry.message}")
+
+
+def _tell_settled(settled: Settled) -> None:
+    for line in (*settled.notes, *(f"warning: {text}" for text in settled.warnings)):
+        say(line, err=True)
+
+
+def _settled(settled: Settled) -> dict[str, Any]:
+    """Where settings that were not given came from, as JSON types."""
+    return {**settled.provenance(), "warnings": list(settled.warnings)}
 
 
 def _check(adapter: Adapter, strict: bool) -> None:
@@ -169,15 +192,25 @@ def _check(adapter: Adapter, strict: bool) -> None:
 
 
 def _tell(
-    plan: dict[str, Any], batch: list[Request], method: str, config: EditConfig, model: str, overlaps: list[str],
+    plan: dict[str, Any], batch: list[Request], method: str, config: Given, model: str, overlaps: list[str],
     json_: bool,
 ) -> None:  # fmt: skip
-    from seqedit.runs.plans import bytes_on, plan_lines
+    from seqedit.editing.preset_model import preset_warning
+    from seqedit.editing.rule import planned
+    from seqedit.editing.settings import BY_RULE
+    from seqedit.runs.plans import bytes_on, empty_anatomy, plan_lines
 
+    parts = empty_anatomy(model)
+    chosen, ruled = planned(config, parts)
+    warning = preset_warning(None if config.preset == BY_RULE else config.preset, parts, model)
     plan |= {
-        "method": method, "settings": config.to_dict(), "layers": list(config.layers), "overlaps": overlaps,
-        "facts": [request.to_dict() for request in batch], "adapter_bytes": bytes_on(model, config, len(batch)),
+        "method": method, "settings": {**chosen.to_dict(), **dict.fromkeys(ruled)}, "layers": list(chosen.layers),
+        "overlaps": overlaps, "facts": [request.to_dict() for request in batch],
+        "adapter_bytes": bytes_on(model, chosen, len(batch)), "by_rule": list(ruled),
+        "warnings": [] if warning is None else [warning],
     }  # fmt: skip
+    if warning is not None:
+        say(f"warning: {warning}", err=True)
     if json_:
         print_json(plan)
         return

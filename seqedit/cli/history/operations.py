@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seqedit.methods.config import EditConfig
     from seqedit.parallel.ranks import Ranks
     from seqedit.session.rebase import RebasePlan, Step
+    from seqedit.session.session import Session
 
 Text = Annotated[str | None, typer.Option(help="Text to measure second moments on.")]
 
@@ -82,6 +83,7 @@ def swap(
             opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
             ranks=ranks_of(context),
         )  # fmt: skip
+        _warn_of(preset, session)
         made = swap_entry(session, old.id, name, config, message=message, author=author)
     _tell_entry(made, json_)
     if follow and not json_:
@@ -150,6 +152,7 @@ def merge(
                 opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
                 ranks=ranks_of(context),
             )  # fmt: skip
+            _warn_of(preset, session)
         made = merge_entries(
             session, opened, [e.id for e, _ in found], how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
@@ -267,6 +270,14 @@ def _settings_for(
     return name, method_config(
         name, preset=preset, hparams=hparams, settings=own, assignments=set_ or [], layers=layers
     )
+
+
+def _warn_of(preset: str | None, session: Session) -> None:
+    from seqedit.editing.preset_model import preset_warning
+
+    found = preset_warning(preset, session.edited.parts, session.edited.base_model.name)
+    if found is not None:
+        say(f"warning: {found}", err=True)
 
 
 def _planned(
