@@ -48,6 +48,7 @@ RUN_SLOWLY = (
 NOT_RUN = {
     "docs/guide/real.md: make real FACTS=counterfact.json TEXT=wikitext.txt":
         "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/plan.md: seqedit plan FACTS --method memit --ledger my-le": "a pattern; tests/cli/test_plan.py",
     "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
         "a pattern; tests/cli/test_tune.py",
     "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",

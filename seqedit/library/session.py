@@ -23,6 +23,9 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import SecondMomentSettings, moments_provider
+from seqedit.planning.order import Order
+from seqedit.planning.plan import Plan
+from seqedit.planning.planner import DANGER
 from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
@@ -182,11 +185,7 @@ class Session(Giving):
             InputError: facts, method or settings that do not fit; nothing was computed.
             BranchMoved: the branch moved under the session; nothing was recorded.
         """
-        if config is not None and (preset is not None or hparams is not None or settings):
-            raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
-        if config is None:
-            path = None if hparams is None else Path(hparams)
-            config = method_config(method, preset=preset, hparams=path, settings=settings)
+        config = _config(method, config, preset, hparams, settings)
         records = facts_of(requests, zsre=zsre, limit=limit)
         batch = requests_of(records)
         check_batch(batch)
@@ -201,6 +200,48 @@ class Session(Giving):
         self._known |= {record.request.digest(): record for record in records}
         self._made = method, config, len(batch)
         return entry
+
+    def plan(
+        self,
+        requests: Facts,
+        method: str,
+        config: EditConfig | None = None,
+        *,
+        preset: str | None = None,
+        hparams: str | Path | None = None,
+        batch_size: int | None = None,
+        order: Order = "file",
+        danger: float = DANGER,
+        zsre: str = "mend",
+        limit: int | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Say what facts will meet on the session's state before they are written; nothing changes.
+
+        Args:
+            requests: As for `edit`; contradictions are told, not refused.
+            method: Name of the method.
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
+            preset: Name of a shipped preset.
+            hparams: Hyperparameter file.
+            batch_size: Facts of a batch; None for all in one.
+            order: ``file``, or ``clustered``: near keys into one batch.
+            danger: Cosine from which a fact in force is endangered.
+            zsre: What zsRE records teach.
+            limit: Take only the first facts.
+            settings: Single settings by name; on top of all others.
+
+        Raises:
+            InputError: facts, method, settings or sizes that do not fit.
+        """
+        from seqedit.planning.order import ORDERS
+        from seqedit.session.plan import plan_edits
+
+        if order not in ORDERS:
+            raise InputError(f"order must be {' or '.join(ORDERS)}, got {order!r}")
+        chosen = _config(method, config, preset, hparams, settings)
+        facts = requests_of(facts_of(requests, zsre=zsre, limit=limit))
+        return plan_edits(self, facts, method, chosen, batch_size=batch_size, order=order, danger=danger)
 
     def evaluate(
         self,
@@ -292,3 +333,14 @@ class Session(Giving):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(finished=kind is None)
+
+
+def _config(
+    method: str, config: EditConfig | None, preset: str | None, hparams: str | Path | None, settings: dict[str, Any]
+) -> EditConfig:
+    if config is None:
+        path = None if hparams is None else Path(hparams)
+        return method_config(method, preset=preset, hparams=path, settings=settings)
+    if preset is not None or hparams is not None or settings:
+        raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
+    return config
