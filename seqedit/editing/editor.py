@@ -14,10 +14,12 @@ from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
+from seqedit.models.anatomy import Projection
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -107,6 +109,20 @@ class Editor:
         if self.moments is None:
             raise InputError("second moments of the edited layers are needed, none were given")
         return self._factors_of(tuple(sorted(layers)))[1]
+
+    def preconditioner(self, method: str, config: EditConfig, projection: Projection) -> Preconditioner | None:
+        """C^-1 of a layer without earlier keys, as the method takes it; None for a method that is no closed form.
+
+        Raises:
+            InputError: the method needs second moments and the editor has none.
+        """
+        precondition = get_method(method).precondition
+        if precondition is None:
+            return None
+        factors = self._moments_of(method, config)[1]
+        if factors is None:
+            raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
+        return precondition(factors, projection, config)
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
         if self.moments is None or not get_method(method).needs_second_moments:

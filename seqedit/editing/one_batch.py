@@ -38,14 +38,32 @@ def edit_one_batch(
     Settings that were only given in part are settled for the model (`seqedit.editing.rule`) and ``told`` before the
     batch is computed.
     """
+    editor = open_editor(
+        model, second_moments=second_moments, text=text, context_templates=context_templates, seed=seed,
+        dtype=dtype, device=device, ranks=ranks,
+    )  # fmt: skip
+    settled = settle(config, editor) if isinstance(config, Given) else Settled(config)
+    told(settled)
+    editor.edited.parts.check_layers(settled.config.layers)  # before minutes are spent on second moments
+    adapter = editor.compute(requests, method, settled.config)
+    return replace(adapter, provenance={**adapter.provenance, **settled.provenance()})
+
+
+def open_editor(
+    model: str,
+    *,
+    second_moments: Path | None = None,
+    text: str | None = None,
+    context_templates: Sequence[Sequence[str]] | None = None,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str | None = None,
+    ranks: Ranks | None = None,
+) -> Editor:
+    """Load a model, unedited, with what edits need; second moments are measured when they are first asked for."""
     load = load_model if ranks is None else ranks.load_model
     loaded, tokenizer = load(model, dtype=dtype, device=device)
     edited = EditedModel(loaded, tokenizer, model)
     settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
     moments = moments_provider(edited, settings, ranks=ranks)
-    editor = Editor(edited, moments, context_templates=context_templates, seed=seed, ranks=ranks)
-    settled = settle(config, editor) if isinstance(config, Given) else Settled(config)
-    told(settled)
-    edited.parts.check_layers(settled.config.layers)  # before minutes are spent on second moments
-    adapter = editor.compute(requests, method, settled.config)
-    return replace(adapter, provenance={**adapter.provenance, **settled.provenance()})
+    return Editor(edited, moments, context_templates=context_templates, seed=seed, ranks=ranks)

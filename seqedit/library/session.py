@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ledger import Entry, Ledger
 from ledger.database.places import has_ledger
@@ -14,7 +14,7 @@ from ledger.url_secrets import is_url, without_password
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Moments
 from seqedit.editing.rule import Settled, settle
-from seqedit.editing.settings import given_settings
+from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.library.giving import Giving
@@ -24,6 +24,9 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.providing import SecondMomentSettings, moments_provider
+from seqedit.planning.order import Order
+from seqedit.planning.plan import Plan
+from seqedit.planning.planner import DANGER
 from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
@@ -184,24 +187,14 @@ class Session(Giving):
             InputError: facts, method or settings that do not fit; nothing was computed.
             BranchMoved: the branch moved under the session; nothing was recorded.
         """
-        if config is not None and (preset is not None or hparams is not None or settings):
-            raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
-        given = None
-        if config is None:  # what does not fit is said before facts are read
-            path = None if hparams is None else Path(hparams)
-            given = given_settings(method, preset=preset, hparams=path, settings=settings)
+        given = _given(method, config, preset, hparams, settings)  # what does not fit is said before facts are read
         records = facts_of(requests, zsre=zsre, limit=limit)
         batch = requests_of(records)
         check_batch(batch)
         for overlap in self.ledger.overlaps(batch, self.tip):
             _LOG.info("%s", overlap)
         self.check_unmoved()  # before minutes are spent on second moments
-        settled = settle(given, self.editor) if given is not None else Settled(cast(EditConfig, config))
-        for line in settled.notes:
-            _LOG.info("%s", line)
-        for line in settled.warnings:
-            _LOG.warning("%s", line)
-        config = settled.config
+        config = (settled := self._settled(given)).config
         entry = super().edit(
             batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
             check=check, noted=settled.provenance(),
@@ -211,6 +204,50 @@ class Session(Giving):
         self._known |= {record.request.digest(): record for record in records}
         self._made = method, config, len(batch)
         return entry
+
+    def plan(
+        self,
+        requests: Facts,
+        method: str,
+        config: EditConfig | None = None,
+        *,
+        preset: str | None = None,
+        hparams: str | Path | None = None,
+        batch_size: int | None = None,
+        order: Order = "file",
+        danger: float = DANGER,
+        zsre: str = "mend",
+        limit: int | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Say what facts will meet on the session's state before they are written; nothing changes.
+
+        Args:
+            requests: As for `edit`; contradictions are told, not refused.
+            method: Name of the method.
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
+            preset: Name of a shipped preset.
+            hparams: Hyperparameter file.
+            batch_size: Facts of a batch; None for all in one.
+            order: ``file``, or ``clustered``: near keys into one batch.
+            danger: Cosine from which a fact in force is endangered.
+            zsre: What zsRE records teach.
+            limit: Take only the first facts.
+            settings: Single settings by name; on top of all others.
+
+        Raises:
+            InputError: facts, method, settings or sizes that do not fit.
+        """
+        from seqedit.planning.order import ORDERS
+        from seqedit.session.plan import plan_edits
+
+        if order not in ORDERS:
+            raise InputError(f"order must be {' or '.join(ORDERS)}, got {order!r}")
+        given = _given(method, config, preset, hparams, settings)
+        facts = requests_of(facts_of(requests, zsre=zsre, limit=limit))
+        return plan_edits(
+            self, facts, method, self._settled(given).config, batch_size=batch_size, order=order, danger=danger
+        )
 
     def evaluate(
         self,
@@ -266,6 +303,15 @@ class Session(Giving):
             self._watch.scored(self.ledger, state)
         return found
 
+    def _settled(self, given: EditConfig | Given) -> Settled:
+        """Settings for the session's model, and what is to be told of them."""
+        settled = settle(given, self.editor) if isinstance(given, Given) else Settled(given)
+        for line in settled.notes:
+            _LOG.info("%s", line)
+        for line in settled.warnings:
+            _LOG.warning("%s", line)
+        return settled
+
     def _as_run(self) -> RunConfig:
         """The session as callbacks know a run."""
         method, config, size = self._made or self._last_made()
@@ -302,3 +348,14 @@ class Session(Giving):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(finished=kind is None)
+
+
+def _given(
+    method: str, config: EditConfig | None, preset: str | None, hparams: str | Path | None, settings: dict[str, Any]
+) -> EditConfig | Given:
+    if config is None:
+        path = None if hparams is None else Path(hparams)
+        return given_settings(method, preset=preset, hparams=path, settings=settings)
+    if preset is not None or hparams is not None or settings:
+        raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
+    return config

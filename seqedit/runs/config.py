@@ -16,6 +16,7 @@ from seqedit.facts.layouts import check_convention
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.moments.providing import SecondMomentSettings
+from seqedit.planning.order import ORDERS, Order
 from seqedit.scoring.gate_check import check_measured
 from seqedit.scoring.settings import EvalSettings
 from seqedit.support.config import Config, setting
@@ -71,6 +72,8 @@ class RunConfig:
         device: Device, None for the GPU where there is one.
         title: Title of the report.
         shuffle: Whether the facts are put into a random order by the seed before they are cut into batches.
+        order: ``file``: batches are cut from the facts as they come; ``clustered``: facts with near keys share a batch
+            (`seqedit.planning.order`).
         gates: Limits that every step must keep.
         on_gate: What happens when one does not.
         preset: The preset that the settings start from; a model of another shape than it was made for is warned of.
@@ -94,6 +97,7 @@ class RunConfig:
     device: str | None = None
     title: str = "Sequential editing"
     shuffle: bool = False
+    order: Order = "file"
     zsre: str = "mend"
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
@@ -105,11 +109,13 @@ class RunConfig:
             raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be at least 1, got {self.steps}")
+        if self.order not in ORDERS:
+            raise InputError(f"field 'order' must be {' or '.join(ORDERS)}, got {self.order!r}")
 
 
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
-    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
+    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle", "order",
     "gates", "on_gate", "zsre",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
@@ -186,6 +192,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
+        order=data.get("order", "file"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,
         preset=data.get("preset"),

@@ -23,6 +23,7 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
+from seqedit.planning.planner import clustered_batches
 from seqedit.runs.callbacks import Callback, Told
 from seqedit.runs.config import RunConfig
 from seqedit.runs.driver import Driver
@@ -128,6 +129,8 @@ def _run(
         session = Session(
             edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks, branch=config.branch
         )
+        if config.order == "clustered":
+            batches = _clustered(session, batches, config)
         split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
         near = [r.request for r in every if not surely_fits(r.request, limit)]
@@ -185,6 +188,18 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
         except InputError as error:
             raise InputError(f"{config.facts}, batch {number}: {error}") from error
     return batches
+
+
+def _clustered(session: Session, batches: Sequence[Sequence[Record]], config: RunConfig) -> list[list[Record]]:
+    """The run's facts in batches of near keys: those of the unedited model, so that a resumed run finds the same."""
+    facts = [record for batch in batches for record in batch]
+    with session.edited.unedited():
+        found = clustered_batches(
+            session.editor, requests_of(facts), config.method, config.settings, config.batch_size, config.seed
+        )  # fmt: skip
+    ordered = [[facts[i] for i in batch] for batch in found]
+    check_facts(config.gates, _scored_batches(ordered, config), config.evals.generation_records)
+    return ordered
 
 
 def _scored_batches(batches: Sequence[Sequence[Record]], config: RunConfig) -> dict[str, Sequence[Record]]:

@@ -94,7 +94,7 @@ def edit(
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")
     batch = requests_of(load_records(requests, limit=limit, zsre=zsre))
     check_batch(batch)
-    templates = _read_templates(context_templates) if context_templates else None
+    templates = read_templates(context_templates) if context_templates else None
 
     if out is None:
         _edit_ledger(place, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
@@ -110,7 +110,7 @@ def edit(
     settled: list[Settled] = []
 
     def told(found: Settled) -> None:
-        _tell_settled(found)
+        tell_settled(found)
         settled.append(found)
 
     adapter = edit_one_batch(
@@ -155,7 +155,7 @@ def _edit_ledger(
         )  # fmt: skip
         session.check_unmoved()  # before minutes are spent
         settled = settle(config, session.editor)
-        _tell_settled(settled)
+        tell_settled(settled)
         entry = session.edit(
             batch, method, settled.config, message=message or f"{len(batch)} facts by {method}", author=author,
             check=lambda adapter: _check(adapter, strict), noted=settled.provenance(),
@@ -168,7 +168,8 @@ def _edit_ledger(
         say(f"{entry.id[:12]} {entry.message}")
 
 
-def _tell_settled(settled: Settled) -> None:
+def tell_settled(settled: Settled) -> None:
+    """Say where settings that were not given came from, and what speaks against them."""
     for line in (*settled.notes, *(f"warning: {text}" for text in settled.warnings)):
         say(line, err=True)
 
@@ -218,7 +219,12 @@ def _tell(
         say(line)
 
 
-def _read_templates(path: Path) -> list[list[str]]:
+def read_templates(path: Path) -> list[list[str]]:
+    """Groups of context templates from a JSON file.
+
+    Raises:
+        InputError: names the file and what does not fit.
+    """
     from seqedit.text.lookup import check_context_templates
 
     try:
