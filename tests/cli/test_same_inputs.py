@@ -27,7 +27,7 @@ def test_a_missing_file_of_a_task_is_named_before_the_ledger_is_opened(
 
 
 def test_bisect_knows_a_text_of_the_demo_by_its_name(tmp_path: Path, capsys: Any) -> None:
-    assert run(["bisect", "ppl", "--text", "demo:plain.txt", "--ledger", str(tmp_path / "none")]) != 0
+    assert run(["bisect", "ppl", "--text", "demo:perplexity.txt", "--ledger", str(tmp_path / "none")]) != 0
     assert str(tmp_path / "none") in capsys.readouterr().err  # the ledger is what is missing, not the text
 
 
