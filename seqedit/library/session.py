@@ -17,8 +17,8 @@ from seqedit.editing.loading import Loading
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
-from seqedit.library.giving import Giving
 from seqedit.library.inputs import facts_of, tasks_of, texts_of
+from seqedit.library.taking import Taking
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class Session(Giving):
+class Session(Taking):
     """A model and its ledger: edit, evaluate, revert, and everything else that the command line does.
 
     `from_pretrained` loads the model and makes or opens the ledger. Whoever has both already calls the class itself.
