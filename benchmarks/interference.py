@@ -21,6 +21,7 @@ from benchmarks.options import Command, size
 from benchmarks.world import records
 from evals.scores.counterfact import score_records
 from seqedit.adapters.adapter import Adapter
+from seqedit.editing.loading import Loading
 from seqedit.editing.one_batch import open_editor
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
@@ -59,7 +60,7 @@ def run_sizes(sizes: Sizes) -> dict[str, Any]:
     )
     if not isinstance(config, ClosedFormConfig):
         raise InputError(f"method '{sizes.method}' is no closed form; its keys are not solved for")
-    editor = open_editor(sizes.model, text=sizes.text or None)
+    editor = open_editor(Loading(sizes.model, text=sizes.text or None))
     rows: list[dict[str, Any]] = []
     predicted: list[dict[str, Any]] = []
     for seed in sizes.seeds:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +94,27 @@ def _check_preset(path: str, data: Mapping[str, Any], method: str) -> None:
         raise InputError(f"{path}: no settings for method '{method}' (it has {', '.join(map(str, methods)) or 'none'})")
 
 
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Field -> value, of ``FIELD=VALUE`` strings.
+
+    Raises:
+        InputError: a string of another form.
+    """
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
+        values[name.strip()] = value.strip()
+    return values
+
+
 def given_settings(
     method: str,
     *,
     preset: str | None = None,
     hparams: Path | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     layers: str | None = None,
     spread: str | None = None,
@@ -112,11 +127,7 @@ def given_settings(
     if hparams is not None:
         values |= read_hparams(hparams, method)
     values |= settings or {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
-        values[name.strip()] = value.strip()
+    values |= assigned(assignments)
     if layers is not None:
         values["layers"] = layers
     if spread is not None:
@@ -130,7 +141,7 @@ def method_config(
     *,
     preset: str | None = None,
     hparams: Path | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     layers: str | None = None,
     spread: str | None = None,
@@ -155,3 +166,53 @@ def method_config(
         method, preset=preset, hparams=hparams, settings=settings, assignments=assignments, layers=layers,
         spread=spread,
     ).config()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """What a user chose of a method and its settings; later sources win, as for `method_config`.
+
+    Attributes:
+        method: Name of the method; None for that of an entry whose facts are edited anew.
+        preset: Name of a shipped preset, or a preset file.
+        hparams: Hyperparameter file.
+        settings: Single settings by name.
+        assignments: Single settings as ``FIELD=VALUE`` strings.
+        layers: Layers as the command line gives them.
+        spread: Spread as the command line gives it.
+    """
+
+    method: str | None = None
+    preset: str | None = None
+    hparams: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    assignments: Sequence[str] = ()
+    layers: str | None = None
+    spread: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was chosen."""
+        return self != MethodChoice()
+
+    def partial(self, method: str) -> Given:
+        """The settings of a method as far as they were chosen (`given_settings`)."""
+        return given_settings(
+            method, preset=self.preset, hparams=self.hparams, settings=self.settings, assignments=self.assignments,
+            layers=self.layers, spread=self.spread,
+        )  # fmt: skip
+
+    def config(self, method: str, below: Mapping[str, Any] | None = None) -> EditConfig:
+        """The settings of a method.
+
+        Args:
+            method: Its name.
+            below: Settings that every single one of the choice goes over.
+
+        Raises:
+            InputError: as for `method_config`.
+        """
+        return method_config(
+            method, preset=self.preset, hparams=self.hparams, settings={**(below or {}), **self.settings},
+            assignments=self.assignments, layers=self.layers, spread=self.spread,
+        )  # fmt: skip

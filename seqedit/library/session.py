@@ -13,17 +13,16 @@ from ledger.database.places import has_ledger
 from ledger.url_secrets import is_url, without_password
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Moments
+from seqedit.editing.loading import Loading
 from seqedit.editing.rule import Settled, settle
 from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
-from seqedit.library.giving import Giving
 from seqedit.library.inputs import facts_of, tasks_of, texts_of
+from seqedit.library.taking import Taking
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
-from seqedit.models.loading import load_model
-from seqedit.moments.providing import SecondMomentSettings, moments_provider
 from seqedit.planning.order import Order
 from seqedit.planning.plan import Plan
 from seqedit.planning.planner import DANGER
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class Session(Giving):
+class Session(Taking):
     """A model and its ledger: edit, evaluate, revert, and everything else that the command line does.
 
     `from_pretrained` loads the model and makes or opens the ledger. Whoever has both already calls the class itself.
@@ -131,16 +130,15 @@ class Session(Giving):
         there = has_ledger(place)
         if not there and is_url(place) and objects is None:  # before the model is read
             raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
-        load = load_model if ranks is None else ranks.load_model
-        edited = EditedModel(*load(name, dtype=dtype, device=device), name=name)
+        loading = Loading(name, second_moments, text, context_templates, seed, dtype, device, ranks)
+        edited = loading.load()
         if there:
             opened = Ledger.open(place, edited.base_model, objects=objects)
         else:
             opened = Ledger.create(place, edited.base_model, objects=objects, author=author)
         try:
-            settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
             session = cls(
-                edited, opened, moments_provider(edited, settings, ranks=ranks),
+                edited, opened, loading.moments(edited),
                 context_templates=context_templates, seed=seed, ranks=ranks, branch=branch, callbacks=callbacks,
                 out=out,
             )  # fmt: skip

@@ -70,16 +70,16 @@ def plan(
     """
     from ledger.database.places import has_ledger
     from seqedit.cli.editing.edit import read_templates, tell_settled
+    from seqedit.editing.loading import Loading
     from seqedit.editing.rule import settle
-    from seqedit.editing.settings import given_settings
+    from seqedit.editing.settings import MethodChoice
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import requests_of
     from seqedit.planning.order import ORDERS
     from seqedit.planning.planner import DANGER
 
-    chosen = given_settings(
-        method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread
-    )  # fmt: skip
+    choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
+    chosen = choice.partial(method)
     if order not in ORDERS:
         raise InputError(f"--order must be {' or '.join(ORDERS)}, got '{order}'")
     for name, value in (("--batch-size", batch_size), ("--top", top), ("--limit", limit)):
@@ -94,16 +94,13 @@ def plan(
         raise InputError("give --model MODEL, or --ledger PLACE to plan on a ledger's state")
     facts = requests_of(load_records(requests, limit=limit, zsre=zsre))
     templates = read_templates(context_templates) if context_templates else None
-    ranks = ranks_of(context)
+    loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     if given or model is None:
         from seqedit.session.opening import open_session
         from seqedit.session.plan import plan_edits
 
         with open_ledger(place) as opened:
-            session = open_session(
-                opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
-                context_templates=templates, ranks=ranks,
-            )  # fmt: skip
+            session = open_session(opened, loading)
             tell_settled(settled := settle(chosen, session.editor))
             config = settled.config
             found = plan_edits(session, facts, method, config, batch_size=batch_size, order=order, danger=wanted)
@@ -111,10 +108,7 @@ def plan(
         from seqedit.editing.one_batch import open_editor
         from seqedit.planning.planner import make_plan
 
-        editor = open_editor(
-            model, second_moments=second_moments, text=text, context_templates=templates, seed=seed,
-            dtype=dtype, device=device, ranks=ranks,
-        )  # fmt: skip
+        editor = open_editor(loading)
         tell_settled(settled := settle(chosen, editor))
         config = settled.config
         found = make_plan(editor, facts, method, config, batch_size=batch_size, order=order, seed=seed, danger=wanted)
