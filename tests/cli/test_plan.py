@@ -36,7 +36,8 @@ def _write(rows: list[dict[str, Any]]) -> None:
 
 
 def _common(verb: str, *more: str) -> list[str]:
-    given = ["--method", "memit", "--layers", "1", "--set", "steps=2", "--set", "shrinkage=0.1"]
+    given = ["--method", "memit", "--layers", "1", "--set", "steps=2", "--set", "shrinkage=0.1",
+             "--set", "learning_rate=0.5", "--set", "second_moment_weight=10"]  # fmt: skip
     return [verb, *more, *given, "--text", "text.txt", "--context-templates", "templates.json"]
 
 

@@ -26,6 +26,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "init": Session.from_pretrained,
     "edit": Session.edit,
     "add": Ledger.append,
+    "plan": Session.plan,
     "eval": Session.evaluate,
     "swap": Session.swap,
     "merge": Session.merge,

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from seqedit.adapters.adapter import Adapter
     from seqedit.editing.loading import Loading
     from seqedit.editing.rule import Settled
+    from seqedit.editing.settings import Given
     from seqedit.facts.requests import Request
 
 
