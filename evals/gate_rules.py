@@ -17,6 +17,8 @@ CHANGES = ("max_drop", "max_rise")
 GENERATION = ("GE", "RS")
 _DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation")
 _DRIFT_OF_TEXT = ("perplexity", "nll")
+DIAGNOSIS = {"converged": "share of target values that converged", "written": "share of the residual written"}
+"""Shares of 1 that an edit's diagnosis tells, of the newest batch."""
 DRIFT = (*_DRIFT_FROM_UNEDITED, *_DRIFT_OF_TEXT)
 _SHARES = ("acc", "acc_norm", "f1", "mcc", "exact_match", "em", "mcc_norm")
 """Metrics of tasks that lie between -1 and 1, whatever the task."""
@@ -43,7 +45,9 @@ def check_rule(metric: str, kind: str, limit: float, level: float | None) -> Non
     if kind in CHANGES and limit < 0:
         raise InputError(f"{kind} must not be negative, got {limit:g}")
     place, name = split_metric(metric)
-    if place in ("", "earlier"):
+    if name in DIAGNOSIS and place in ("", "earlier"):
+        _check_diagnosis(place, name, kind, limit, level)
+    elif place in ("", "earlier"):
         _check_score(place, name, metric, kind, limit)
     elif place == "drift":
         _check_drift(name, metric, kind, level)
@@ -57,8 +61,24 @@ def check_rule(metric: str, kind: str, limit: float, level: float | None) -> Non
             )
 
 
+def _check_diagnosis(place: str, name: str, kind: str, limit: float, level: float | None) -> None:
+    if place:
+        raise InputError(f"'{name}' is told of the newest batch only, when it is computed; write '{name}'")
+    if kind in CHANGES:
+        raise InputError(
+            f"'{name}' is no score of a model, so there is no change from the unedited one; use min or max"
+        )
+    if level is not None:
+        raise InputError(f"'{name}' is counted, not sampled, and has no confidence interval; leave out the level")
+    if not 0 <= limit <= 1:
+        raise InputError(
+            f"'{name}' is a share ({DIAGNOSIS[name]}), between 0 and 1 and no percentage: a limit of {limit:g} is "
+            f"beyond it; write e.g. 0.9"
+        )
+
+
 def _check_score(place: str, name: str, metric: str, kind: str, limit: float) -> None:
-    known = SCORES if place else (*SCORES, *GENERATION)
+    known = SCORES if place else (*SCORES, *GENERATION, *DIAGNOSIS)
     if place and name in GENERATION:
         raise InputError(f"no '{metric}' is measured: texts are generated for the newest batch only; write '{name}'")
     if name not in known:

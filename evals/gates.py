@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evals.gate_rules import CHANGES, GENERATION, KINDS, check_rule, split_metric
+from evals.gate_rules import CHANGES, DIAGNOSIS, GENERATION, KINDS, check_rule, split_metric
 from evals.scores.paired import PairedScore
 from evals.scores.scores import METRICS as SCORES
 from evals.statistics.stratified import wilson
@@ -36,7 +36,8 @@ class Gate:
 
     Attributes:
         metric: ``cola.mcc`` and other ``TASK.METRIC``; ``ES``, ``PS``, ... of the new batch; ``earlier.ES``, ... of all
-            earlier edits; ``drift.perplexity`` and other drifts.
+            earlier edits; ``drift.perplexity`` and other drifts; ``converged`` and ``written`` of the new batch's
+            diagnosis, as shares of 1.
         kind: ``max_drop`` and ``max_rise``: it may fall or rise by at most the limit from the unedited model;
             ``min`` and ``max``: it may not be below or above the limit.
         limit: The limit, in the metric's own unit (percent for ES and its like).
@@ -100,7 +101,7 @@ def parse_gates(value: Any) -> tuple[Gate, ...]:
     """Gates from a configuration: a list of texts or mappings, or a mapping of metrics to conditions.
 
     ``"cola.mcc: max_drop 0.05 at 95 %"``, ``{"metric": "cola.mcc", "max_drop": 0.05, "level": 0.95}`` and
-    ``{"cola.mcc": "max_drop 0.05 at 95 %"}`` say the same.
+    ``{"cola.mcc": "max_drop 0.05 at 95 %"}`` and ``{"cola.mcc": {"max_drop": 0.05, "level": 0.95}}`` say the same.
 
     Raises:
         InputError: names the gate that is not understood.
@@ -108,7 +109,7 @@ def parse_gates(value: Any) -> tuple[Gate, ...]:
     if value is None:
         return ()
     if isinstance(value, Mapping):
-        return tuple(_from_text(f"{metric}: {condition}") for metric, condition in value.items())
+        return tuple(_of_metric(metric, condition) for metric, condition in value.items())
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InputError(f"gates must be a list or a mapping, got {type(value).__name__}")
     gates: list[Gate] = []
@@ -118,10 +119,17 @@ def parse_gates(value: Any) -> tuple[Gate, ...]:
         elif isinstance(item, Mapping) and "metric" in item:
             gates.append(_from_mapping(item))
         elif isinstance(item, Mapping):
-            gates.extend(_from_text(f"{metric}: {condition}") for metric, condition in item.items())
+            gates.extend(_of_metric(metric, condition) for metric, condition in item.items())
         else:
             raise InputError(f"gate {item!r} is neither a text nor a mapping")
     return tuple(gates)
+
+
+def _of_metric(metric: Any, condition: Any) -> Gate:
+    """A metric's condition, as text (``min 90``) or as a mapping (``{min: 90}``)."""
+    if isinstance(condition, Mapping):
+        return _from_mapping({**condition, "metric": metric})
+    return _from_text(f"{metric}: {condition}")
 
 
 def _from_text(text: str) -> Gate:
@@ -167,9 +175,9 @@ def check_gates(
 
     Args:
         gates: The gates.
-        step: A step of a summary: scores by name, "requests", "earlier", "drift" and "tasks"; for levels and changes of
-            scores "paired" ("new" and "earlier": score -> `PairedScore.to_dict`) and "generated" (GE and RS ->
-            "mean", "deviation", "records").
+        step: A step of a summary: scores by name, "requests", "earlier", "drift", "tasks" and "diagnosis"; for levels
+            and changes of scores "paired" ("new" and "earlier": score -> `PairedScore.to_dict`) and "generated" (GE
+            and RS -> "mean", "deviation", "records").
         baseline: The summary's baseline, and "drift": the perplexity of the unedited model.
         interval: Intervals of tasks at other levels than the 95 % that the summary has.
 
@@ -206,6 +214,8 @@ class _Found:
 
 def _check(gate: Gate, step: Mapping[str, Any], baseline: Mapping[str, Any], interval: Interval | None) -> GateResult:
     place, name = split_metric(gate.metric)
+    if place == "" and name in DIAGNOSIS:
+        return _diagnosed(gate, name, step.get("diagnosis"))
     if place == "":
         return _decided(gate, _score(gate, name, step, "new", step, baseline))
     if place == "earlier":
@@ -223,6 +233,21 @@ def _check(gate: Gate, step: Mapping[str, Any], baseline: Mapping[str, Any], int
             f"{', '.join(step.get('tasks') or {}) or 'none'}"
         )
     return _decided(gate, _task(gate, place, task, name, interval))
+
+
+def _diagnosed(gate: Gate, name: str, found: Mapping[str, Any] | None) -> GateResult:
+    """A share of the newest batch's diagnosis; where that does not tell it, the gate trips and says so."""
+    if found is None:
+        return GateResult(gate.name, None, None, True, "the batch has no diagnosis: nothing was computed for it")
+    if name == "converged":
+        value = None if found.get("converged") is None else found["converged"] / found["requests"]
+        missing = "no target values were optimised"
+    else:
+        value = min((found.get("written") or {}).values(), default=None)
+        missing = "no residual was written by a closed form"
+    if value is None:
+        return GateResult(gate.name, None, None, True, f"the diagnosis has no '{name}': {missing}")
+    return _decided(gate, _Found(float(value)))
 
 
 def _decided(gate: Gate, found: _Found) -> GateResult:

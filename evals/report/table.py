@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.report.charts import SCORES, plotted_metric
+from evals.report.diagnosis import diagnosis_figures
 from evals.report.spreadsheet import cell
 
 Summary = Mapping[str, Any]
@@ -29,8 +30,9 @@ _FACT = ("subject", "prompt", "target_new", "target_true", "before", "after", "a
 def tables_of(runs: Mapping[str, Summary]) -> dict[str, Table]:
     """Table name -> rows.
 
-    ``steps``: one row per step with its scores (``earlier_ES``: of all earlier edits), ``drift_*`` and ``seconds_*``;
-    step 0 is the unedited model. ``tasks``: one row per step and task. ``forgetting``: one row per known cell of the
+    ``steps``: one row per step with its scores (``earlier_ES``: of all earlier edits), ``diagnosis_*``, ``drift_*`` and
+    ``seconds_*``; step 0 is the unedited model. ``tasks``: one row per step and task. ``forgetting``: one row per
+    known cell of the
     matrix. ``facts``: one row per request. ``gates``: one row per step and gate. ``drift_modules``: one row per step
     and edited module.
     """
@@ -107,6 +109,7 @@ def _steps(run: Summary) -> Iterator[Row]:
             **{key: step.get(key) for key in _STEP},
             **{metric: step.get(metric) for metric in SCORES},
             **{f"earlier_{metric}": earlier.get(metric) for metric in (*SCORES, "requests")},
+            **{f"diagnosis_{key}": value for key, value in diagnosis_figures(step.get("diagnosis")).items()},
             **{f"drift_{key}": value for key, value in drift.items() if isinstance(value, int | float)},
             "seconds": step.get("seconds"),
             **{f"seconds_{part}": value for part, value in (step.get("timings") or {}).items()},

@@ -25,6 +25,7 @@ from evals.report.charts import (
 )
 from evals.report.comparison import Cell, ComparisonRow, columns
 from evals.report.comparison_plot import plot_comparison
+from evals.report.diagnosis import diagnosis_view
 from evals.report.figures import inline_svg, svg_text, write_png, write_svg
 from evals.report.plots import plot_chart, plot_forgetting_matrix
 
@@ -151,6 +152,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         spent = {part: value for part, value in (step.get("timings") or {}).items() if part != "edit"}
         step["evals"] = sum(spent.values()) if spent else None
         step["drift"] = {**{key: step.get(key) for key in DRIFTS}, **(step.get("drift") or {})}
+        step["diagnosis"] = diagnosis_view(step.get("diagnosis"))
         step["facts"] = [_fact_view(fact) for fact in step.get("facts") or []]
     metric = run.get("forgetting_metric") or "ES"
     matrix = run.get("forgetting") or []
@@ -181,6 +183,8 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "drifts": {k: title for k, title in DRIFTS.items() if any(step["drift"][k] is not None for step in steps)},
         "timings": parts_of(steps),
         "with_perplexity": any(step["perplexity"] is not None for step in steps),
+        "with_diagnosis": any(step["diagnosis"] for step in steps),
+        "with_warnings": any(step["diagnosis"] and step["diagnosis"]["warnings"] for step in steps),
         "with_gates": any(step["gates"] for step in steps),
         "with_state": any(step.get("operation") for step in steps),
         "forgetting": matrix if len(matrix) <= _TABLE_STEPS else [],
@@ -247,7 +251,7 @@ def _change(entry: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: gate.get(key) for key in ("gate", "value", "bound")} | {"tripped": bool(gate.get("tripped"))}
+    return {key: gate.get(key) for key in ("gate", "value", "bound", "reason")} | {"tripped": bool(gate.get("tripped"))}
 
 
 def _fact_view(fact: Mapping[str, Any]) -> dict[str, Any]:

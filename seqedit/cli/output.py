@@ -68,7 +68,13 @@ class StepTable:
         cells = "".join(" " + number(value) for value in values)
         tasks = "".join(f" {self._task((step.get('tasks') or {}).get(name) or {}):>13}" for name in self._tasks)
         self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
-        for fault in (step.get("diagnosis") or {}).get("faults", ()):
+        found = step.get("diagnosis")
+        if not found:
+            return
+        from seqedit.editing.diagnosis import line_of
+
+        self._print(f"     {line_of(found)}")
+        for fault in found["faults"]:
             self._print(f"     warning: {fault['text']}")
 
     def _task(self, task: Mapping[str, Any], note: str | None = None) -> str:

@@ -168,9 +168,12 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     ledger = data.get("ledger")
     gates = parse_gates(data.get("gates"))
     chosen = EvalSettings.from_dict(evals)
+    on_gate = _on_gate(data.get("on_gate"), integers.batch_size, data.get("preset"))
+    trained = [name for name in (str(data["method"]), on_gate.method) if name and not _diagnosed(name)]
     check_measured(
         gates, counterfact=chosen.counterfact, generation=chosen.generation, drift=chosen.drift,
         text=chosen.perplexity_text is not None, moments=get_method(str(data["method"])).needs_second_moments,
+        undiagnosed=trained[0] if trained else None,
     )  # fmt: skip
     return RunConfig(
         model=str(local(str(data["model"]))),
@@ -196,9 +199,14 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,
         preset=data.get("preset"),
-        on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
+        on_gate=on_gate,
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
+
+
+def _diagnosed(method: str) -> bool:
+    """Whether the diagnosis of a method's edits tells what converged and what was written: the closed forms' does."""
+    return get_method(method).needs_second_moments
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -17,7 +17,7 @@ from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
-from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DRIFT, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DIAGNOSIS, KIND_DRIFT, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
 from seqedit.scoring.summary import baseline_of
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
@@ -138,6 +138,7 @@ def evaluate_state(
         return change.ci_low, change.ci_high
 
     step = _as_step(scores, len(newest.requests))
+    step["diagnosis"] = ledger.scores(newest.id, KIND_DIAGNOSIS).get(KIND_DIAGNOSIS)
     whole = step
     if evaluator.settings.counterfact:
         whole = {**step, KIND_PAIRED: paired_evidence(ledger, evaluator, scores).to_dict()}

@@ -276,3 +276,34 @@ def test_perplexity_may_rise_by_so_much_from_the_unedited_model(folder: Path) ->
     found = {gate["gate"]: gate["value"] for gate in summary(folder)["steps"][0]["gates"]}
     assert found["drift.nll: max_rise 5"] == pytest.approx(0, abs=1e-5)
     assert found["drift.nll: max_drop 5"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_run_is_held_against_its_batches_diagnosis(folder: Path, capsys: Any) -> None:  # noqa: F811
+    kept = {"converged": {"min": 0.0}, "written": {"min": 0.01}}
+    assert run(["run", str(change(folder, gates=kept, steps=1))]) == 0
+    said = capsys.readouterr().out
+    (step,) = summary(folder)["steps"]
+    found = step["diagnosis"]
+    assert [gate["value"] for gate in step["gates"]] == [
+        found["converged"] / found["requests"], min(found["written"].values()),
+    ]  # fmt: skip
+    assert f"{found['converged']} of {found['requests']} target values converged" in said
+    assert "Diagnosis</summary>" in (folder / "out" / "report.html").read_text()
+    assert run(["run", str(change(folder, gates={"written": {"max": 0.001}}, steps=1, out="b"))]) == 1
+    assert "written: max 0.001; found 0." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["method", "retry"])
+def test_a_gate_on_the_diagnosis_of_a_trained_method_is_refused_before_the_run(
+    folder: Path,  # noqa: F811
+    what: str,
+    capsys: Any,
+) -> None:
+    config = change(folder, gates={"converged": {"min": 0.9}})
+    data = yaml.safe_load(config.read_text())
+    trained = {"method": "ft", "settings": {"layers": [1], "learning_rate": 0.001, "steps": 2}}
+    data |= trained if what == "method" else {"on_gate": {"action": "retry", **trained}}
+    config.write_text(yaml.safe_dump(data))
+    assert run(["run", str(config)]) == 2
+    assert "method 'ft' has no target values" in capsys.readouterr().err
+    assert not (folder / "out").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from evals.report.report import write_report
 from evals.report.table import TABLES, tables_of, write_tables
 from tests.evals.report.report_data import HOSTILE, synthetic_run
 
@@ -64,3 +65,21 @@ def test_whole_numbers_and_fractions_share_a_column(tmp_path: Path) -> None:
 
     write_tables({"steps": [{"run": "a", "ES": 100}, {"run": "a", "ES": 99.5}, {"run": "a", "ES": None}]}, tmp_path)
     assert pyarrow.parquet.read_table(tmp_path / "steps.parquet")["ES"].to_pylist() == [100.0, 99.5, None]
+
+
+def test_the_diagnosis_of_every_step_and_its_warnings_are_on_the_page_and_in_the_data(tmp_path: Path) -> None:
+    run = synthetic_run(2, 2)
+    sound = {"requests": 2, "converged": 2, "reached": 1, "written": {"a": 0.9, "b": 0.625}, "condition": {"a": 3.5},
+             "size": {"a": 0.0125}, "load": {"a": 0.007}, "faults": []}  # fmt: skip
+    fault = {"text": "only 5 % of the residual is written; try --set second_moment_weight=<b>9</b>"}
+    trained = {"requests": 2, "converged": None, "reached": None, "written": {}, "condition": {}, "size": {"a": 0.5},
+               "load": {"a": 0.1}, "faults": [fault]}  # fmt: skip
+    for step, found in zip(run["steps"], (sound, trained), strict=True):
+        step["diagnosis"] = found
+    page = write_report(run, tmp_path).read_text("utf-8")
+    table = page.split("<summary>Diagnosis</summary>")[1].split("</table>")[0]
+    for shown in ("62.5", "1.25", "0.0070", "50.00", "warning", "second_moment_weight=&lt;b&gt;9"):
+        assert shown in table
+    rows = tables_of({"x": run})["steps"]
+    assert [row["diagnosis_written"] for row in rows if row["step"]] == [0.625, None]
+    assert [row["diagnosis_size"] for row in rows if row["step"]] == [0.0125, 0.5]
