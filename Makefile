@@ -16,8 +16,9 @@ demo: $(STAMP)
 real: $(STAMP)
 	$(BIN)/python -m benchmarks.real --data $(DATA) --out out/real $(REAL)
 
+# Two processes of one thread each: small models leave a second thread idle most of the time.
 test: lint
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile $(PYTEST)
 
 # The same tests, and how many of the packages' lines they run (out/coverage/index.html says which they do not).
 coverage:
