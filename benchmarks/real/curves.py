@@ -23,6 +23,9 @@ def read_summaries(out: Path) -> dict[str, dict[str, Any]]:
     order = [label.replace(" ", "-") for label in VARIANTS]
     for file in sorted(out.glob("*/summary.json"), key=lambda f: order.index(f.parent.name)):
         summary = json.loads(file.read_text("utf-8"))
+        final = file.parent / "final.json"
+        known = json.loads(final.read_text("utf-8")) if final.is_file() else {}
+        summary["unedited_perplexity"] = known.get("unedited_perplexity")
         found[file.parent.name] = summary
     return found
 
@@ -37,7 +40,7 @@ def study_chart(summaries: Mapping[str, Mapping[str, Any]]) -> Chart:
         _panel("NS of earlier edits, %", summaries, lambda s: _score(s["earlier"], "NS"), (-2.0, 102.0),
                (unedited.get("counterfact") or {}).get("NS")),
         _panel("S of the new batch, %", summaries, lambda s: _score(s, "S"), (-2.0, 102.0)),
-        _panel("perplexity", summaries, _perplexity, None, (unedited.get("drift") or {}).get("perplexity")),
+        _panel("perplexity", summaries, _perplexity, None, _unedited_perplexity(summaries)),
     ]  # fmt: skip
     for name in _task_names(summaries):
         metric = next(row["metric"] for s in summaries.values() for t in s["steps"] if (row := t["tasks"].get(name)))
@@ -66,8 +69,7 @@ def study_table(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> str:
     tasks = _task_names(summaries)
     head = ["method", *SCORES, "perplexity", *tasks, "s / edit"]
     lines = [_line(head), "|---|" + "---:|" * (len(head) - 1)]
-    first = next(iter(summaries.values()))
-    text = (first["baseline"].get("drift") or {}).get("perplexity")
+    text = _unedited_perplexity(summaries)
     lines.append(_line(["unedited", *_scores(out / "unedited.json"), _number(text), *("0" for _ in tasks), "-"]))
     for label, summary in summaries.items():
         final, last = out / label / "final.json", summary["steps"][-1]
@@ -80,6 +82,10 @@ def study_table(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> str:
         name = label.replace("-", " ")
         lines.append(_line([name, *_scores(final), _number(last["drift"].get("perplexity")), *changes, seconds]))
     return "\n".join(lines) + "\n"
+
+
+def _unedited_perplexity(summaries: Mapping[str, Mapping[str, Any]]) -> float | None:
+    return next((s["unedited_perplexity"] for s in summaries.values() if s["unedited_perplexity"] is not None), None)
 
 
 def _scores(file: Path) -> list[str]:

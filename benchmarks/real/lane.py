@@ -22,7 +22,7 @@ from seqedit.moments.providing import SecondMomentSettings
 from seqedit.runs.config import RunConfig
 from seqedit.runs.runner import run
 from seqedit.scoring.evaluator import Evaluator
-from seqedit.scoring.kinds import KIND_TIMINGS
+from seqedit.scoring.kinds import KIND_DRIFT, KIND_TIMINGS
 from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.summary import write_summary
 from seqedit.scoring.summary_types import StepSummary
@@ -134,9 +134,13 @@ def _final(lane: Lane, config: RunConfig, file: Path) -> None:
         state = ledger.branch_entry(config.branch)
         if file.is_file() and json.loads(file.read_text("utf-8"))["state"] == state:
             return
+        drift = ledger.scores(ledger.root(), KIND_DRIFT).get(KIND_DRIFT, {})
         timings = [ledger.scores(e.id, KIND_TIMINGS).get(KIND_TIMINGS, {}) for e in ledger.log(state)]
         lane.edited.write(ledger.compose(lane.edited.base, state, only_changed=True))
-        known = _all_facts(lane) | {"state": state, "edit_seconds": sum(row.get("edit", 0.0) for row in timings)}
+        known = _all_facts(lane) | {
+            "state": state, "edit_seconds": sum(row.get("edit", 0.0) for row in timings),
+            "unedited_perplexity": drift.get("perplexity"),
+        }  # fmt: skip
     lane.edited.write({})
     write_summary(file, known)
 

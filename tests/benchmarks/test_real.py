@@ -103,6 +103,7 @@ def test_a_lane_scores_every_step_can_be_extended_and_draws_its_methods_together
     picture, table = write_curves(tmp_path)
     assert picture.stat().st_size > 10_000
     rows = table.read_text("utf-8").splitlines()
+    assert float(rows[2].split("|")[7]) > 1  # perplexity of the unedited model
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["unedited", "ft", "lora"]
     assert json.loads((tmp_path / "ft" / "final.json").read_text("utf-8"))["facts"] == 6
     assert json.loads((tmp_path / "unedited.json").read_text("utf-8"))["records"] == 6
