@@ -1,1 +1,10 @@
 """Keys K: FFN inputs at the lookup token over context templates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:  # names of the module that this package was
+    from seqedit.distribution.moved import moved_names
+
+    __getattr__ = moved_names(__name__)

@@ -8,3 +8,10 @@ from seqedit.methods.mend.hypernetwork import Hypernetwork
 from seqedit.methods.mend.training import train_hypernetwork
 
 __all__ = ["Hypernetwork", "MendTraining", "Trained", "load_hypernetwork", "train_hypernetwork"]
+
+from typing import TYPE_CHECKING
+
+if not TYPE_CHECKING:  # names of the module that this package was
+    from seqedit.distribution.moved import moved_names
+
+    __getattr__ = moved_names(__name__)
