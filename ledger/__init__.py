@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import seqedit.distribution.moved  # noqa: F401  (old import paths)
+
 if TYPE_CHECKING:
     from ledger.errors import BranchMoved as BranchMoved
     from ledger.errors import Conflict as Conflict

@@ -99,6 +99,12 @@ def test_a_name_of_a_module_that_became_a_package_warns(package: str) -> None:
         getattr(importlib.import_module(package), name)
 
 
+@pytest.mark.parametrize("old", ["seqedit.tracing", "ledger.bundle_format", "evals.counterfact"])
+def test_an_old_path_is_found_where_it_is_the_first_thing_imported(old: str) -> None:
+    done = python(f"import warnings; warnings.simplefilter('ignore'); import {old}")
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_warning_of_an_old_path_points_at_who_imports_it() -> None:
     done = python("import warnings\nwith warnings.catch_warnings(record=True) as w:\n"
                   " warnings.simplefilter('always')\n from seqedit.rank_place import Place\n"
