@@ -15,7 +15,7 @@ KINDS = ("max_drop", "max_rise", "min", "max")
 """Conditions: on the change from the unedited model, and on the number itself."""
 CHANGES = ("max_drop", "max_rise")
 GENERATION = ("GE", "RS")
-_DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation")
+_DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation", "kl")
 _DRIFT_OF_TEXT = ("perplexity", "nll")
 DRIFT = (*_DRIFT_FROM_UNEDITED, *_DRIFT_OF_TEXT)
 _SHARES = ("acc", "acc_norm", "f1", "mcc", "exact_match", "em", "mcc_norm")

@@ -10,7 +10,7 @@ from evals.gates import Gate
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 
-_TEXT = ("perplexity", "nll")
+_TEXT = ("perplexity", "nll", "kl")
 
 
 def check_measured(
@@ -33,7 +33,7 @@ def check_measured(
         place, name = split_metric(gate.metric)
         if place == "drift":
             if name in _TEXT and not text:
-                raise _refused(gate, "no text is given whose perplexity is measured (evals.perplexity_text, --text)")
+                raise _refused(gate, "no text is given that it is measured on (evals.perplexity_text, --text)")
             if name not in _TEXT and not drift:
                 raise _refused(gate, "drift of weights is measured by runs with evals.drift only")
             if name == "preservation" and not moments:

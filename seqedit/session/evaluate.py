@@ -63,6 +63,8 @@ class StateScores:
             lines.append(line)
         if "perplexity" in (self.step.get("drift") or {}):
             lines.append(f"{'perplexity':>12} {self.step['drift']['perplexity']:8.3f}")
+        if "kl" in (self.step.get("drift") or {}):
+            lines.append(f"{'KL':>12} {self.step['drift']['kl']:8.5f} nats per token to the unedited model")
         return "\n".join([*lines, *map(str, self.gates)])
 
 
@@ -119,7 +121,9 @@ def evaluate_state(
         else:
             session.checkout(entry)
             batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
-            scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
+            scores = evaluator.step(
+                session.edited.model, batches, outcomes, new=newest.id, unedited=session.edited.unedited
+            )
     except NumericsError as error:
         if not gates:
             raise

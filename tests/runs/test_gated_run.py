@@ -140,6 +140,7 @@ def test_drift_is_measured_after_every_step_and_grows_from_zero(folder: Path) ->
     assert drifts[0]["memorisation"] == 0
     assert drifts[2]["memorisation"] > 0
     assert all(drift["preservation"] > 0 and drift["perplexity"] > 1 for drift in drifts)
+    assert all(drift["kl"] > 0 for drift in drifts)
     assert len(drifts[0]["modules"]) == 2
 
 
@@ -248,6 +249,8 @@ def test_facts_that_cannot_tell_a_gates_score_are_refused_before_anything_is_edi
         ("RS: min 1 at 95 %", {"generation": False}),
         ("drift.perplexity: max 50", {}),
         ("drift.nll: max_rise 1", {}),
+        ("drift.kl: max 0.1", {}),
+        ("drift.kl: max_rise 0.1", {"perplexity_text": "facts.json"}),
         ("drift.weight_norm: max 1", {"drift": False}),
         ("ES: min 1", {"counterfact": False}),
         ("drift.perplexity: max 50 at 95 %", {"perplexity_text": "facts.json"}),
@@ -276,3 +279,11 @@ def test_perplexity_may_rise_by_so_much_from_the_unedited_model(folder: Path) ->
     found = {gate["gate"]: gate["value"] for gate in summary(folder)["steps"][0]["gates"]}
     assert found["drift.nll: max_rise 5"] == pytest.approx(0, abs=1e-5)
     assert found["drift.nll: max_drop 5"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_run_may_be_gated_on_the_divergence_from_the_unedited_model(folder: Path) -> None:  # noqa: F811
+    (folder / "plain.txt").write_text("It rained in the morning.\nThe sport of the man is golf.\n")
+    evals = {"generation": False, "resamples": 100, "perplexity_text": "plain.txt"}
+    gates = ["drift.kl: max 1e-9"]
+    assert run(["run", str(change(folder, gates=gates, evals=evals, steps=1, out="other"))]) == 1
+    assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1))]) == 0

@@ -32,7 +32,9 @@ def evaluate(
     ] = None,
     records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
     zsre: ZsreOption = "mend",
-    text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
+    ] = None,
     gate: Annotated[
         list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
     ] = None,
@@ -105,6 +107,7 @@ def evaluate(
             )
         if found.step["drift"]:
             say(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
+            say(f"{'KL':>12} {found.step['drift']['kl']:8.5f} nats per token to the unedited model")
         for result in found.gates:
             say(str(result))
     if found.tripped:
