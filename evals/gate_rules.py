@@ -18,7 +18,7 @@ GENERATION = ("GE", "RS")
 _DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation", "kl")
 _DRIFT_OF_TEXT = ("perplexity", "nll")
 DRIFT = (*_DRIFT_FROM_UNEDITED, *_DRIFT_OF_TEXT)
-_SHARES = ("acc", "acc_norm", "f1", "mcc", "exact_match", "em", "mcc_norm")
+_SHARES = ("acc", "acc_norm", "f1", "f1_weighted", "mcc", "exact_match", "em", "mcc_norm")
 """Metrics of tasks that lie between -1 and 1, whatever the task."""
 
 

@@ -18,6 +18,7 @@ from evals.scores.generation import fit_vectorizer, missing_scores, score_genera
 from evals.scores.intervals import Estimate, estimated_scores
 from evals.scores.scores import METRICS, Scores
 from evals.scores.survey import RecordSample, choose_records, estimate_scores
+from evals.statistics.chance import unedited_row
 from evals.statistics.changes import task_changes
 from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResult
@@ -306,7 +307,7 @@ class Evaluator:
             results = self._tasks(model)
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
-            row: dict[str, Any] = dict(task.metrics)
+            row: dict[str, Any] = unedited_row(task)
             if baseline is not None and name in baseline:
                 before = TaskResult.from_dict(name, baseline[name])
                 last = previous.get(name) if previous else None

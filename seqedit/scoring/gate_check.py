@@ -62,8 +62,9 @@ def check_tasks(gates: Sequence[Gate], tasks: Collection[str], known: Mapping[st
             continue
         if place not in tasks:
             raise _refused(gate, f"tasks here: {', '.join(tasks) or 'none'}")
-        if known is not None and name not in (known.get(place) or {}):
-            raise _refused(gate, f"task '{place}' has {', '.join(known.get(place) or {}) or 'no metrics'}")
+        metrics = [m for m, value in ((known or {}).get(place) or {}).items() if not isinstance(value, Mapping)]
+        if known is not None and name not in metrics:
+            raise _refused(gate, f"task '{place}' has {', '.join(metrics) or 'no metrics'}")
 
 
 def check_facts(gates: Sequence[Gate], batches: Mapping[str, Sequence[Record]], generated: int | None = None) -> None:

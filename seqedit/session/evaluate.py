@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
 from evals.likelihood.perplexity import perplexity_of
+from evals.statistics.chance import chance_of, unedited_row
 from evals.statistics.changes import paired_change
 from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
@@ -22,6 +24,8 @@ from seqedit.scoring.summary import baseline_of
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import keep_apart, known_outcomes
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def evaluate_state(
     outcomes = measure_baseline(session, evaluator, every, of_run=False)
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
     # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
-    baseline |= {n: dict(TaskResult.from_dict(n, outcomes[n]).metrics) for n in evaluator.task_names}
+    baseline |= {n: unedited_row(TaskResult.from_dict(n, outcomes[n])) for n in evaluator.task_names}
     if evaluator.settings.counterfact:
         # Of the very records that the state is scored on, whatever was measured of the unedited model before.
         baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
@@ -208,4 +212,9 @@ def measure_baseline(
         ledger.add_scores(root, KIND_ANSWERS, scores.answers)
         ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
         ledger.add_scores(root, KIND_TASKS, scores.tasks)
-    return known_outcomes(ledger, evaluator.tasks)
+    outcomes = known_outcomes(ledger, evaluator.tasks)
+    for name, found in outcomes.items():
+        chance = chance_of(TaskResult.from_dict(name, found))
+        if chance is not None and not chance.told:
+            _LOG.warning("task %r: %s", name, chance)
+    return outcomes

@@ -286,4 +286,4 @@ def test_a_run_may_be_gated_on_the_divergence_from_the_unedited_model(folder: Pa
     evals = {"generation": False, "resamples": 100, "perplexity_text": "plain.txt"}
     gates = ["drift.kl: max 1e-9"]
     assert run(["run", str(change(folder, gates=gates, evals=evals, steps=1, out="other"))]) == 1
-    assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1))]) == 0
+    assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1, out="second"))]) == 0
