@@ -5,17 +5,16 @@ BIN := $(VENV)/bin
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
 
-FACTS ?= counterfact.json
-TEXT ?= plain.txt
+DATA ?= ../shared/data
 
 .PHONY: demo real test test-slow coverage lint format docs clean
 
 demo: $(STAMP)
 	$(BIN)/seqedit demo --out $(OUT)
 
-# Real weights and real facts; docs/guide/real.md. make real FACTS=counterfact.json TEXT=wikitext.txt
+# Real weights and, from the folder DATA, real facts; docs/guide/real.md.
 real: $(STAMP)
-	$(BIN)/python -m benchmarks.real --facts $(FACTS) --text $(TEXT) --out out/real
+	$(BIN)/python -m benchmarks.real --data $(DATA) --out out/real $(REAL)
 
 test: lint
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST)

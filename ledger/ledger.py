@@ -27,11 +27,13 @@ from ledger.upkeep.gc import GRACE_SECONDS, KEEP_DAYS, Garbage, collect
 from ledger.upkeep.signing import Signature, add_signatures, sign, signatures_of
 from ledger.upkeep.vouching import keep_signers
 from ledger.url_secrets import without_password
-from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import EnvironmentFailure, InputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from seqedit.adapters.adapter import Adapter
 
 MAIN = "main"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
-from torch import Tensor
 
 from ledger.database import rows
 from ledger.database.database import Database
@@ -23,13 +23,18 @@ from ledger.queries.histories import HistoryNode, live_requests, load_history
 from ledger.queries.listing import list_entries
 from ledger.queries.revisions import resolve
 from ledger.queries.states import same_states, state_ids
-from ledger.states.deltas import load_recorded, read_ahead
-from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from ledger.upkeep.signers import has_entry
 from ledger.upkeep.verify import verify
 from ledger.upkeep.vouching import check_state, is_signed, kept_signers
-from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import CheckFailed, InputError
+
+# Torch takes seconds to import, and most questions are about entries: what needs it is imported where it is used.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ledger.states.snapshots import SnapshotPolicy, Snapshots
+    from seqedit.adapters.adapter import Adapter
 
 
 class Reader:
@@ -39,7 +44,7 @@ class Reader:
         database: Where entries, refs and scores are.
         store: Where the adapters are.
         base_model: The unedited model of the history.
-        snapshots: When snapshots of composed states are written.
+        snapshots: When snapshots of composed states are written; None for the usual policy.
     """
 
     def __init__(
@@ -47,14 +52,21 @@ class Reader:
         database: Database,
         store: ObjectStore,
         base_model: BaseModel,
-        snapshots: SnapshotPolicy = SnapshotPolicy(),  # noqa: B008
+        snapshots: SnapshotPolicy | None = None,
     ) -> None:
         self.database = database
         self.store = store
         self.base_model = base_model
-        self.snapshots = Snapshots(database, store, snapshots)
+        self._policy = snapshots
         self.signers: Mapping[str, str] | None = None
         """Public keys (key -> name) that must vouch for every state that is composed or whose adapters are read."""
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Sums of deltas that are kept beside the objects."""
+        from ledger.states.snapshots import SnapshotPolicy, Snapshots
+
+        return Snapshots(self.database, self.store, self._policy or SnapshotPolicy())
 
     def head(self) -> str:
         """Id of the entry HEAD is at."""
@@ -214,6 +226,8 @@ class Reader:
         return identifier
 
     def _load(self, digest: str) -> Adapter:
+        from seqedit.adapters.adapter import Adapter
+
         with failures(f"object store {self.store.url}"), self.store.directory(digest) as directory:
             try:
                 adapter = Adapter.from_pretrained(directory)
@@ -244,6 +258,8 @@ class Reader:
             CheckFailed: an adapter is missing or damaged, or no signer vouches for the state where `signers` are set.
             NumericsError: a weight overflows the base's dtype.
         """
+        from ledger.states.deltas import load_recorded, read_ahead
+
         identifier, digests, careful = self._state(rev)
         with failures(f"object store {self.store.url}"):
             composition, keep = self.snapshots.resume(base, digests, own_only=careful)

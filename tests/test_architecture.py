@@ -55,3 +55,14 @@ def test_a_picture_shows_every_module_of_its_contract() -> None:
     for contract in architecture.layered():
         shown = re.findall(r'class="name">([^<]+)<', architecture.picture(contract))
         assert shown == [module for layer in architecture.rows(contract) for module in layer]
+
+
+def test_helpers_of_the_command_line_take_settings_objects_not_values_side_by_side() -> None:
+    many = []
+    for path in sorted((ROOT / "seqedit" / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not node.decorator_list:  # a verb takes its options
+                taken = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                if len(taken) > 8:
+                    many.append(f"{path.relative_to(ROOT)}: {node.name} takes {len(taken)}")
+    assert many == []

@@ -46,8 +46,12 @@ RUN_SLOWLY = (
 """Those that take longer than `make test` should."""
 
 NOT_RUN = {
-    "docs/guide/real.md: make real FACTS=counterfact.json TEXT=wikitext.txt":
-        "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/real.md: make real DATA=folder": "20 minutes, and the package registry; tests/benchmarks/test_real.py",
+    "docs/guide/real.md: python -m benchmarks.real --study --data folder --out out/re": "hours",
+    "docs/guide/plan.md: seqedit plan FACTS --method memit --ledger my-ledger --batch":
+        "a pattern; tests/cli/test_plan.py",
+    "docs/guide/plan.md: python -m benchmarks.interference --weight 10 --batches 16 -":
+        "minutes; tests/benchmarks/test_interference.py runs it quickly",
     "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
         "a pattern; tests/cli/test_tune.py",
     "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",

@@ -90,12 +90,7 @@ def import_bundle(
     if branch is not None:
         branches.check_name(branch)
     with Bundle(path) as bundle:
-        nodes = bundle.verify()
-        if at_least is not None and not has_entry(nodes, at_least):
-            raise CheckFailed(
-                f"the bundle's history (at {bundle.manifest.tip[:12]}) does not have entry {at_least[:12]}, which is "
-                "known: it is older, or another one; nothing was imported"
-            )
+        nodes = _checked(bundle, at_least)
         if _unfinished(place):
             if signers is not None:
                 check_bundle(bundle, signers)
@@ -106,19 +101,54 @@ def import_bundle(
             with _create(place, bundle, objects) as ledger:
                 return _take(ledger, bundle, nodes, branch, created=True, dry_run=False)
         with Ledger.open(place, objects=objects) as ledger:
-            found = bundle.manifest.base_model
-            if found.fingerprint != ledger.base_model.fingerprint:
-                raise InputError(
-                    f"the bundle belongs to base model '{found.name}' (fingerprint {found.fingerprint[:12]}), the "
-                    f"ledger {without_password(place)} to '{ledger.base_model.name}' (fingerprint "
-                    f"{ledger.base_model.fingerprint[:12]})"
-                )
-            wanted = ledger.kept_signers() if signers is None else signers
-            if wanted is not None:
-                check_bundle(bundle, wanted, ledger.database)
-                if not allow_older:
-                    check_not_older(bundle, wanted, ledger.database)
+            _check_fits(bundle, ledger, without_password(place), signers, allow_older)
             return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
+
+
+def take_bundle(
+    ledger: Ledger,
+    path: str | Path,
+    *,
+    branch: str | None = None,
+    dry_run: bool = False,
+    signers: Collection[str] | None = None,
+    at_least: str | None = None,
+    allow_older: bool = False,
+) -> Imported:
+    """`import_bundle` for a ledger that is open; arguments and errors are the same."""
+    if branch is not None:
+        branches.check_name(branch)
+    with Bundle(path) as bundle:
+        nodes = _checked(bundle, at_least)
+        _check_fits(bundle, ledger, "", signers, allow_older)
+        return _take(ledger, bundle, nodes, branch, created=False, dry_run=dry_run)
+
+
+def _checked(bundle: Bundle, at_least: str | None) -> Mapping[str, EntryNode]:
+    """The entries of a bundle in which everything is as it says, and which is not older than what is known."""
+    nodes = bundle.verify()
+    if at_least is not None and not has_entry(nodes, at_least):
+        raise CheckFailed(
+            f"the bundle's history (at {bundle.manifest.tip[:12]}) does not have entry {at_least[:12]}, which is "
+            "known: it is older, or another one; nothing was imported"
+        )
+    return nodes
+
+
+def _check_fits(bundle: Bundle, ledger: Ledger, shown: str, signers: Collection[str] | None, allow_older: bool) -> None:
+    """Refuse a bundle of another base model, or that the signers who are asked for do not vouch for."""
+    found = bundle.manifest.base_model
+    if found.fingerprint != ledger.base_model.fingerprint:
+        raise InputError(
+            f"the bundle belongs to base model '{found.name}' (fingerprint {found.fingerprint[:12]}), the "
+            f"{f'ledger {shown}'.rstrip()} to '{ledger.base_model.name}' (fingerprint "
+            f"{ledger.base_model.fingerprint[:12]})"
+        )
+    wanted = ledger.kept_signers() if signers is None else signers
+    if wanted is not None:
+        check_bundle(bundle, wanted, ledger.database)
+        if not allow_older:
+            check_not_older(bundle, wanted, ledger.database)
 
 
 def _unfinished(place: str | Path) -> bool:

@@ -17,7 +17,7 @@ from ledger.errors import failures
 from ledger.objects.local import open_store
 from ledger.objects.objects import ObjectStore
 from ledger.url_secrets import is_url, without_password, without_secrets
-from seqedit.adapters.adapter import BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import CheckFailed, InputError
 
 DATABASE = "ledger.db"

@@ -24,7 +24,6 @@ from ledger.errors import failures
 from ledger.history.entries import TIME_FORMAT
 from ledger.names import is_digest
 from ledger.objects.objects import TEMPORARY, ObjectStore, is_unfinished_marker
-from ledger.states.snapshots import SnapshotPolicy, Snapshots
 from seqedit.errors import CheckFailed
 
 KEEP_DAYS = 90.0
@@ -136,6 +135,8 @@ def collect(
                 _forget_objects(connection)
             removals = list(_remove_files(users, store, grace, sure))
             if any(item.kind == "object" for item in removals):
+                from ledger.states.snapshots import SnapshotPolicy, Snapshots
+
                 Snapshots(database, store, SnapshotPolicy()).clear()  # their sums may hold what was removed
     return Garbage(
         entries=tuple(entries),

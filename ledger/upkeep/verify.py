@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, select
 
@@ -31,12 +31,12 @@ from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.objects.objects import ObjectStore
 from ledger.problems import Code, Problem
-from ledger.states.proof import prove_snapshots
-from ledger.states.snapshots import check_snapshots
 from ledger.upkeep.signers import ancestors, check_signatures, check_signers, has_entry
-from ledger.upkeep.verify_objects import verify_objects
-from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import CheckFailed, InputError
+
+if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
 
 _CHUNK = 200
 
@@ -51,6 +51,11 @@ def verify(
     at_least: str | None = None,
 ) -> list[Problem]:
     """Check database and objects; see `ledger.reading.Reader.verify`."""
+    # These need torch, and whoever asks for `check_entries` alone does not.
+    from ledger.states.proof import prove_snapshots
+    from ledger.states.snapshots import check_snapshots
+    from ledger.upkeep.verify_objects import verify_objects
+
     problems: list[Problem] = []
     users: dict[str, list[str]] = defaultdict(list)
     manifests: dict[str, Manifest] = {}
@@ -86,6 +91,8 @@ def verify(
 
 def loader(store: ObjectStore) -> Callable[[str], Adapter]:
     """Loads an adapter by digest, and believes nothing but its content."""
+
+    from seqedit.adapters.adapter import Adapter
 
     def load(digest: str) -> Adapter:
         with store.directory(digest) as directory:

@@ -18,7 +18,7 @@ from ledger.database.schema import Meta, Signatures
 from ledger.upkeep.signers import ancestors
 from ledger.upkeep.signing import Signature, stored
 from ledger.upkeep.verify import check_entries
-from seqedit.adapters.adapter import BaseModel
+from seqedit.adapters.base import BaseModel
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
 

@@ -24,6 +24,7 @@ from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest
+from seqedit.support.files import check_new
 
 FORMAT_VERSION = 1
 
@@ -103,8 +104,7 @@ class Adapter:
             InputError: if the directory exists and is not empty.
         """
         target = Path(directory)
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise InputError(f"{target} exists and is not an empty directory; choose another --out")
+        check_new(target)
         target.mkdir(parents=True, exist_ok=True)
         files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values))
         files.write_json(target / files.SIDECAR, self._sidecar())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.editing import begin, edit, locate, mend, stats, tune  # noqa: F401  (each adds its verbs to the app)
+from seqedit.cli.editing import begin, edit, locate, mend, plan, stats, tune  # noqa: F401  (each adds its verbs)
 from seqedit.cli.history import branches, history, operations, questions  # noqa: F401
 from seqedit.cli.measuring import benchmark, compare, evaluate, runs, score, tasks  # noqa: F401
 from seqedit.cli.parallel import run_in_ranks

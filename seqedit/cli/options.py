@@ -30,7 +30,7 @@ MovedModelOption = Annotated[
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")]
 
-PresetOption = Annotated[str | None, typer.Option(help="Shipped settings to start from (e.g. gpt2-xl).")]
+PresetOption = Annotated[str | None, typer.Option(help="Settings to start from: a shipped name, or a .yaml file.")]
 HparamsOption = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")]
 LayersOption = Annotated[str | None, typer.Option(help="Layers to edit, e.g. 1,2,3.")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,11 @@ def open_ledger(place: str | None) -> Any:
     from ledger import Ledger
 
     return Ledger.open(default_place(place))
+
+
+def files_of_tasks(given: Sequence[str] | None) -> dict[str, str | None]:
+    """Task -> its file, or None for the task's own data set, from options ``NAME`` and ``NAME=FILE``."""
+    return {name: file or None for name, _, file in (item.partition("=") for item in given or ())}
 
 
 def number(value: Any, digits: int = 1, width: int = 6) -> str:

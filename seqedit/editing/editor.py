@@ -9,14 +9,17 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import compute_adapter, protects_earlier
+from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
+from seqedit.models.anatomy import Projection
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
+from seqedit.solver.preconditioners import Preconditioner
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -96,6 +99,30 @@ class Editor:
         for layers in choices if self.moments is not None else ():
             found |= self._factors_of(layers)[0].matrices
         return found
+
+    def factorizations(self, layers: Sequence[int]) -> Factorizations:
+        """What is factored of the second moments of some layers.
+
+        Raises:
+            InputError: the editor has no second moments.
+        """
+        if self.moments is None:
+            raise InputError("second moments of the edited layers are needed, none were given")
+        return self._factors_of(tuple(sorted(layers)))[1]
+
+    def preconditioner(self, method: str, config: EditConfig, projection: Projection) -> Preconditioner | None:
+        """C^-1 of a layer without earlier keys, as the method takes it; None for a method that is no closed form.
+
+        Raises:
+            InputError: the method needs second moments and the editor has none.
+        """
+        precondition = get_method(method).precondition
+        if precondition is None:
+            return None
+        factors = self._moments_of(method, config)[1]
+        if factors is None:
+            raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
+        return precondition(factors, projection, config)
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
         if self.moments is None or not get_method(method).needs_second_moments:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,48 @@ from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.support.files import read_mapping
 
 PRESETS = Path(__file__).parent / "presets"
+BY_RULE = "rule"
+"""In the place of a preset's name: settings by rule, also for a model that a preset knows."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user gave of a method's settings; the rest may depend on the model (`seqedit.editing.rule`).
+
+    Attributes:
+        method: Name of the method.
+        values: The settings, from all places.
+        preset: The preset they start from; None for none, `BY_RULE` where the rule was asked for.
+        hparams: Whether a hyperparameter file was among the places.
+    """
+
+    method: str
+    values: Mapping[str, Any]
+    preset: str | None = None
+    hparams: bool = False
+
+    def config(self) -> EditConfig:
+        """The settings, with the method's defaults where nothing was given.
+
+        Raises:
+            InputError: an unknown field, a value that does not fit, or no layers.
+        """
+        built = get_method(self.method).config.from_dict(self.values)
+        if not built.layers:
+            raise InputError(
+                f"no layers to edit were given for method '{self.method}'; use --layers, --preset or --hparams"
+            )
+        return built
 
 
 def preset_names() -> list[str]:
     """Names of the shipped presets."""
     return sorted(p.stem for p in PRESETS.glob("*.yaml"))
+
+
+def is_preset_file(name: str) -> bool:
+    """Whether a preset is a file's and not a shipped one's name."""
+    return Path(name).suffix in (".yaml", ".yml", ".json")
 
 
 def read_preset(name: str, method: str) -> dict[str, Any]:
@@ -31,7 +68,7 @@ def read_preset(name: str, method: str) -> dict[str, Any]:
     Raises:
         InputError: lists the shipped presets; or a file that cannot be read, or says nothing of the method.
     """
-    own = Path(name).suffix in (".yaml", ".yml", ".json")
+    own = is_preset_file(name)
     if not own and name not in preset_names():
         raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())}; or a .yaml file)")
     data = read_mapping(Path(name) if own else PRESETS / f"{name}.yaml")
@@ -57,12 +94,54 @@ def _check_preset(path: str, data: Mapping[str, Any], method: str) -> None:
         raise InputError(f"{path}: no settings for method '{method}' (it has {', '.join(map(str, methods)) or 'none'})")
 
 
+def assigned(assignments: Sequence[str]) -> dict[str, str]:
+    """Field -> value, of ``FIELD=VALUE`` strings.
+
+    Raises:
+        InputError: a string of another form.
+    """
+    values = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def given_settings(
+    method: str,
+    *,
+    preset: str | None = None,
+    hparams: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    layers: str | None = None,
+    spread: str | None = None,
+) -> Given:
+    """What was given of a method's settings; the arguments and errors of `method_config`, but layers may be missing."""
+    config = get_method(method).config
+    values: dict[str, Any] = {}
+    if preset is not None and preset != BY_RULE:
+        values |= read_preset(preset, method)
+    if hparams is not None:
+        values |= read_hparams(hparams, method)
+    values |= settings or {}
+    values |= assigned(assignments)
+    if layers is not None:
+        values["layers"] = layers
+    if spread is not None:
+        values["spread"] = spread
+    config.from_dict(values)  # what does not fit is said before a model is loaded
+    return Given(method, values, preset, hparams is not None)
+
+
 def method_config(
     method: str,
     *,
     preset: str | None = None,
     hparams: Path | None = None,
-    settings: dict[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     assignments: Sequence[str] = (),
     layers: str | None = None,
     spread: str | None = None,
@@ -81,23 +160,59 @@ def method_config(
     Raises:
         InputError: unknown method, preset or field, or a value that does not fit; names it.
     """
-    config = get_method(method).config
-    values: dict[str, Any] = {}
-    if preset is not None:
-        values |= read_preset(preset, method)
-    if hparams is not None:
-        values |= read_hparams(hparams, method)
-    values |= settings or {}
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
-        values[name.strip()] = value.strip()
-    if layers is not None:
-        values["layers"] = layers
-    if spread is not None:
-        values["spread"] = spread
-    built = config.from_dict(values)
-    if not built.layers:
-        raise InputError(f"no layers to edit were given for method '{method}'; use --layers, --preset or --hparams")
-    return built
+    if preset == BY_RULE:
+        raise InputError(f"preset '{BY_RULE}' needs a model at hand: `seqedit edit` and Session.edit take it")
+    return given_settings(
+        method, preset=preset, hparams=hparams, settings=settings, assignments=assignments, layers=layers,
+        spread=spread,
+    ).config()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """What a user chose of a method and its settings; later sources win, as for `method_config`.
+
+    Attributes:
+        method: Name of the method; None for that of an entry whose facts are edited anew.
+        preset: Name of a shipped preset, or a preset file.
+        hparams: Hyperparameter file.
+        settings: Single settings by name.
+        assignments: Single settings as ``FIELD=VALUE`` strings.
+        layers: Layers as the command line gives them.
+        spread: Spread as the command line gives it.
+    """
+
+    method: str | None = None
+    preset: str | None = None
+    hparams: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    assignments: Sequence[str] = ()
+    layers: str | None = None
+    spread: str | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was chosen."""
+        return self != MethodChoice()
+
+    def partial(self, method: str) -> Given:
+        """The settings of a method as far as they were chosen (`given_settings`)."""
+        return given_settings(
+            method, preset=self.preset, hparams=self.hparams, settings=self.settings, assignments=self.assignments,
+            layers=self.layers, spread=self.spread,
+        )  # fmt: skip
+
+    def config(self, method: str, below: Mapping[str, Any] | None = None) -> EditConfig:
+        """The settings of a method.
+
+        Args:
+            method: Its name.
+            below: Settings that every single one of the choice goes over.
+
+        Raises:
+            InputError: as for `method_config`.
+        """
+        return method_config(
+            method, preset=self.preset, hparams=self.hparams, settings={**(below or {}), **self.settings},
+            assignments=self.assignments, layers=self.layers, spread=self.spread,
+        )  # fmt: skip

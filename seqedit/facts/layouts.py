@@ -68,8 +68,37 @@ def layout_of(fields: Row) -> Callable[[Row], Record]:
     names = ", ".join(sorted(label(name) for name in fields)[:8])
     raise RequestError(
         f"unknown layout with fields {names or '(none)'}; known are CounterFact (requested_rewrite), EasyEdit (prompt, "
-        "target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)"
+        "target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)" + _added()
     )
+
+
+def _added() -> str:
+    """The layouts that are registered or plugged in beside the published ones, for a message."""
+    names = [*(name for name, _ in _LAYOUTS if name not in _PUBLISHED), *plugins(LAYOUTS)]
+    return f"; and those with field {', '.join(names)}" if names else ""
+
+
+def register(field: str) -> Callable[[Callable[[Row], Record]], Callable[[Row], Record]]:
+    """Decorator that adds a layout after those that are there: it reads rows with its field and none of theirs.
+
+    The function makes a `Record` of a row. It raises `RequestError` for what it cannot use; a missing field may be a
+    ``KeyError``. Another distribution names its function in the entry points ``seqedit.layouts``, under the field.
+
+    Args:
+        field: The field that tells the layout from the others.
+
+    Raises:
+        ValueError: a layout is told by this field already.
+    """
+
+    def add(convert: Callable[[Row], Record]) -> Callable[[Row], Record]:
+        global _LAYOUTS
+        if field in dict((*_LAYOUTS, *_PLAIN)):
+            raise ValueError(f"a layout with field '{field}' is registered already")
+        _LAYOUTS = (*_LAYOUTS, (field, convert))
+        return convert
+
+    return add
 
 
 def check_convention(zsre: str) -> None:
@@ -188,5 +217,7 @@ _LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("portability", _easyedit),
     ("ground_truth", _easyedit),
 )
-"""A field that tells a layout, and what makes a record of its rows. Those of other distributions come after these."""
+"""A field that tells a layout, and what makes a record of its rows; `register` adds to them, and those that other
+distributions name in their entry points come after."""
 _PLAIN = (("target_new", plain), ("prompt", plain))
+_PUBLISHED = frozenset(name for name, _ in _LAYOUTS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
+from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
 from seqedit.session.session import Session as Core
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from seqedit.library.inputs import Facts, Tasks
     from seqedit.session.bisect import Found
     from seqedit.session.merging import How
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -79,8 +84,9 @@ class History(Core):
         from seqedit.session.swap import swap
 
         old = active_entry(self.ledger, self._id(rev), "swap", self.tip)
-        path = None if hparams is None else Path(hparams)
-        name, config = settings_for(old, method, preset=preset, hparams=path, settings=settings)
+        choice = MethodChoice(method, preset, None if hparams is None else Path(hparams), settings)
+        name, config = settings_for(old, choice)
+        self._warn_of(preset)
         return swap(self, old.id, name, config, message=message, author=author)
 
     def merge(
@@ -89,6 +95,7 @@ class History(Core):
         how: How = "sum",
         method: str | None = None,
         preset: str | None = None,
+        hparams: str | Path | None = None,
         density: float = 0.5,
         seed: int = 0,
         message: str | None = None,
@@ -102,6 +109,7 @@ class History(Core):
             how: ``sum`` (the same weights), ``solve`` (all their facts as one batch), ``ties`` or ``dare``.
             method: Closed form of ``solve``; None for the entries' own.
             preset: Shipped settings of ``solve``.
+            hparams: Hyperparameter file of ``solve``.
             density: Share that ``ties`` and ``dare`` keep of each delta.
             seed: Seed of ``dare``.
             message: Message of the new entry.
@@ -111,23 +119,23 @@ class History(Core):
         Raises:
             InputError: fewer than two entries, ones that contradict each other, or settings without ``solve``.
         """
-        from seqedit.session.entries import method_of, settings_for
-        from seqedit.session.merge import merge, parts_of
-        from seqedit.session.merging import HOWS
+        from seqedit.session.merge import merge, parts_of, solved_by
 
-        if how not in HOWS:
-            raise InputError(f"how must be one of {', '.join(HOWS)}, got {how!r}")
         ids = [self._id(rev) for rev in revs]
-        config = None
-        if method is not None or preset is not None or settings:
-            if how != "solve":
-                raise InputError(f"method and settings are for how='solve'; '{how}' works on the stored deltas")
-            first = parts_of(self.ledger, ids, self.tip)[0][0]
-            method, config = settings_for(first, method or method_of(first)[0], preset=preset, settings=settings)
+        choice = MethodChoice(method, preset, None if hparams is None else Path(hparams), settings)
+        chosen, config = solved_by(parts_of(self.ledger, ids, self.tip), how, choice)
+        self._warn_of(preset)
         return merge(
-            self, self.ledger, ids, how, method=method, config=config, density=density, seed=seed, message=message,
+            self, self.ledger, ids, how, method=chosen, config=config, density=density, seed=seed, message=message,
             author=author,
         )  # fmt: skip
+
+    def _warn_of(self, preset: str | None) -> None:
+        from seqedit.editing.preset_model import preset_warning
+
+        found = preset_warning(preset, self.edited.parts, self.edited.base_model.name)
+        if found is not None:
+            _LOG.warning("%s", found)
 
     def rebase(self, onto: Entry | str | None = None, *, resume: bool = False) -> str:
         """Recompute what follows a change (a revert, a swap), or replay the branch on another revision.

@@ -111,11 +111,13 @@ def metric_of(
     """
     if name == "ppl":
         if text is None:
-            raise InputError("ppl is measured on a text; give text=FILE")
+            raise InputError("ppl is measured on a text: give --text FILE, or text= in Python")
         return PerplexityMetric(texts_of(text))
     if name in METRICS:
         if records is None:
-            raise InputError(f"{name} is measured on records, the same for every state; give records=FILE")
+            raise InputError(
+                f"{name} is measured on records, the same for every state: give --records FILE, or records= in Python"
+            )
         return FactMetric(name, facts_of(records))
     task, _, metric = name.partition(".")
     given = tasks if isinstance(tasks, Mapping) else dict.fromkeys(tasks or ())

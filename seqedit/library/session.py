@@ -13,16 +13,19 @@ from ledger.database.places import has_ledger
 from ledger.url_secrets import is_url, without_password
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Moments
-from seqedit.editing.settings import method_config
+from seqedit.editing.loading import Loading
+from seqedit.editing.rule import Settled, settle
+from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
-from seqedit.library.giving import Giving
 from seqedit.library.inputs import facts_of, tasks_of, texts_of
+from seqedit.library.taking import Taking
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
-from seqedit.models.loading import load_model
-from seqedit.moments.providing import SecondMomentSettings, moments_provider
+from seqedit.planning.order import Order
+from seqedit.planning.plan import Plan
+from seqedit.planning.planner import DANGER
 from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class Session(Giving):
+class Session(Taking):
     """A model and its ledger: edit, evaluate, revert, and everything else that the command line does.
 
     `from_pretrained` loads the model and makes or opens the ledger. Whoever has both already calls the class itself.
@@ -127,16 +130,15 @@ class Session(Giving):
         there = has_ledger(place)
         if not there and is_url(place) and objects is None:  # before the model is read
             raise InputError("a ledger at a database URL needs objects=, the directory or URL of its object store")
-        load = load_model if ranks is None else ranks.load_model
-        edited = EditedModel(*load(name, dtype=dtype, device=device), name=name)
+        loading = Loading(name, second_moments, text, context_templates, seed, dtype, device, ranks)
+        edited = loading.load()
         if there:
             opened = Ledger.open(place, edited.base_model, objects=objects)
         else:
             opened = Ledger.create(place, edited.base_model, objects=objects, author=author)
         try:
-            settings = SecondMomentSettings(file=None if second_moments is None else str(second_moments), text=text)
             session = cls(
-                edited, opened, moments_provider(edited, settings, ranks=ranks),
+                edited, opened, loading.moments(edited),
                 context_templates=context_templates, seed=seed, ranks=ranks, branch=branch, callbacks=callbacks,
                 out=out,
             )  # fmt: skip
@@ -167,8 +169,9 @@ class Session(Giving):
         Args:
             requests: Fact file, dataset, Hub id, or a sequence of requests or records.
             method: Name of the method (`seqedit.method_names`).
-            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
-            preset: Name of a shipped preset.
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``, and what those
+                leave open is settled for the model (`seqedit.editing.rule.settle`).
+            preset: Name of a shipped preset, or a preset file; ``rule`` for settings by rule.
             hparams: Hyperparameter file (ours, MEMIT's or EasyEdit's).
             message: Message of the entry; by default how many facts by which method.
             author: Its author.
@@ -182,25 +185,67 @@ class Session(Giving):
             InputError: facts, method or settings that do not fit; nothing was computed.
             BranchMoved: the branch moved under the session; nothing was recorded.
         """
-        if config is not None and (preset is not None or hparams is not None or settings):
-            raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
-        if config is None:
-            path = None if hparams is None else Path(hparams)
-            config = method_config(method, preset=preset, hparams=path, settings=settings)
+        given = _given(method, config, preset, hparams, settings)  # what does not fit is said before facts are read
         records = facts_of(requests, zsre=zsre, limit=limit)
         batch = requests_of(records)
         check_batch(batch)
         for overlap in self.ledger.overlaps(batch, self.tip):
             _LOG.info("%s", overlap)
+        self.check_unmoved()  # before minutes are spent on second moments
+        config = (settled := self._settled(given)).config
         entry = super().edit(
             batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
-            check=check,
+            check=check, noted=settled.provenance(),
         )  # fmt: skip
         for fault in self.ledger.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["faults"]:
             _LOG.warning("%s", fault["text"])
         self._known |= {record.request.digest(): record for record in records}
         self._made = method, config, len(batch)
         return entry
+
+    def plan(
+        self,
+        requests: Facts,
+        method: str,
+        config: EditConfig | None = None,
+        *,
+        preset: str | None = None,
+        hparams: str | Path | None = None,
+        batch_size: int | None = None,
+        order: Order = "file",
+        danger: float = DANGER,
+        zsre: str = "mend",
+        limit: int | None = None,
+        **settings: Any,
+    ) -> Plan:
+        """Say what facts will meet on the session's state before they are written; nothing changes.
+
+        Args:
+            requests: As for `edit`; contradictions are told, not refused.
+            method: Name of the method.
+            config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``.
+            preset: Name of a shipped preset.
+            hparams: Hyperparameter file.
+            batch_size: Facts of a batch; None for all in one.
+            order: ``file``, or ``clustered``: near keys into one batch.
+            danger: Cosine from which a fact in force is endangered.
+            zsre: What zsRE records teach.
+            limit: Take only the first facts.
+            settings: Single settings by name; on top of all others.
+
+        Raises:
+            InputError: facts, method, settings or sizes that do not fit.
+        """
+        from seqedit.planning.order import ORDERS
+        from seqedit.session.plan import plan_edits
+
+        if order not in ORDERS:
+            raise InputError(f"order must be {' or '.join(ORDERS)}, got {order!r}")
+        given = _given(method, config, preset, hparams, settings)
+        facts = requests_of(facts_of(requests, zsre=zsre, limit=limit))
+        return plan_edits(
+            self, facts, method, self._settled(given).config, batch_size=batch_size, order=order, danger=danger
+        )
 
     def evaluate(
         self,
@@ -256,6 +301,15 @@ class Session(Giving):
             self._watch.scored(self.ledger, state)
         return found
 
+    def _settled(self, given: EditConfig | Given) -> Settled:
+        """Settings for the session's model, and what is to be told of them."""
+        settled = settle(given, self.editor) if isinstance(given, Given) else Settled(given)
+        for line in settled.notes:
+            _LOG.info("%s", line)
+        for line in settled.warnings:
+            _LOG.warning("%s", line)
+        return settled
+
     def _as_run(self) -> RunConfig:
         """The session as callbacks know a run."""
         method, config, size = self._made or self._last_made()
@@ -292,3 +346,14 @@ class Session(Giving):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._close(finished=kind is None)
+
+
+def _given(
+    method: str, config: EditConfig | None, preset: str | None, hparams: str | Path | None, settings: dict[str, Any]
+) -> EditConfig | Given:
+    if config is None:
+        path = None if hparams is None else Path(hparams)
+        return given_settings(method, preset=preset, hparams=path, settings=settings)
+    if preset is not None or hparams is not None or settings:
+        raise InputError("config is all settings of a method: give it without preset, hparams and single settings")
+    return config

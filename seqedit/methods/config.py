@@ -37,10 +37,11 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     """Settings of the closed-form methods (`seqedit.solver.closed_form`).
 
     ``written_by`` names the setting that an update's written share s = q / (q + a weight) goes by; None where it is
-    none of them, as the weight cancels.
+    none of them, as the weight cancels. ``solved_together`` says whether a batch is solved as one, or each alone.
     """
 
     written_by: ClassVar[str | None] = "second_moment_weight"
+    solved_together: ClassVar[bool] = True
 
     spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
@@ -59,3 +60,7 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
             raise InputError(f"setting 'shrinkage' must be between 0 and 1, got {self.shrinkage}")
         if self.spread == "single" and len(self.layers) > 1:
             raise InputError(f"spread 'single' edits one layer, got layers {list(self.layers)}; choose even or sqrt")
+
+    def relaxation(self, requests: int) -> float:
+        """The a that a batch of so many requests is solved with."""
+        return self.a

@@ -19,9 +19,12 @@ class EmmetConfig(ClosedFormConfig):
 
     a: float = setting(0.1, "added to the diagonal of D (emmet_lambda); 0 meets the constraint exactly")
 
+    def relaxation(self, requests: int) -> float:
+        """A single key needs no stabilisation: as published, D is then a positive number and EMMET is ROME."""
+        return 0.0 if requests == 1 else self.a
+
 
 @register("emmet", EmmetConfig)
 def emmet(bench: Workbench, requests: Sequence[Request], config: EmmetConfig) -> Update:
     """Equality constraint for a whole batch, stabilised by a on the diagonal of D."""
-    # A single key needs no stabilisation: as published, D is then a positive number and EMMET is ROME.
-    return closed_form_edit(bench, requests, config, 0.0 if len(requests) == 1 else config.a)
+    return closed_form_edit(bench, requests, config, config.relaxation(len(requests)))

@@ -24,6 +24,7 @@ class RomeConfig(ClosedFormConfig):
 
     unrecorded: ClassVar[Mapping[str, Any]] = {"init_norm": "perturbed"}
     written_by: ClassVar[str | None] = None
+    solved_together: ClassVar[bool] = False
 
     a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
     spread: Spread = setting("single", "how the residual is distributed over the layers: single, even or sqrt")

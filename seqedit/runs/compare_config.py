@@ -63,6 +63,10 @@ def compare_config(data: Mapping[str, Any], folder: Path) -> CompareConfig:
     for name in ("method", "settings", "branch"):
         if name in data:
             raise InputError(f"field '{name}' belongs to a method of 'methods', not beside it")
+    if data.get("order", "file") != "file":
+        raise InputError(
+            "field 'order': the runs of a comparison share their batches, which are cut in the file's order"
+        )
     every_step, independent = _flag(data, "every_step"), _flag(data, "independent")
     common = {k: v for k, v in data.items() if k not in ("methods", "every_step", "independent")}
     runs: dict[str, RunConfig] = {}

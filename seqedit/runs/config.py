@@ -16,6 +16,7 @@ from seqedit.facts.layouts import check_convention
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.moments.providing import SecondMomentSettings
+from seqedit.planning.order import ORDERS, Order
 from seqedit.scoring.gate_check import check_measured
 from seqedit.scoring.settings import EvalSettings
 from seqedit.support.config import Config, setting
@@ -36,6 +37,7 @@ class OnGate:
         batch_size: Batch size of a retry.
         method: Method of a retry; None for the run's.
         settings: Its settings.
+        preset: The preset that they start from.
     """
 
     action: Action = "stop"
@@ -43,6 +45,7 @@ class OnGate:
     batch_size: int | None = None
     method: str | None = None
     settings: EditConfig | None = None
+    preset: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,11 @@ class RunConfig:
         device: Device, None for the GPU where there is one.
         title: Title of the report.
         shuffle: Whether the facts are put into a random order by the seed before they are cut into batches.
+        order: ``file``: batches are cut from the facts as they come; ``clustered``: facts with near keys share a batch
+            (`seqedit.planning.order`).
         gates: Limits that every step must keep.
         on_gate: What happens when one does not.
+        preset: The preset that the settings start from; a model of another shape than it was made for is warned of.
     """
 
     model: str
@@ -91,9 +97,11 @@ class RunConfig:
     device: str | None = None
     title: str = "Sequential editing"
     shuffle: bool = False
+    order: Order = "file"
     zsre: str = "mend"
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
+    preset: str | None = None
 
     def __post_init__(self) -> None:
         check_convention(self.zsre)
@@ -101,11 +109,13 @@ class RunConfig:
             raise InputError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be at least 1, got {self.steps}")
+        if self.order not in ORDERS:
+            raise InputError(f"field 'order' must be {' or '.join(ORDERS)}, got {self.order!r}")
 
 
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
-    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle",
+    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle", "order",
     "gates", "on_gate", "zsre",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
@@ -182,8 +192,10 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
+        order=data.get("order", "file"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,
+        preset=data.get("preset"),
         on_gate=_on_gate(data.get("on_gate"), integers.batch_size, data.get("preset")),
         title=str(data.get("title", f"Sequential editing of {Path(str(data['model'])).name} by {data['method']}")),
     )
@@ -223,7 +235,8 @@ def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
         )
     if action == "retry" and method is None and (size is None or size >= batch_size):
         raise InputError("on_gate: a retry needs a smaller 'batch_size' or another 'method'")
-    return OnGate(action, then, size, None if method is None else str(method), settings)
+    named = None if method is None else data.get("preset", preset)
+    return OnGate(action, then, size, None if method is None else str(method), settings, named)
 
 
 @dataclass(frozen=True, kw_only=True)

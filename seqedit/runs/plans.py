@@ -113,7 +113,7 @@ def planned_run(config: RunConfig) -> dict[str, Any]:
         "operation": "run", "model": config.model, "method": config.method, "settings": config.settings.to_dict(),
         "layers": list(config.settings.layers), "ledger": without_password(config.ledger), "branch": config.branch,
         "steps": steps, "facts": sum(len(batch) for batch in batches), "adapter_bytes": size,
-        "tasks": sorted(config.tasks),
+        "tasks": sorted(config.tasks), "order": config.order,
     }  # fmt: skip
 
 
@@ -126,4 +126,6 @@ def run_lines(plan: Mapping[str, Any]) -> list[str]:
         f"ledger {plan['ledger']}, branch {plan['branch']}; each adapter about {_size(plan['adapter_bytes'])}",
         f"scored after every step: CounterFact{''.join(', ' + task for task in plan['tasks'])}",
     ]
+    if plan["order"] == "clustered":
+        lines.append("order clustered: the model's keys decide which facts share a step; below, the file's order")
     return lines + [f"step {step['step']} {text}" for step in steps for text in step["overlaps"]]

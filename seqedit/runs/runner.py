@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from evals.tasks.tasks import load_tasks
 from ledger import Entry, Ledger
 from ledger.database.places import has_ledger
 from ledger.url_secrets import without_password
+from seqedit.editing.preset_model import preset_warning
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.forward.access import position_limit
@@ -21,6 +23,7 @@ from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.parallel.ranks import Ranks
+from seqedit.planning.planner import clustered_batches
 from seqedit.runs.callbacks import Callback, Told
 from seqedit.runs.config import RunConfig
 from seqedit.runs.driver import Driver
@@ -37,6 +40,8 @@ from seqedit.session.task_baseline import check_same_tasks
 from seqedit.text.lengths import check_records, check_requests, surely_fits
 from seqedit.text.lookup import BARE, check_context_templates, tokenize_request
 from seqedit.text.plain_text import TextSource
+
+_LOG = logging.getLogger(__name__)
 
 OnBaseline = Callable[[dict[str, Any]], None]
 OnStep = Callable[[StepSummary], None]
@@ -98,6 +103,9 @@ def _run(
     if edited is None:
         loaded = ranks.load_model(config.model, dtype=config.dtype, device=config.device)
         edited = EditedModel(*loaded, name=config.model)
+    for preset in dict.fromkeys((config.preset, config.on_gate.preset)):
+        if (warning := preset_warning(preset, edited.parts, config.model)) is not None:
+            _LOG.warning("%s", warning)
     for _, settings in _methods(config):
         edited.parts.check_layers(settings.layers)
     limit = position_limit(edited.model)
@@ -121,6 +129,8 @@ def _run(
         session = Session(
             edited, ledger, moments, context_templates=templates, seed=seed, ranks=ranks, branch=config.branch
         )
+        if config.order == "clustered":
+            batches = _clustered(session, batches, config)
         split = SplitScoring(ranks)
         every = [r for batch in batches for r in batch]
         near = [r.request for r in every if not surely_fits(r.request, limit)]
@@ -178,6 +188,18 @@ def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]
         except InputError as error:
             raise InputError(f"{config.facts}, batch {number}: {error}") from error
     return batches
+
+
+def _clustered(session: Session, batches: Sequence[Sequence[Record]], config: RunConfig) -> list[list[Record]]:
+    """The run's facts in batches of near keys: those of the unedited model, so that a resumed run finds the same."""
+    facts = [record for batch in batches for record in batch]
+    with session.edited.unedited():
+        found = clustered_batches(
+            session.editor, requests_of(facts), config.method, config.settings, config.batch_size, config.seed
+        )  # fmt: skip
+    ordered = [[facts[i] for i in batch] for batch in found]
+    check_facts(config.gates, _scored_batches(ordered, config), config.evals.generation_records)
+    return ordered
 
 
 def _scored_batches(batches: Sequence[Sequence[Record]], config: RunConfig) -> dict[str, Sequence[Record]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ledger.ledger import Ledger
+from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
 from seqedit.session.metrics import StateMetric
 from seqedit.session.opening import open_session
@@ -21,9 +22,7 @@ def bisect_ledger(
     threshold: float | None = None,
     drop: float | None = None,
     session: Session | None = None,
-    model: str | None = None,
-    dtype: str = "auto",
-    device: str | None = None,
+    loading: Loading | None = None,
     on_value: Callable[[str, float, bool], None] | None = None,
 ) -> Found:
     """The first entry between two states after which a metric is bad.
@@ -36,9 +35,7 @@ def bisect_ledger(
         threshold: As for `seqedit.session.bisect.bisect`.
         drop: Instead of a threshold: bad is what is worse than the good state by more than this.
         session: The model, to measure what is missing; by default the ledger's base model is loaded when needed.
-        model: As for `open_session`.
-        dtype: As for `open_session`.
-        device: As for `open_session`.
+        loading: As for `open_session`.
         on_value: Called with entry, value and whether it had to be measured.
 
     Raises:
@@ -60,7 +57,7 @@ def bisect_ledger(
         stored = metric.stored(ledger, entry)
         if stored is None:
             if opened is None:
-                opened = open_session(ledger, model=model, dtype=dtype, device=device)
+                opened = open_session(ledger, loading)
             opened.checkout(entry)
             found = metric.measure(opened, entry)
         else:

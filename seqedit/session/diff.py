@@ -9,6 +9,7 @@ from evals.likelihood.decoding import generate
 from ledger.history.diff import StateDiff
 from ledger.ledger import Ledger
 from seqedit.adapters.sums import concatenate
+from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
 from seqedit.session.opening import open_session
 from seqedit.session.session import Session
@@ -35,7 +36,7 @@ def answers_of(
     found: StateDiff,
     probes: Sequence[str] = (),
     *,
-    model: str | None = None,
+    loading: Loading | None = None,
     tokens: int = 8,
     session: Session | None = None,
 ) -> dict[str, tuple[str, str]]:
@@ -45,7 +46,7 @@ def answers_of(
         ledger: The ledger.
         found: The two states and their changed facts.
         probes: Further prompts.
-        model: As for `open_session`.
+        loading: As for `open_session`.
         tokens: New tokens of an answer.
         session: Model and ledger, instead of loading the model; it is at its own state again afterwards.
 
@@ -55,7 +56,7 @@ def answers_of(
     prompts = list(dict.fromkeys([*_prompts(found), *probes]))
     if not prompts:
         return {}
-    session = session or open_session(ledger, model=model)
+    session = session or open_session(ledger, loading)
     said = []
     try:
         for rev in (found.old, found.new):

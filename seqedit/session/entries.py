@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
-from seqedit.editing.settings import method_config
+from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
@@ -32,33 +31,26 @@ def method_of(entry: Entry) -> tuple[str, EditConfig]:
     return name, get_method(name).config.from_dict(data)
 
 
-def settings_for(
-    old: Entry,
-    method: str | None,
-    *,
-    preset: str | None = None,
-    hparams: Path | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> tuple[str, EditConfig]:
+def settings_for(old: Entry, choice: MethodChoice) -> tuple[str, EditConfig]:
     """Method and settings to edit an entry's facts anew.
 
     Args:
         old: The entry.
-        method: Name of the method; None for the entry's own.
-        preset: Name of a shipped preset.
-        hparams: Hyperparameter file.
-        settings: Single settings. They come on top of the entry's own where the method stays and neither preset nor
-            file is given; another method takes the entry's layers where nothing else names any.
+        choice: What was chosen. Its single settings come on top of the entry's own where the method stays and neither
+            preset nor file is given; another method takes the entry's layers where nothing else names any.
+
+    Raises:
+        InputError: the entry's own settings are asked for and it has none, or a setting does not fit.
     """
-    chosen = dict(settings or {})
-    same = method is None or method == old.method.get("name")
-    name, config = method_of(old) if same else (str(method), None)
-    if preset is None and hparams is None:
+    same = choice.method is None or choice.method == old.method.get("name")
+    name, config = method_of(old) if same else (str(choice.method), None)
+    below: Mapping[str, Any] = {}
+    if choice.preset is None and choice.hparams is None:
         if config is not None:
-            chosen = {**config.to_dict(), **chosen}
+            below = config.to_dict()
         elif old.method.get("layers"):
-            chosen = {"layers": old.method["layers"], **chosen}
-    return name, method_config(name, preset=preset, hparams=hparams, settings=chosen)
+            below = {"layers": old.method["layers"]}
+    return name, choice.config(name, below)
 
 
 def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:

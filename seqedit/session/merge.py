@@ -10,12 +10,13 @@ import torch
 from ledger import Entry
 from ledger.ledger import Ledger
 from seqedit.adapters.adapter import Adapter
+from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.recorded import completed
-from seqedit.session.entries import before
-from seqedit.session.merging import How, Part, check_parts, merge_adapters, place_of
+from seqedit.session.entries import before, settings_for
+from seqedit.session.merging import HOWS, How, Part, check_parts, merge_adapters, place_of
 from seqedit.session.session import Session
 
 
@@ -44,6 +45,28 @@ def parts_of(ledger: Ledger, revs: Sequence[str], state: str = "HEAD") -> list[t
         (e, Part(e.id, ledger.adapter(e), live.get(e.id, tuple(range(len(e.requests))))))  # foreign: whole
         for e in entries
     ]
+
+
+def solved_by(
+    found: Sequence[tuple[Entry, Part]], how: str, choice: MethodChoice
+) -> tuple[str | None, EditConfig | None]:
+    """Method and settings of a merge by ``solve``; None and None where nothing was chosen.
+
+    Args:
+        found: The entries (`parts_of`); the first's method and settings are what a choice changes.
+        how: How they are merged.
+        choice: What was chosen.
+
+    Raises:
+        InputError: something was chosen for another way, which computes nothing; or a setting does not fit.
+    """
+    if how not in HOWS:
+        raise InputError(f"entries are merged by one of {', '.join(HOWS)}, got {how!r}")
+    if not choice.given:
+        return None, None
+    if how != "solve":
+        raise InputError(f"a method and its settings are for merging by 'solve'; '{how}' works on the stored deltas")
+    return settings_for(found[0][0], choice)
 
 
 def merge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -214,6 +215,7 @@ class Session:
         author: str = "",
         when: str | None = None,
         check: Callable[[Adapter], None] | None = None,
+        noted: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Compute a batch, append it to the session's branch, and bring the model to the new state.
 
@@ -225,6 +227,7 @@ class Session:
             author: Its author.
             when: Its time; now, by default.
             check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
+            noted: What the adapter's provenance is to say besides, such as `seqedit.editing.rule.Settled.provenance`.
 
         Raises:
             BranchMoved: the branch moved under the session; nothing was recorded.
@@ -232,6 +235,8 @@ class Session:
         self.check_unmoved()  # before minutes are spent
         start = time.perf_counter()
         adapter = self.compute(requests, method, config)
+        if noted:
+            adapter = replace(adapter, provenance={**adapter.provenance, **noted})
         seconds = time.perf_counter() - start
         if check is not None:
             check(adapter)

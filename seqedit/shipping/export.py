@@ -16,6 +16,7 @@ from seqedit.adapters.sums import concatenate, truncate
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
 from seqedit.shipping.card import Shipped, Truncation, describe, state_card
+from seqedit.support import files
 from seqedit.support.writing import new_directory
 
 
@@ -151,14 +152,14 @@ def check_base(expected: BaseModel, found: BaseModel) -> None:
 
 
 def check_new(out: str | Path) -> None:
-    """Refuse a place that holds something.
+    """Refuse a place that holds something, or is a link, which a finished directory cannot be put in the place of.
 
     Raises:
         InputError: it exists and is not an empty directory.
     """
-    path = Path(out)
-    if path.is_symlink() or (path.exists() and (not path.is_dir() or any(path.iterdir()))):
+    if Path(out).is_symlink():
         raise InputError(f"{out} exists and is not an empty directory; choose another --out")
+    files.check_new(out)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files that a user writes: mappings in JSON or YAML."""
+"""Files and folders that a user names: mappings in JSON or YAML to read, new folders to write."""
 
 from __future__ import annotations
 
@@ -30,3 +30,14 @@ def read_mapping(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise InputError(f"{path}: expected a mapping of settings, got {type(data).__name__}")
     return data
+
+
+def check_new(out: str | Path) -> None:
+    """Refuse a place that holds something.
+
+    Raises:
+        InputError: it exists and is not an empty directory.
+    """
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{out} exists and is not an empty directory; choose another --out")

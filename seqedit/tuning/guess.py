@@ -1,70 +1,19 @@
-"""The first guess: settings from hidden norms, key norms and C0, before any target value is optimised.
-
-Two numbers decide whether an edit can work at all, and neither needs an optimisation:
-
-- Adam moves every component by at most the learning rate in a step, so in T steps a target value gets no further than
-  about ``rate T sqrt(d)``. The guess lets it go `REACH` times the hidden norm: ``rate = REACH |h| / (T sqrt(d))``.
-- Of the residual of a fact alone the closed form writes the share ``s = q / (q + a weight)`` with ``q = k^T C0^-1 k``.
-  A weight for a share that is wanted is ``q (1 - s) / (a s)``, q taken at its median over the facts.
-"""
+"""The first guess of a search: what a layer's figures give, and the shares whose weights are tried."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
+from seqedit.editing.layer_figures import DEPTHS, LayerFigures, candidate_layers, layer_figures, window
 from seqedit.facts.requests import Request
-from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.models.anatomy import Anatomy
 from seqedit.solver.factorizations import Factorizations
 
-REACH = 3.0
-"""How many hidden norms the optimisation may go."""
+__all__ = ["DEPTHS", "SHARES", "LayerFigures", "candidate_layers", "measure_layer", "window"]
+
 SHARES = (0.7, 0.9, 0.97, 0.995)
 """Shares of a lone fact's residual that the weights to be tried write."""
-DEPTHS = (1 / 6, 0.3, 0.45)
-"""Where the layers to be tried are, as a share of the model's depth."""
-
-
-@dataclass(frozen=True)
-class LayerFigures:
-    """What is measured of a layer.
-
-    Attributes:
-        layer: Its number.
-        hidden_norm: Median norm of its output at the lookup token.
-        key_norm: Median norm of the keys.
-        key_weight: Median of k^T C0^-1 k.
-        learning_rate: The guess.
-    """
-
-    layer: int
-    hidden_norm: float
-    key_norm: float
-    key_weight: float
-    learning_rate: float
-
-    def weight_for(self, share: float, a: float) -> float:
-        """The second-moment weight that writes a share (0 to 1) of a lone fact's residual, to two digits."""
-        return float(f"{self.key_weight * (1 - share) / (a * share):.2g}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types."""
-        return asdict(self)
-
-
-def candidate_layers(count: int) -> tuple[int, ...]:
-    """Layers to be tried in a model with so many, from low to high."""
-    return tuple(sorted({min(count - 1, max(0, round(depth * count))) for depth in DEPTHS}))
-
-
-def window(layer: int, width: int = 3) -> tuple[int, ...]:
-    """The layers that end at one."""
-    return tuple(range(max(0, layer - width + 1), layer + 1))
 
 
 def measure_layer(
@@ -82,13 +31,5 @@ def measure_layer(
         steps: Optimisation steps.
         shrinkage: Of C0.
     """
-    projection = parts.projections[layer]
-    keys = measure_keys(model, parts, tokenizer, requests, contexts, [layer])[layer]
-    hidden = measure_outputs(model, tokenizer, requests, parts.layers[layer])
-    solved = factors.cholesky(projection, weight=1.0, shrinkage=shrinkage)(keys.T)
-    norm = float(hidden.norm(dim=1).median())
-    rate = REACH * norm / (max(1, steps - 1) * math.sqrt(hidden.shape[1]))
-    return LayerFigures(
-        layer, norm, float(keys.norm(dim=1).median()), float(torch.median((keys.T * solved).sum(0))),
-        float(f"{rate:.2g}"),
-    )  # fmt: skip
+    inverse = factors.cholesky(parts.projections[layer], weight=1.0, shrinkage=shrinkage)
+    return layer_figures(model, parts, tokenizer, requests, contexts, layer, inverse, steps=steps)

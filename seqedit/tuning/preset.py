@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from seqedit.editing.preset_model import Shape
 from seqedit.errors import EnvironmentFailure
 from seqedit.models.edited import EditedModel
 from seqedit.models.gguf import gguf_source
@@ -40,7 +41,13 @@ def write_preset(path: Path, tuned: Tuned, edited: EditedModel) -> None:
     Raises:
         EnvironmentFailure: it cannot be written.
     """
-    data = {"methods": {tuned.method: dict(tuned.best.settings)}, "evidence": {tuned.method: evidence(tuned, edited)}}
+    model = {**Shape.of(edited.parts).to_dict(), "name": edited.base_model.name,
+             "fingerprint": edited.base_model.fingerprint}  # fmt: skip
+    data = {
+        "model": model,
+        "methods": {tuned.method: dict(tuned.best.settings)},
+        "evidence": {tuned.method: evidence(tuned, edited)},
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(data, sort_keys=False, width=120), "utf-8")

@@ -114,7 +114,7 @@ def test_a_dry_run_says_what_would_happen_and_touches_neither_model_nor_ledger(
         raise AssertionError("a dry run loaded the model")
 
     monkeypatch.setattr("seqedit.models.loading.load_model", loaded)
-    monkeypatch.setattr("seqedit.session.opening.load_model", loaded)
+    monkeypatch.setattr("seqedit.editing.loading.load_model", loaded)
     assert run([*command, "--dry-run"]) == 0
     captured = capsys.readouterr()
     assert captured.out + captured.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +17,7 @@ import torch
 from huggingface_hub import constants
 
 from ledger import Ledger
+from seqedit import Session
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import LowRank
 from seqedit.cli.main import run
@@ -115,6 +117,27 @@ def test_a_push_is_one_commit_and_its_history_can_be_pulled(hub: str, place: Pat
     assert (pulled["created"], pulled["new"], pulled["entries"]) == (True, head, 3)
     with Ledger.open(tmp_path / "pulled") as ledger:
         assert ledger.verify() == []
+
+
+def test_a_session_takes_in_what_was_pushed_and_its_model_follows(
+    hub: str, edited: EditedModel, place: Path, tmp_path: Path, capsys: Any
+) -> None:
+    shutil.copytree(place, tmp_path / "behind")
+    assert run(["push", "tester/edits", "--ledger", str(place)]) == 0
+    with Ledger.open(tmp_path / "behind") as ledger:
+        ahead = ledger.head()
+        ledger.reset(ledger.resolve("HEAD~1"))
+        session = Session(edited, ledger)
+        before = [p.matrix().clone() for p in edited.parts.projections]
+        try:
+            assert session.pull("tester/edits", dry_run=True).new == ahead
+            assert session.tip != ahead
+            pulled = session.pull("tester/edits")
+            assert (pulled.branch, pulled.new, session.tip, ledger.head()) == ("main", ahead, ahead, ahead)
+            after = [p.matrix() for p in edited.parts.projections]
+            assert not all(torch.equal(x, y) for x, y in zip(before, after, strict=True))
+        finally:
+            session.checkout(ledger.root())
 
 
 def test_what_others_pushed_is_not_replaced_and_can_be_pulled_first(

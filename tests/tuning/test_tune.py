@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from seqedit.editing.preset_model import preset_warning
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
@@ -61,6 +62,12 @@ def test_a_search_leaves_a_preset_that_is_taken_and_a_model_that_is_unedited(
     assert list(config.layers) == found.best.settings["layers"]
     assert config.to_dict()["learning_rate"] == found.best.settings["learning_rate"]
     evidence: Any = read_mapping(place / "preset.yaml")["evidence"]
+    assert preset_warning(str(place / "preset.yaml"), edited.parts, "tiny") is None
+    made_for: Any = read_mapping(place / "preset.yaml")["model"]
+    assert made_for == {
+        "hidden_size": 32, "num_layers": 4, "ffn": 96, "vocabulary": 2048, "name": "tiny",
+        "fingerprint": edited.base_model.fingerprint,
+    }  # fmt: skip
     assert evidence["emmet"]["fingerprint"] == edited.base_model.fingerprint
     assert len(evidence["emmet"]["trials"]) == len(found.solved) + len(found.confirmed)
     assert any(row.startswith("*") for row in table(found))

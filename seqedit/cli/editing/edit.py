@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,9 +34,10 @@ from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.adapters.adapter import Adapter
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.rule import Settled
+    from seqedit.editing.settings import Given
     from seqedit.facts.requests import Request
-    from seqedit.methods.config import EditConfig
-    from seqedit.parallel.ranks import Ranks
 
 
 @app.command()
@@ -74,12 +76,15 @@ def edit(
     Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
     from ledger.database.places import has_ledger
-    from seqedit.editing.settings import method_config
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.settings import MethodChoice
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
+    from seqedit.support.files import check_new
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
-    config = method_config(method, preset=preset, hparams=hparams, assignments=set_ or [], layers=layers, spread=spread)
+    choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
+    config = choice.partial(method)
     # Which click typer brings, and so the source's type, differs between its versions.
     given = getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE"
     place = default_place(ledger)
@@ -87,72 +92,99 @@ def edit(
         raise InputError("give either --out DIR for an adapter alone, or --ledger PLACE for the next entry of a ledger")
     if out is not None and model is None:
         raise InputError("--out needs --model")
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty directory; choose another --out")
+    if out is not None:
+        check_new(out)
     batch = requests_of(load_records(requests, limit=limit, zsre=zsre))
     check_batch(batch)
-    templates = _read_templates(context_templates) if context_templates else None
+    templates = read_templates(context_templates) if context_templates else None
 
+    order = _Order(batch, method, config, message or f"{len(batch)} facts by {method}", author, strict, dry_run, json_)
+    loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     if out is None:
-        _edit_ledger(place, batch, method, config, model, second_moments, text, templates, seed, dtype, device,
-                     message, author, strict, dry_run, json_, ranks_of(context))  # fmt: skip
-        return
-    assert model is not None
-    if dry_run:
-        _tell({"operation": "edit", "out": str(out)}, batch, method, config, model, [], json_)
-        return
+        _edit_ledger(place, order, loading)
+    else:
+        _edit_alone(out, order, loading)
 
+
+@dataclass(frozen=True)
+class _Order:
+    """What is to be edited, and how it is recorded and told."""
+
+    batch: list[Request]
+    method: str
+    config: Given
+    message: str
+    author: str
+    strict: bool
+    dry_run: bool
+    json: bool
+
+
+def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
+    if order.dry_run:
+        _tell({"operation": "edit", "out": str(out)}, order, str(loading.model), [])
+        return
     from seqedit.editing.one_batch import edit_one_batch
 
-    adapter = edit_one_batch(
-        model, batch, method, config,
-        second_moments=second_moments, text=text, context_templates=templates, seed=seed, dtype=dtype, device=device,
-        ranks=ranks_of(context),
-    )  # fmt: skip
-    _check(adapter, strict)
+    settled: list[Settled] = []
+
+    def told(found: Settled) -> None:
+        tell_settled(found)
+        settled.append(found)
+
+    adapter = edit_one_batch(loading, order.batch, order.method, order.config, told=told)
+    _check(adapter, order.strict)
     adapter.save_pretrained(out)
-    ranks = {delta.rank for delta in adapter.deltas.values()}
-    if json_:
-        print_json({"out": str(out), "digest": adapter.digest, "requests": len(batch), "rank": max(ranks),
-                    "diagnosis": adapter.provenance["diagnosis"]})  # fmt: skip
+    rank = max(delta.rank for delta in adapter.deltas.values())
+    if order.json:
+        print_json({"out": str(out), "digest": adapter.digest, "requests": len(order.batch), "rank": rank,
+                    "diagnosis": adapter.provenance["diagnosis"], **_settled(settled[0])})  # fmt: skip
         return
     say(
-        f"{out}: {len(batch)} requests by {method}, {len(adapter.deltas)} layers, rank {max(ranks)}, "
+        f"{out}: {len(order.batch)} requests by {order.method}, {len(adapter.deltas)} layers, rank {rank}, "
         f"digest {adapter.digest[:12]}",
         err=True,
     )
 
 
-def _edit_ledger(
-    place: str, batch: list[Request], method: str, config: EditConfig, model: str | None,
-    second_moments: Path | None, text: str | None, templates: list[list[str]] | None, seed: int, dtype: str,
-    device: str | None, message: str, author: str, strict: bool, dry_run: bool, json_: bool, ranks: Ranks | None,
-) -> None:  # fmt: skip
+def _edit_ledger(place: str, order: _Order, loading: Loading) -> None:
     with open_ledger(place) as opened:
-        overlaps = [str(overlap) for overlap in opened.overlaps(batch)]
-        if dry_run:
+        overlaps = [str(overlap) for overlap in opened.overlaps(order.batch)]
+        if order.dry_run:
             plan = {"operation": "edit", "branch": opened.branch()}
-            _tell(plan, batch, method, config, model or opened.base_model.name, overlaps, json_)
+            _tell(plan, order, loading.model or opened.base_model.name, overlaps)
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
+        from seqedit.editing.rule import settle
         from seqedit.scoring.kinds import KIND_DIAGNOSIS
         from seqedit.session.opening import open_session
 
-        session = open_session(
-            opened, model=model, second_moments=second_moments, text=text, seed=seed, dtype=dtype, device=device,
-            context_templates=templates, ranks=ranks,
-        )  # fmt: skip
+        session = open_session(opened, loading)
+        session.check_unmoved()  # before minutes are spent
+        settled = settle(order.config, session.editor)
+        tell_settled(settled)
         entry = session.edit(
-            batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author,
-            check=lambda adapter: _check(adapter, strict),
+            order.batch, order.method, settled.config, message=order.message, author=order.author,
+            check=lambda adapter: _check(adapter, order.strict), noted=settled.provenance(),
         )  # fmt: skip
         diagnosis = opened.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
-    if json_:
-        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(batch), "overlaps": overlaps,
-                    "diagnosis": diagnosis})  # fmt: skip
+    if order.json:
+        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(order.batch), "overlaps": overlaps,
+                    "diagnosis": diagnosis, **_settled(settled)})  # fmt: skip
     else:
         say(f"{entry.id[:12]} {entry.message}")
+
+
+def tell_settled(settled: Settled) -> None:
+    """Say where settings that were not given came from, and what speaks against them."""
+    for line in (*settled.notes, *(f"warning: {text}" for text in settled.warnings)):
+        say(line, err=True)
+
+
+def _settled(settled: Settled) -> dict[str, Any]:
+    """Where settings that were not given came from, as JSON types."""
+    return {**settled.provenance(), "warnings": list(settled.warnings)}
 
 
 def _check(adapter: Adapter, strict: bool) -> None:
@@ -168,24 +200,36 @@ def _check(adapter: Adapter, strict: bool) -> None:
         raise CheckFailed(f"nothing was written: {'; '.join(faults)}")
 
 
-def _tell(
-    plan: dict[str, Any], batch: list[Request], method: str, config: EditConfig, model: str, overlaps: list[str],
-    json_: bool,
-) -> None:  # fmt: skip
-    from seqedit.runs.plans import bytes_on, plan_lines
+def _tell(plan: dict[str, Any], order: _Order, model: str, overlaps: list[str]) -> None:
+    from seqedit.editing.preset_model import preset_warning
+    from seqedit.editing.rule import planned
+    from seqedit.editing.settings import BY_RULE
+    from seqedit.runs.plans import bytes_on, empty_anatomy, plan_lines
 
+    parts = empty_anatomy(model)
+    chosen, ruled = planned(order.config, parts)
+    warning = preset_warning(None if order.config.preset == BY_RULE else order.config.preset, parts, model)
     plan |= {
-        "method": method, "settings": config.to_dict(), "layers": list(config.layers), "overlaps": overlaps,
-        "facts": [request.to_dict() for request in batch], "adapter_bytes": bytes_on(model, config, len(batch)),
+        "method": order.method, "settings": {**chosen.to_dict(), **dict.fromkeys(ruled)},
+        "layers": list(chosen.layers), "overlaps": overlaps, "facts": [request.to_dict() for request in order.batch],
+        "adapter_bytes": bytes_on(model, chosen, len(order.batch)), "by_rule": list(ruled),
+        "warnings": [] if warning is None else [warning],
     }  # fmt: skip
-    if json_:
+    if warning is not None:
+        say(f"warning: {warning}", err=True)
+    if order.json:
         print_json(plan)
         return
     for line in plan_lines(plan):
         say(line)
 
 
-def _read_templates(path: Path) -> list[list[str]]:
+def read_templates(path: Path) -> list[list[str]]:
+    """Groups of context templates from a JSON file.
+
+    Raises:
+        InputError: names the file and what does not fit.
+    """
     from seqedit.text.lookup import check_context_templates
 
     try:

@@ -41,9 +41,10 @@ def locate(
     Example: seqedit locate --model gpt2-xl --records facts.json --out where
     """
     from seqedit.facts.loading import load_records
+    from seqedit.support.files import check_new
 
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not an empty directory; choose another --out")
+    if out is not None:
+        check_new(out)
     if limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     if noise == 0:

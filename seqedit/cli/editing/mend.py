@@ -44,17 +44,13 @@ def train_mend(
 
     Example: seqedit train-mend --model demo-gpt2 --records facts.json --layers 3,4,5 --steps 2000 --out my-mend
     """
+    from seqedit.editing.settings import assigned
     from seqedit.facts.loading import load_records
     from seqedit.methods.mend.checkpoint import CHECKPOINT
     from seqedit.methods.mend.config import MendTraining
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
-    values: dict[str, Any] = {}
-    for assignment in set_ or []:
-        name, equals, value = assignment.partition("=")
-        if not equals or not name:
-            raise InputError(f"--set takes FIELD=VALUE, got {assignment!r}")
-        values[name.strip()] = value.strip()
+    values: dict[str, Any] = dict(assigned(set_ or ()))
     options = {
         "layers": layers, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip

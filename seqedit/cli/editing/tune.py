@@ -36,9 +36,8 @@ def tune(
 
     Example: seqedit tune --model ./my-model --records facts.json --method memit --minutes 15 --out tuned
     """
+    from seqedit.editing.loading import Loading
     from seqedit.facts.loading import load_records
-    from seqedit.models.edited import EditedModel
-    from seqedit.models.loading import load_model
     from seqedit.support.config import coerce
     from seqedit.tuning.bench import check_method
     from seqedit.tuning.preset import evidence, table, write_preset
@@ -47,7 +46,7 @@ def tune(
     check_method(method)
     chosen = coerce("layers", layers, tuple[int, ...]) if layers else None
     facts = load_records(records, limit=limit)
-    edited = EditedModel(*load_model(model, dtype=dtype, device=device), name=model)
+    edited = Loading(model, dtype=dtype, device=device).load()
     found = search(
         edited, facts, method, out, minutes=minutes, layers=chosen, text=text, max_tokens=max_tokens, steps=steps,
         seed=seed, report=lambda told: say(told, err=True),

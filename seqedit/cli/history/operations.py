@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,13 +26,13 @@ from seqedit.cli.options import (
 from seqedit.cli.output import open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
-from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger import Entry, Ledger
+    from seqedit.editing.loading import Loading
     from seqedit.methods.config import EditConfig
-    from seqedit.parallel.ranks import Ranks
     from seqedit.session.rebase import RebasePlan, Step
+    from seqedit.session.session import Session
 
 Text = Annotated[str | None, typer.Option(help="Text to measure second moments on.")]
 
@@ -62,12 +61,16 @@ def swap(
 
     Example: seqedit swap HEAD~2 --method memit --preset gpt2-xl
     """
-    from seqedit.session.entries import active_entry, before
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.settings import MethodChoice
+    from seqedit.session.entries import active_entry, before, settings_for
     from seqedit.session.swap import swap as swap_entry
 
+    choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers)
+    loading = Loading(model, second_moments, text, dtype=dtype, device=device, ranks=ranks_of(context))
     with open_ledger(ledger) as opened:
         old = active_entry(opened, entry, "swap")
-        name, config = _settings_for(old, method, preset, hparams, set_, layers)
+        name, config = settings_for(old, choice)
         follow = len(opened.active()) - 1 - len(before(opened, old))
         if dry_run:
             plan = {
@@ -78,10 +81,8 @@ def swap(
             return
         from seqedit.session.opening import open_session
 
-        session = open_session(
-            opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
-            ranks=ranks_of(context),
-        )  # fmt: skip
+        session = open_session(opened, loading)
+        _warn_of(preset, session)
         made = swap_entry(session, old.id, name, config, message=message, author=author)
     _tell_entry(made, json_)
     if follow and not json_:
@@ -115,23 +116,18 @@ def merge(
 
     Example: seqedit merge HEAD~2 HEAD~1 HEAD --how solve
     """
-    from seqedit.session.entries import method_of
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.settings import MethodChoice
     from seqedit.session.merge import merge as merge_entries
-    from seqedit.session.merge import parts_of
-    from seqedit.session.merging import HOWS, check_parts
+    from seqedit.session.merge import parts_of, solved_by
+    from seqedit.session.merging import check_parts
 
-    if how not in HOWS:
-        raise InputError(f"--how must be one of {', '.join(HOWS)}, got {how!r}")
-    config: EditConfig | None = None
+    choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers)
+    loading = Loading(model, second_moments, text, dtype=dtype, device=device, ranks=ranks_of(context))
     with open_ledger(ledger) as opened:
         found = parts_of(opened, entries)
         requests = check_parts([part for _, part in found])
-        if method is not None or set_ or preset or hparams or layers:
-            if how != "solve":
-                raise InputError(f"--method and settings are for --how solve; '{how}' works on the stored deltas")
-            if method is None:
-                method = method_of(found[0][0])[0]
-            _, config = _settings_for(found[0][0], method, preset, hparams, set_, layers)
+        chosen, config = solved_by(found, how, choice)
         if dry_run:
             active = {e.id for e in opened.active()}
             plan = {
@@ -146,12 +142,10 @@ def merge(
         if how == "solve":
             from seqedit.session.opening import open_session
 
-            session = open_session(
-                opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device,
-                ranks=ranks_of(context),
-            )  # fmt: skip
+            session = open_session(opened, loading)
+            _warn_of(preset, session)
         made = merge_entries(
-            session, opened, [e.id for e, _ in found], how, method=method, config=config, density=density, seed=seed,  # type: ignore[arg-type]
+            session, opened, [e.id for e, _ in found], how, method=chosen, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
         )  # fmt: skip
     _tell_entry(made, json_)
@@ -178,9 +172,11 @@ def rebase(
 
     Example: seqedit revert HEAD~3 && seqedit rebase
     """
+    from seqedit.editing.loading import Loading
     from seqedit.session.rebase import abort as abort_rebase
     from seqedit.session.rebase import plan_rebase
 
+    loading = Loading(model, second_moments, text, dtype=dtype, device=device, ranks=ranks_of(context))
     with open_ledger(ledger) as opened:
         if abort:
             there = abort_rebase(opened)
@@ -188,8 +184,7 @@ def rebase(
             return
         plan = plan_rebase(opened, onto=onto)
         label = "rebase" if onto is None else f"rebase: onto {onto}"
-        _replay(opened, plan, label, dry_run, json_, resume, model, second_moments, text, dtype, device,
-                ranks_of(context))  # fmt: skip
+        _replay(opened, plan, label, loading, resume=resume, dry_run=dry_run, json_=json_)
 
 
 @app.command()
@@ -210,19 +205,18 @@ def reorder(
 
     Example: seqedit reorder HEAD HEAD~1
     """
+    from seqedit.editing.loading import Loading
     from seqedit.session.rebase import plan_rebase
 
+    loading = Loading(model, second_moments, text, dtype=dtype, device=device, ranks=ranks_of(context))
     with open_ledger(ledger) as opened:
         plan = plan_rebase(opened, order=entries)
-        _replay(opened, plan, "reorder", dry_run, json_, resume, model, second_moments, text, dtype, device,
-                ranks_of(context))  # fmt: skip
+        _replay(opened, plan, "reorder", loading, resume=resume, dry_run=dry_run, json_=json_)
 
 
 def _replay(
-    opened: Ledger, plan: RebasePlan, label: str, dry_run: bool, json_: bool, resume: bool,
-    model: str | None, second_moments: Path | None, text: str | None, dtype: str, device: str | None,
-    ranks: Ranks | None,
-) -> None:  # fmt: skip
+    opened: Ledger, plan: RebasePlan, label: str, loading: Loading, *, resume: bool, dry_run: bool, json_: bool
+) -> None:
     rows = [{"entry": s.entry.id, "action": s.action, "message": s.entry.message} for s in plan.steps]
     if dry_run or not plan.changes:
         if json_:
@@ -239,9 +233,7 @@ def _replay(
     def told(step: Step, new: Entry) -> None:
         say(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
 
-    session = open_session(
-        opened, model=model, second_moments=second_moments, text=text, dtype=dtype, device=device, ranks=ranks
-    )
+    session = open_session(opened, loading)
     tip = run_rebase(session, plan, resume=resume, message=label, on_step=told)
     if json_:
         print_json({"branch": plan.branch, "old": plan.head, "new": tip, "steps": rows})
@@ -249,24 +241,12 @@ def _replay(
         say(f"{plan.branch}: {plan.head[:12]} -> {tip[:12]} (`seqedit undo` brings the old history back)")
 
 
-def _settings_for(
-    old: Entry, method: str | None, preset: str | None, hparams: Path | None, set_: Sequence[str] | None,
-    layers: str | None,
-) -> tuple[str, EditConfig]:  # fmt: skip
-    """Method and settings: those given, on top of the entry's own where the method stays and no source is named."""
-    from seqedit.editing.settings import method_config
-    from seqedit.session.entries import method_of
+def _warn_of(preset: str | None, session: Session) -> None:
+    from seqedit.editing.preset_model import preset_warning
 
-    own: dict[str, Any] = {}
-    same, config = (None, None) if method is not None and method != old.method.get("name") else method_of(old)
-    if config is not None and preset is None and hparams is None:
-        own = config.to_dict()
-    elif method is not None and preset is None and hparams is None and layers is None and old.method.get("layers"):
-        own = {"layers": old.method["layers"]}
-    name = method or str(same)
-    return name, method_config(
-        name, preset=preset, hparams=hparams, settings=own, assignments=set_ or [], layers=layers
-    )
+    found = preset_warning(preset, session.edited.parts, session.edited.base_model.name)
+    if found is not None:
+        say(f"warning: {found}", err=True)
 
 
 def _planned(

@@ -10,13 +10,12 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, LedgerOption, MovedModelOption
-from seqedit.cli.output import open_ledger
+from seqedit.cli.output import files_of_tasks, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger.history.diff import FactChange, StateDiff
-    from seqedit.session.metrics import StateMetric
 
 
 @app.command()
@@ -35,6 +34,7 @@ def diff(
 
     Example: seqedit diff HEAD~3 HEAD --answers --probe "The capital of France is"
     """
+    from seqedit.editing.loading import Loading
     from seqedit.session.diff import answers_of, delta_norms, read_probes
 
     prompts = [*(probe or []), *(read_probes(probes) if probes else [])]
@@ -43,7 +43,7 @@ def diff(
         norms = delta_norms(opened, found)
         said: dict[str, tuple[str, str]] = {}
         if answers or prompts:
-            said = answers_of(opened, found, prompts, model=model, tokens=tokens)
+            said = answers_of(opened, found, prompts, loading=Loading(model), tokens=tokens)
     if json_:
         print_json({
             "old": found.old, "new": found.new,
@@ -149,19 +149,21 @@ def bisect(
 
     Example: seqedit bisect cola.mcc --task cola=demo:tasks/cola.jsonl --drop 0.1
     """
+    from seqedit.editing.loading import Loading
+    from seqedit.library.inputs import metric_of
     from seqedit.session.bisect import bisect_ledger
 
     if below is not None and drop is not None:
         raise InputError("give --below or --drop, not both")
-    measure = _metric(metric, task or [], records, text)
+    measure = metric_of(metric, tasks=files_of_tasks(task), records=records, text=text)
 
     def told(entry: str, value: float, measured: bool) -> None:
         say(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)
 
     with open_ledger(ledger) as opened:
         found = bisect_ledger(
-            opened, measure, good or opened.root(), bad, threshold=below, drop=drop, model=model, dtype=dtype,
-            device=device, on_value=told,
+            opened, measure, good or opened.root(), bad, threshold=below, drop=drop,
+            loading=Loading(model, dtype=dtype, device=device), on_value=told,
         )  # fmt: skip
         entry = opened.entry(found.first_bad)
     if json_:
@@ -171,31 +173,3 @@ def bisect(
         })  # fmt: skip
     else:
         say(f"first bad: {entry.id[:12]} {entry.operation}  {entry.message}")
-
-
-def _metric(metric: str, tasks: list[str], records: str | None, text: Path | None) -> StateMetric:
-    from evals.scores.scores import METRICS
-    from seqedit.session.metrics import FactMetric, PerplexityMetric, TaskMetric
-
-    if metric == "ppl":
-        if text is None:
-            raise InputError("ppl needs --text FILE")
-        from seqedit.text.plain_text import TextSource
-
-        return PerplexityMetric([line for line in TextSource(str(text)) if line])
-    if metric in METRICS:
-        if records is None:
-            raise InputError(f"{metric} needs --records FILE, the same for every state")
-        from seqedit.facts.loading import load_records
-
-        return FactMetric(metric, load_records(records))
-    name, _, kind = metric.partition(".")
-    given = dict(t.partition("=")[::2] for t in tasks)
-    if name in given:
-        from evals.tasks.tasks import load_tasks
-        from seqedit.demo.location import resolve_demo_file
-
-        file = given[name]
-        loaded = load_tasks([name], {name: resolve_demo_file(file)} if file else {})
-        return TaskMetric(name, kind or None, loaded)
-    return TaskMetric(name, kind or None, None)

@@ -72,6 +72,7 @@ def benchmark(
         raise InputError("--preset, --hparams, --set, --second-moments and --batch-size need --method")
 
     from seqedit.adapters.adapter import Adapter
+    from seqedit.editing.preset_model import preset_warning
     from seqedit.editing.settings import method_config
 
     config = None if method is None else method_config(method, preset=preset, hparams=hparams, assignments=set_ or [])
@@ -84,13 +85,15 @@ def benchmark(
         raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
 
     from evals.answers.answers import Asking
-    from seqedit.models.edited import EditedModel
-    from seqedit.models.loading import load_model
+    from seqedit.editing.loading import Loading
     from seqedit.runs import case_sets
 
     asking = Asking(template, _read(demonstrations), max_new_tokens)
     edits = case_sets.Edits(adapters, method, config, batch_size, second_moments, seed)
-    edited = EditedModel(*load_model(model, dtype=dtype, device=device), name=model)
+    edited = Loading(model, dtype=dtype, device=device).load()
+    warning = preset_warning(preset, edited.parts, model)
+    if warning is not None:
+        say(f"warning: {warning}", err=True)
     run: dict[str, Any] = {
         "mquake": case_sets.run_mquake,
         "ripple": case_sets.run_ripple,

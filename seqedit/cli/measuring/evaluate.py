@@ -17,10 +17,9 @@ from seqedit.cli.options import (
     RevisionArgument,
     ZsreOption,
 )
-from seqedit.cli.output import number, open_ledger, shown_metric
+from seqedit.cli.output import files_of_tasks, number, open_ledger, shown_metric
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
-from seqedit.errors import InputError
 
 
 @app.command("eval")
@@ -55,27 +54,20 @@ def evaluate(
     gates = parse_gates(gate or [])  # before anything is loaded
     check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
 
-    from evals.tasks.tasks import load_tasks
-    from seqedit.demo.location import resolve_demo_file
-    from seqedit.facts.loading import load_records
+    from seqedit.editing.loading import Loading
+    from seqedit.library.inputs import facts_of, tasks_of, texts_of
     from seqedit.scoring.evaluator import Evaluator
     from seqedit.scoring.settings import EvalSettings
     from seqedit.scoring.split import SplitScoring
     from seqedit.session.evaluate import evaluate_state
     from seqedit.session.opening import open_session
-    from seqedit.text.plain_text import TextSource
 
-    given = dict(item.partition("=")[::2] for item in task or [])
-    files = {name: resolve_demo_file(file) for name, file in given.items() if file}
-    for name, file in files.items():
-        if not Path(file).is_file():
-            raise InputError(f"task '{name}': no such file: {file}")
-    facts = load_records(records, zsre=zsre) if records else []
-    texts = [line for line in TextSource(resolve_demo_file(str(text))) if line] if text else []
+    facts = facts_of(records, zsre=zsre) if records else []
+    texts = texts_of(text)
+    tasks = tasks_of(files_of_tasks(task), limit=task_documents)
     with open_ledger(ledger) as opened:
         opened.resolve(rev)
-        tasks = load_tasks(list(given), files, limit=task_documents) if given else None
-        session = open_session(opened, model=model, dtype=dtype, device=device, ranks=ranks_of(context))
+        session = open_session(opened, Loading(model, dtype=dtype, device=device, ranks=ranks_of(context)))
         split = SplitScoring(session.ranks)
         evaluator = Evaluator(
             session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts,

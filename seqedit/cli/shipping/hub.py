@@ -18,7 +18,7 @@ from seqedit.cli.options import (
     MovedModelOption,
     RevisionArgument,
 )
-from seqedit.cli.output import open_ledger
+from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.shipping.ship import (
     BaseOption,
     BranchOption,
@@ -30,7 +30,6 @@ from seqedit.cli.shipping.ship import (
     adapter_result,
     check_options,
     imported_result,
-    ledger_place,
     measured,
     print_result,
 )
@@ -64,6 +63,7 @@ def push(
 
     Example: seqedit push me/edits --private --base-name me/base-model
     """
+    from seqedit.editing.loading import Loading
     from seqedit.shipping.export import export_adapter
     from seqedit.shipping.hub import push_state
 
@@ -74,7 +74,7 @@ def push(
         opened.check_signed(rev)
         exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
         if rank is not None and measure:
-            exported = measured(opened, exported, model, records, dtype, device)
+            exported = measured(opened, exported, Loading(model, dtype=dtype, device=device), records)
         pushed = push_state(
             opened, exported, repository,
             private=private, revision=revision, message=message, scores=scores, force=force, dry_run=dry_run,
@@ -105,7 +105,7 @@ def pull(
     trusted = trusted_signers(signers)
     with fetch_bundle(repository, revision=revision) as file:
         imported = import_bundle(
-            ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
+            default_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
             signers=trusted, at_least=at_least, allow_older=allow_older,
         )  # fmt: skip
     print_result({"repository": repository, **imported_result(imported, ledger)}, json_, dry_run)

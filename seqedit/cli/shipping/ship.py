@@ -20,7 +20,7 @@ from seqedit.cli.options import (
     MovedModelOption,
     RevisionArgument,
 )
-from seqedit.cli.output import open_ledger
+from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
@@ -28,8 +28,8 @@ from seqedit.errors import InputError
 if TYPE_CHECKING:
     from ledger import Ledger
     from ledger.bundles.import_bundle import Imported
+    from seqedit.editing.loading import Loading
     from seqedit.facts.requests import Record
-    from seqedit.models.edited import EditedModel
     from seqedit.shipping.export import Exported
 
 BaseOption = Annotated[
@@ -78,7 +78,10 @@ def export(
               seqedit export HEAD~2 --format merged --out my-model
               seqedit export --format bundle --out history.zip
     """
+    from seqedit.editing.loading import Loading
+
     check_options(format_, entry=entry, rank=rank, records=records)
+    loading = Loading(model, dtype=dtype, device=device)
     trusted = trusted_signers(signers)
     with open_ledger(ledger) as opened:
         opened.signers = opened.kept_signers() if trusted is None else trusted
@@ -86,11 +89,11 @@ def export(
         if format_ is Format.BUNDLE:
             result = _bundle(opened, rev, out, entry=entry, scores=scores, dry_run=dry_run)
         elif format_ is Format.MERGED:
-            result = _merged(opened, rev, out, model, base_name, dtype, device, dry_run=dry_run)
+            result = _merged(opened, rev, out, loading, base_name, dry_run=dry_run)
         else:
             result = _adapter(
                 opened, rev, out, entry=entry, rank=rank, base_name=base_name, dry_run=dry_run,
-                measuring=(model, records, dtype, device) if measure else None,
+                measuring=(loading, records) if measure else None,
             )  # fmt: skip
     print_result({"format": str(format_), "out": str(out), **result}, json_, dry_run)
 
@@ -114,7 +117,7 @@ def import_(
     from ledger.bundles.import_bundle import import_bundle
 
     imported = import_bundle(
-        ledger_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
+        default_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,
         signers=trusted_signers(signers), at_least=at_least, allow_older=allow_older,
     )  # fmt: skip
     print_result(imported_result(imported, ledger), json_, dry_run)
@@ -147,23 +150,15 @@ def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, d
 
 
 def _merged(
-    opened: Ledger,
-    rev: str,
-    out: Path,
-    model: str | None,
-    base_name: str | None,
-    dtype: str,
-    device: str | None,
-    *,
-    dry_run: bool,
+    opened: Ledger, rev: str, out: Path, loading: Loading, base_name: str | None, *, dry_run: bool
 ) -> dict[str, Any]:
     from seqedit.shipping.export import check_new, write_merged
 
     check_new(out)
     entries = opened.active(rev)
     if not dry_run:
-        write_merged(opened, rev, _load(model or opened.base_model.name, dtype, device), out, base_name=base_name)
-    return {"state": opened.resolve(rev), "model": model or opened.base_model.name, "entries": len(entries)}
+        write_merged(opened, rev, loading.load(opened.base_model.name), out, base_name=base_name)
+    return {"state": opened.resolve(rev), "model": loading.model or opened.base_model.name, "entries": len(entries)}
 
 
 def _adapter(
@@ -174,7 +169,7 @@ def _adapter(
     entry: bool,
     rank: int | None,
     base_name: str | None,
-    measuring: tuple[str | None, str | None, str, str | None] | None,
+    measuring: tuple[Loading, str | None] | None,
     dry_run: bool,
 ) -> dict[str, Any]:
     from seqedit.shipping.export import check_new, export_adapter, write_adapter
@@ -188,15 +183,13 @@ def _adapter(
     return adapter_result(exported)
 
 
-def measured(
-    opened: Ledger, exported: Exported, model: str | None, records: str | None, dtype: str, device: str | None
-) -> Exported:
+def measured(opened: Ledger, exported: Exported, loading: Loading, records: str | None) -> Exported:
     """The export with measured scores; without --model only where the base model lies on this machine."""
     from seqedit.models.loading import resolve_model
     from seqedit.shipping.truncation import measure_truncation, records_for
 
-    name = model or opened.base_model.name
-    if model is None and not Path(resolve_model(name)).is_dir():
+    name = opened.base_model.name
+    if loading.model is None and not Path(resolve_model(name)).is_dir():
         say(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
         return exported
     chosen: list[Record] | None = None
@@ -205,14 +198,7 @@ def measured(
 
         chosen = load_records(records)
     wanted = records_for(exported.exact.requests, chosen)
-    return measure_truncation(exported, _load(name, dtype, device), wanted)
-
-
-def _load(name: str, dtype: str, device: str | None) -> EditedModel:
-    from seqedit.models.edited import EditedModel
-    from seqedit.models.loading import load_model
-
-    return EditedModel(*load_model(name, dtype=dtype, device=device), name=name)
+    return measure_truncation(exported, loading.load(name), wanted)
 
 
 def adapter_result(exported: Exported) -> dict[str, Any]:
@@ -232,14 +218,10 @@ def adapter_result(exported: Exported) -> dict[str, Any]:
     }
 
 
-def ledger_place(ledger: str | None) -> str:
-    return ledger if ledger is not None else ("." if Path("ledger.db").is_file() else "ledger")
-
-
 def imported_result(imported: Imported, ledger: str | None) -> dict[str, Any]:
     from ledger.url_secrets import without_password
 
-    return {"ledger": without_password(ledger_place(ledger)), **asdict(imported)}
+    return {"ledger": without_password(default_place(ledger)), **asdict(imported)}
 
 
 def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:

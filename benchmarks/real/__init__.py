@@ -1,0 +1,1 @@
+"""Sequential edits of real facts on real pretrained weights, from the package registry to the report."""

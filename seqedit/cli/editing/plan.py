@@ -1,0 +1,122 @@
+"""``seqedit plan``: what a file of facts will meet before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqedit.cli.app import app
+from seqedit.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    HparamsOption,
+    JsonOption,
+    LayersOption,
+    LedgerOption,
+    PresetOption,
+    SecondMomentsOption,
+    SetOption,
+    TemplateSeedOption,
+    ZsreOption,
+)
+from seqedit.cli.output import default_place, open_ledger
+from seqedit.cli.parallel import ranks_of
+from seqedit.cli.terminal import print_json, say
+from seqedit.errors import CheckFailed, InputError
+from seqedit.text.plain_text import DEFAULT
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    requests: Annotated[str, typer.Argument(help="Fact file, as for edit, or a Hub dataset.")],
+    method: Annotated[str, typer.Option(help="Editing method.")],
+    model: Annotated[
+        str | None, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's]")
+    ] = None,
+    ledger: LedgerOption = None,
+    preset: PresetOption = None,
+    hparams: HparamsOption = None,
+    set_: SetOption = None,
+    layers: LayersOption = None,
+    spread: Annotated[str | None, typer.Option(help="single, even or sqrt.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Facts of a batch. [default: all in one]")] = None,
+    order: Annotated[str, typer.Option(help="file, or clustered: near keys into one batch.")] = "file",
+    danger: Annotated[
+        float | None, typer.Option(help="Cosine from which a fact in force is endangered. [default: 0.3]")
+    ] = None,
+    second_moments: SecondMomentsOption = None,
+    text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
+    context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
+    zsre: ZsreOption = "mend",
+    limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
+    top: Annotated[int | None, typer.Option(help="Show only so many facts and pairs, those at risk first.")] = None,
+    seed: TemplateSeedOption = 0,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Exit with 1 where facts contradict or one in force is endangered."),
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Say what facts will meet before they are written: near keys, contradictions, shares, load, a better order.
+
+    One forward pass over the prompts; no target value is optimised, and neither model nor ledger changes.
+
+    Example: seqedit plan facts.json --method memit --ledger my-ledger --batch-size 16 --order clustered
+    """
+    from ledger.database.places import has_ledger
+    from seqedit.cli.editing.edit import read_templates, tell_settled
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.rule import settle
+    from seqedit.editing.settings import MethodChoice
+    from seqedit.facts.loading import load_records
+    from seqedit.facts.requests import requests_of
+    from seqedit.planning.order import ORDERS
+    from seqedit.planning.planner import DANGER
+
+    choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
+    chosen = choice.partial(method)
+    if order not in ORDERS:
+        raise InputError(f"--order must be {' or '.join(ORDERS)}, got '{order}'")
+    for name, value in (("--batch-size", batch_size), ("--top", top), ("--limit", limit)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+    wanted = DANGER if danger is None else danger
+    if not 0 < wanted <= 1:
+        raise InputError(f"--danger must be above 0 and at most 1, got {wanted:g}")
+    given = getattr(context.get_parameter_source("ledger"), "name", "") != "DEFAULT"
+    place = default_place(ledger)
+    if not given and model is None and not has_ledger(place):
+        raise InputError("give --model MODEL, or --ledger PLACE to plan on a ledger's state")
+    facts = requests_of(load_records(requests, limit=limit, zsre=zsre))
+    templates = read_templates(context_templates) if context_templates else None
+    loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
+    if given or model is None:
+        from seqedit.session.opening import open_session
+        from seqedit.session.plan import plan_edits
+
+        with open_ledger(place) as opened:
+            session = open_session(opened, loading)
+            tell_settled(settled := settle(chosen, session.editor))
+            config = settled.config
+            found = plan_edits(session, facts, method, config, batch_size=batch_size, order=order, danger=wanted)
+    else:
+        from seqedit.editing.one_batch import open_editor
+        from seqedit.planning.planner import make_plan
+
+        editor = open_editor(loading)
+        tell_settled(settled := settle(chosen, editor))
+        config = settled.config
+        found = make_plan(editor, facts, method, config, batch_size=batch_size, order=order, seed=seed, danger=wanted)
+    if json_:
+        print_json(found.to_dict())
+    else:
+        for line in found.lines(top):
+            say(line)
+    if strict and found.problems:
+        more = f", and {len(found.problems) - 1} more" if len(found.problems) > 1 else ""
+        raise CheckFailed(f"{found.problems[0]}{more}")
