@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +13,8 @@ from evals.statistics.outcomes import TaskResult
 from evals.statistics.pairing import pair_outcomes
 from evals.statistics.resampling import percentile_interval, resampled
 from evals.statistics.stratified import wilson
+
+_LOG = logging.getLogger(__name__)
 
 _ACCURACIES = ("acc", "acc_norm")
 _RESAMPLES = 2_000
@@ -46,9 +50,10 @@ class Chance:
         return {**asdict(self), "told": self.told}
 
     def __str__(self) -> str:
+        below = "is below" if self.high < self.chance else "cannot be told from"
         return (
             f"{self.metric} {self.value:.3f} [{self.low:.3f}, {self.high:.3f}] of the unedited model on "
-            f"{self.documents} documents {'is above' if self.told else 'cannot be told from'} chance ({self.chance:.3f})"
+            f"{self.documents} documents {'is above' if self.told else below} chance ({self.chance:.3f})"
             f"{'' if self.told else ': damage may not show in it; take more documents or examples (num_fewshot)'}"
         )
 
@@ -78,6 +83,14 @@ def chance_of(result: TaskResult, level: float = 0.95) -> Chance | None:
         low, high = percentile_interval(draws, level)
         return Chance(metric, result.value, low, high, 0.0, count)
     return None
+
+
+def warn_of_chance(results: Iterable[TaskResult]) -> None:
+    """One line for every task whose score of the unedited model cannot be told from chance."""
+    for result in results:
+        chance = chance_of(result)
+        if chance is not None and not chance.told:
+            _LOG.warning("task %r: %s", result.name, chance)
 
 
 def unedited_row(result: TaskResult) -> dict[str, Any]:

@@ -117,8 +117,8 @@ def task_changes(
     Returns:
         {main metric: value, "metric": its name, "change", "ci_low", "ci_high", "p_value", "previous_change",
         "previous_ci_low", "previous_ci_high", "previous_p_value"} and, for every further metric m, {m: value} and
-        the same fields as "m_change", ..., "m_previous_p_value"; of a classification weighted F1 ("f1_weighted") is one.
-        Where a metric cannot be paired, "unpaired"
+        the same fields as "m_change", ..., "m_previous_p_value"; weighted F1 ("f1_weighted") of a classification is
+        one. Where a metric cannot be paired, "unpaired"
         ("m_unpaired", "previous_unpaired", ...) says why in place of these fields. "lower_is_better"
         ("m_lower_is_better") is true for a metric that damage raises, and missing for others.
 

@@ -85,10 +85,11 @@ def task_result(name: str, task: Any, samples: Sequence[Mapping[str, Any]], defi
 
 def _labels(task: Any, samples: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> int | None:
     """Number of labels of a classification: where every document has the same choices, which then mean something."""
-    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input or any(o.gold is None for o in outcomes):
+    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
         return None
     choices = list(task.doc_to_choice(samples[0]["doc"]))
-    return len(choices) if all(list(task.doc_to_choice(s["doc"])) == choices for s in samples[1:]) else None
+    known = all(o.gold is not None and 0 <= o.gold < len(choices) for o in outcomes)  # a test split may hide them as -1
+    return len(choices) if known and all(list(task.doc_to_choice(s["doc"])) == choices for s in samples) else None
 
 
 def _metrics(task: Any, rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
 from evals.likelihood.perplexity import perplexity_of
-from evals.statistics.chance import chance_of, unedited_row
+from evals.statistics.chance import unedited_row, warn_of_chance
 from evals.statistics.changes import paired_change
 from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
@@ -24,8 +23,6 @@ from seqedit.scoring.summary import baseline_of
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import keep_apart, known_outcomes
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -213,8 +210,5 @@ def measure_baseline(
         ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
         ledger.add_scores(root, KIND_TASKS, scores.tasks)
     outcomes = known_outcomes(ledger, evaluator.tasks)
-    for name, found in outcomes.items():
-        chance = chance_of(TaskResult.from_dict(name, found))
-        if chance is not None and not chance.told:
-            _LOG.warning("task %r: %s", name, chance)
+    warn_of_chance(TaskResult.from_dict(name, found) for name, found in outcomes.items())
     return outcomes
