@@ -115,11 +115,11 @@ def test_run_files_the_shell_and_python_take_a_folder_alike(tmp_path: Path) -> N
 
 
 def test_a_missing_folder_is_named_by_every_door(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'glue'.*nowhere"):
+    with pytest.raises(InputError, match=r"'glue'.*nowhere"):
         tasks_of({"glue": str(tmp_path / "nowhere")})
-    with pytest.raises(InputError, match="'glue'.*nowhere"):
+    with pytest.raises(InputError, match=r"'glue'.*nowhere"):
         tasks_of({"glue": TaskRows(tmp_path / "nowhere")})
-    with pytest.raises(InputError, match="'glue'.*nowhere"):
+    with pytest.raises(InputError, match=r"'glue'.*nowhere"):
         _task_files(run_config(data(tasks={"glue": "nowhere"}), tmp_path))
 
 
@@ -133,7 +133,7 @@ def test_a_missing_folder_is_named_by_every_door(tmp_path: Path) -> None:
     ],
 )
 def test_a_run_file_says_folder_of_a_group_and_file_of_a_task(given: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'glue' needs 'file'.*needs 'folder'.*got"):
+    with pytest.raises(InputError, match=r"'glue' needs 'file'.*needs 'folder'.*got"):
         run_config(data(tasks={"glue": given}), tmp_path)
 
 
