@@ -93,7 +93,7 @@ def _rows_of(name: str, given: str | Path | TaskRows) -> TaskRows:
     def local(file: str | Path) -> str:
         found = resolve_demo_file(str(file))
         if not Path(found).exists():
-            raise InputError(f"task '{name}': no such file or folder: {file}")
+            raise InputError(f"task '{name}': no such file: {file}")
         return found
 
     return replace(

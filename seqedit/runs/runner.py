@@ -225,7 +225,7 @@ def _task_files(config: RunConfig) -> dict[str, str | TaskRows]:
     for name, rows in ((name, TaskRows.of(file)) for name, file in files.items()):
         for file in (rows.file, rows.fewshot_file):
             if file is not None and not Path(file).exists():
-                raise InputError(f"task '{name}': no such file or folder: {file}")
+                raise InputError(f"task '{name}': no such file: {file}")
     return files
 
 

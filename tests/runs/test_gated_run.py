@@ -287,3 +287,34 @@ def test_a_run_may_be_gated_on_the_divergence_from_the_unedited_model(folder: Pa
     gates = ["drift.kl: max 1e-9"]
     assert run(["run", str(change(folder, gates=gates, evals=evals, steps=1, out="other"))]) == 1
     assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1, out="second"))]) == 0
+
+
+def test_weighted_f1_of_a_task_may_be_gated(folder: Path, capsys: Any, caplog: Any) -> None:  # noqa: F811
+    rows = [{"sentence": f"The film number {i} is fine", "label": i % 2, "idx": i} for i in range(6)]
+    (folder / "sst2.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tasks = {"sst2": "sst2.jsonl"}
+    gates = ["sst2.f1_weighted: max_drop 0.05", "sst2.f1_weighted: max_drop 0.05 at 95 %"]
+    with caplog.at_level("WARNING"):
+        assert run(["run", str(null(folder, gates=gates, tasks=tasks, steps=2))]) == 0
+    found = summary(folder)
+    chance = found["baseline"]["sst2"]["chance"]
+    assert (chance["metric"], chance["chance"], chance["told"]) == ("acc", 0.5, False)
+    assert found["baseline"]["sst2"]["acc"] == chance["value"]
+    for step in found["steps"]:
+        row = step["tasks"]["sst2"]
+        assert row["f1_weighted"] == pytest.approx(found["baseline"]["sst2"]["f1_weighted"])
+        assert (row["f1_weighted_change"], row["f1_weighted_ci_low"], row["f1_weighted_ci_high"]) == (0, 0, 0)
+        assert not any(gate["tripped"] for gate in step["gates"])
+    said = [record.getMessage() for record in caplog.records if "cannot be told from chance" in record.getMessage()]
+    assert len(said) == 1  # of the run, not of each step
+    assert "'sst2'" in said[0]
+    assert "Not above chance" in (folder / "out" / "report.html").read_text()
+    place = ["--task", f"sst2={folder / 'sst2.jsonl'}", "--ledger", str(folder / "out" / "ledger")]
+    capsys.readouterr()
+    assert run(["eval", *place, "--gate", "sst2.f1_weighted: min 1", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["baseline"]["sst2"]["chance"] == chance
+    assert run(["eval", *place, "--gate", "sst2.chance: min 1"]) == 2
+    assert "sst2.chance" in capsys.readouterr().err
+    assert run(["bisect", "sst2.f1_weighted", *place, "--below", "1.5"]) == 2  # the unedited model's is below, too
+    assert f"sst2.f1_weighted {row['f1_weighted']:.4f}  (from the ledger)" in capsys.readouterr().err

@@ -109,9 +109,12 @@ def test_run_files_the_shell_and_python_take_a_folder_alike(tmp_path: Path) -> N
     given = {"folder": "glue", "num_fewshot": 2, "fewshot_folder": "shots"}
     config = run_config(data(tasks={"glue": given}), tmp_path)
     assert config.tasks == {"glue": TaskRows(folder, 2, str(shots))}
-    loaded = tasks_of({"glue": TaskRows(folder, 2, shots)})
-    assert loaded is not None
-    assert load_tasks(list(config.tasks), _task_files(config)).definitions == loaded.definitions != wanted
+    shown = load_tasks(list(config.tasks), _task_files(config)).definitions
+    assert shown != wanted
+    for rows in ({"glue": TaskRows(folder, 2, shots)}, files_of_tasks([f"glue={folder}"], 2, [f"glue={shots}"])):
+        loaded = tasks_of(rows)
+        assert loaded is not None
+        assert loaded.definitions == shown
 
 
 def test_a_missing_folder_is_named_by_every_door(tmp_path: Path) -> None:
