@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from evals.forgetting import forgetting_row as forgetting_row
     from evals.forgetting import retention as retention
     from evals.likelihood.decoding import generate as generate
+    from evals.likelihood.divergence import Divergence as Divergence
+    from evals.likelihood.divergence import score_divergence as score_divergence
     from evals.likelihood.perplexity import Perplexity as Perplexity
     from evals.likelihood.perplexity import score_perplexity as score_perplexity
     from evals.likelihood.teacher_forcing import Continuation as Continuation
@@ -81,6 +83,8 @@ _HOMES = {
     "GenerationScores": "evals.scores.generation",
     "fit_vectorizer": "evals.scores.generation",
     "score_generation": "evals.scores.generation",
+    "Divergence": "evals.likelihood.divergence",
+    "score_divergence": "evals.likelihood.divergence",
     "Perplexity": "evals.likelihood.perplexity",
     "score_perplexity": "evals.likelihood.perplexity",
     "write_report": "evals.report.report",

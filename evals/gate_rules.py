@@ -15,12 +15,12 @@ KINDS = ("max_drop", "max_rise", "min", "max")
 """Conditions: on the change from the unedited model, and on the number itself."""
 CHANGES = ("max_drop", "max_rise")
 GENERATION = ("GE", "RS")
-_DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation")
+_DRIFT_FROM_UNEDITED = ("weight_norm", "preservation", "memorisation", "kl")
 _DRIFT_OF_TEXT = ("perplexity", "nll")
 DIAGNOSIS = {"converged": "share of target values that converged", "written": "share of the residual written"}
 """Shares of 1 that an edit's diagnosis tells, of the newest batch."""
 DRIFT = (*_DRIFT_FROM_UNEDITED, *_DRIFT_OF_TEXT)
-_SHARES = ("acc", "acc_norm", "f1", "mcc", "exact_match", "em", "mcc_norm")
+_SHARES = ("acc", "acc_norm", "f1", "f1_weighted", "mcc", "exact_match", "em", "mcc_norm")
 """Metrics of tasks that lie between -1 and 1, whatever the task."""
 
 

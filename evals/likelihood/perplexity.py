@@ -54,6 +54,25 @@ def score_perplexity(
     Raises:
         InputError: if the texts have fewer than two tokens, or ``length`` is below 2.
     """
+    pairs = [(window[:1], window[1:]) for window in text_windows(model, tokenizer, texts, length)]
+    scored = scorer(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
+    total = sum(s.tokens for s in scored)
+    nll = sum(s.nll for s in scored) / total
+    return Perplexity(perplexity_of(nll), nll, total)
+
+
+def text_windows(model: CausalLM, tokenizer: Tokenizer, texts: Iterable[str], length: int) -> list[list[int]]:
+    """Token ids of texts joined by the end token and cut into windows; the first token of each is context only.
+
+    Args:
+        model: The model, whose positions limit the length.
+        tokenizer: Its tokenizer.
+        texts: Plain texts.
+        length: Most tokens per window.
+
+    Raises:
+        InputError: the texts have fewer than two tokens, or ``length`` is below 2.
+    """
     if length < 2:
         raise InputError("length must be at least 2 tokens")
     limit = position_limit(model)
@@ -64,14 +83,11 @@ def score_perplexity(
         if tokens and end is not None:
             tokens.append(end)
         tokens += encode(tokenizer, text)[0]
-    pieces = [tokens[start : start + length] for start in range(0, len(tokens), length)]
-    pairs = [(piece[:1], piece[1:]) for piece in pieces if len(piece) > 1]
-    if not pairs:
+    windows = [tokens[start : start + length] for start in range(0, len(tokens), length)]
+    windows = [window for window in windows if len(window) > 1]
+    if not windows:
         raise InputError("perplexity needs a text of at least two tokens")
-    scored = scorer(model, pairs, max_tokens_per_batch=max_tokens_per_batch, progress=progress)
-    total = sum(s.tokens for s in scored)
-    nll = sum(s.nll for s in scored) / total
-    return Perplexity(perplexity_of(nll), nll, total)
+    return windows
 
 
 def perplexity_of(nll: float) -> float:

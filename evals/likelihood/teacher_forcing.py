@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 """Called with (rows done, rows in all) after every forward pass."""
 
 # 2**26 float32 logits are 256 MiB; log-softmax needs as much again.
-_MAX_LOGITS = 2**26
+MAX_LOGITS = 2**26
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,14 @@ def score_share(
     vocabulary = max(1, int(getattr(model.config, "vocab_size", 0) or 1))
     lengths = [len(row.ids) for row in packed.rows]
     limit = pass_tokens(input_device(model), max_tokens_per_batch)
-    batches = list(bucketed(lengths, [len(p) for p in positions], max(1, limit), max(1, _MAX_LOGITS // vocabulary)))
+    batches = list(bucketed(lengths, [len(p) for p in positions], max(1, limit), max(1, MAX_LOGITS // vocabulary)))
     padded = [len(batch) * lengths[batch[0]] for batch in batches]  # longest first
     mine = [batches[i] for i in share.pick(padded)]
     done, total = 0, sum(map(len, mine))
     with evaluating(model), fused_activations(model):
         for batch in mine:
             needed = [positions[row] for row in batch]
-            logits = _logits_at(model, [packed.rows[row] for row in batch], needed)
+            logits = logits_at(model, [packed.rows[row] for row in batch], needed)
             _collect(results, pairs, [asked[row] for row in batch], scored, needed, logits)
             done += len(batch)
             if progress is not None:
@@ -158,7 +158,7 @@ def _check(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], limit: int | No
             raise InputError(f"pair {index}: {length} tokens, but the model has {limit} positions")
 
 
-def _logits_at(model: CausalLM, rows: Sequence[PackedRow], positions: Sequence[Sequence[int]]) -> torch.Tensor:
+def logits_at(model: CausalLM, rows: Sequence[PackedRow], positions: Sequence[Sequence[int]]) -> torch.Tensor:
     """Logits at the needed nodes, row by row: (positions, vocabulary), float32."""
     row_index = torch.tensor([i for i, p in enumerate(positions) for _ in p])
     column = torch.tensor([c for p in positions for c in p])

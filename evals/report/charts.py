@@ -196,7 +196,7 @@ def batches_chart(run: Summary) -> Chart | None:
 
 
 def drift_chart(run: Summary) -> Chart | None:
-    """Perplexity of plain text, and how far weights, preserved outputs and memorised values have moved."""
+    """Perplexity and divergence on plain text; how far weights, preserved outputs and memorised values have moved."""
     steps = run.get("steps") or []
     modules = list(dict.fromkeys(name for step in steps for name in _drift(step).get("modules") or {}))
     panels = []
@@ -217,8 +217,9 @@ def drift_chart(run: Summary) -> Chart | None:
     if all(not panel.shown or not any(s.shown for s in panel.series) for panel in panels):
         panels[0] = Panel(**{**vars(panels[0]), "shown": True})
     caption = (
-        "Drift of the model: perplexity of plain text; distance of the edited weights from the unedited ones, of the "
-        "outputs for ordinary keys (preservation) and of the values of all edits (memorisation), each relative."
+        "Drift of the model: perplexity of plain text and KL(unedited || edited) on it; distance of the edited weights "
+        "from the unedited ones, of the outputs for ordinary keys (preservation) and of the values of all edits "
+        "(memorisation), each relative."
     )
     return Chart("drift", "Drift of weights, outputs and values", caption, "step", "", panels)
 
@@ -226,6 +227,7 @@ def drift_chart(run: Summary) -> Chart | None:
 DRIFTS = {
     "perplexity": "perplexity",
     "nll": "nats per token",
+    "kl": "KL to the unedited model, nats per token",
     "weight_norm": "weights |W - W0| / |W0|",
     "preservation": "preservation error",
     "memorisation": "memorisation error",

@@ -174,6 +174,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "overview": _overview(name, slug, run),
         "stopped": run.get("stopped"),
         "baseline": _baseline(run),
+        "at_chance": _at_chance(run),
         "steps": steps,
         "operations": list(dict.fromkeys(str(step["operation"]) for step in steps if step.get("operation"))),
         "tasks": metrics,
@@ -281,9 +282,19 @@ def _baseline(run: Summary) -> list[tuple[str, str, Any]]:
     for name, values in (run.get("baseline") or {}).items():
         if isinstance(values, Mapping):
             rows += [(name, key, value) for key, value in values.items() if isinstance(value, (int, float))]
+            chance = values.get("chance")
+            if isinstance(chance, Mapping):
+                rows.append((name, "chance", chance["chance"]))
         elif isinstance(values, (int, float)):
             rows.append((name, "", values))
     return rows
+
+
+def _at_chance(run: Summary) -> list[dict[str, Any]]:
+    """Tasks whose main metric on the unedited model cannot be told from chance, with its interval."""
+    found = {name: values.get("chance") for name, values in (run.get("baseline") or {}).items()
+             if isinstance(values, Mapping)}  # fmt: skip
+    return [{"task": name, **chance} for name, chance in found.items() if chance and not chance["told"]]
 
 
 def _plain(value: Any) -> str:

@@ -117,7 +117,8 @@ def task_changes(
     Returns:
         {main metric: value, "metric": its name, "change", "ci_low", "ci_high", "p_value", "previous_change",
         "previous_ci_low", "previous_ci_high", "previous_p_value"} and, for every further metric m, {m: value} and
-        the same fields as "m_change", ..., "m_previous_p_value". Where a metric cannot be paired, "unpaired"
+        the same fields as "m_change", ..., "m_previous_p_value"; weighted F1 ("f1_weighted") of a classification is
+        one. Where a metric cannot be paired, "unpaired"
         ("m_unpaired", "previous_unpaired", ...) says why in place of these fields. "lower_is_better"
         ("m_lower_is_better") is true for a metric that damage raises, and missing for others.
 
@@ -125,10 +126,10 @@ def task_changes(
         InputError: if the documents differ.
     """
     entry: dict[str, Any] = {}
-    for metric in result.metrics:
+    for metric, value in result.told.items():
         main = metric == result.main_metric
         prefix = "" if main else f"{metric}_"
-        entry[metric] = result.metrics[metric]
+        entry[metric] = value
         if main:
             entry["metric"] = metric
         if metric in result.lower_is_better:
@@ -148,7 +149,7 @@ def task_changes(
             entry[metric] = change.value
             found = asdict(change)
             entry |= {f"{prefix}{kind}{name}": found[name] for name in ("change", "ci_low", "ci_high", "p_value")}
-    entry |= {f"{m}_unpaired": why for m, why in result.unpaired.items() if m not in result.metrics}
+    entry |= {f"{m}_unpaired": why for m, why in result.unpaired.items() if m not in result.told}
     return entry
 
 
@@ -164,7 +165,7 @@ def _change(metric: str, result: TaskResult, other: TaskResult, **options: Any) 
     aggregation = result.aggregations.get(metric)
     change = paired_change(metric, other.outcomes, result.outcomes, aggregation=aggregation, **options)
     if aggregation is not None:
-        for found, known in ((change.value, result.metrics[metric]), (change.baseline, other.metrics.get(metric))):
+        for found, known in ((change.value, result.told[metric]), (change.baseline, other.metrics.get(metric))):
             if known is not None and not math.isclose(found, known, rel_tol=1e-6, abs_tol=1e-9):
                 raise InputError(
                     f"the documents' values give {found:.6g} for {metric}, the task gives {known:.6g}: they do not "

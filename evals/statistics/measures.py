@@ -32,6 +32,7 @@ _PAIRS = {
     "evals.tasks.aggregation.mcc": "mcc",
     f"{_STOCK}f1_score": "f1",
     "evals.tasks.aggregation.f1": "f1",
+    "evals.tasks.aggregation.f1_weighted": "f1_weighted",
 }
 
 

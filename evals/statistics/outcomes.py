@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from evals.statistics.classification import WEIGHTED, f1_weighted
 from evals.statistics.document_values import decode, encode
 from evals.statistics.measures import Aggregation
 
@@ -71,6 +74,7 @@ class TaskResult:
             of older versions.
         aggregations: Metric -> how the task makes it of what it notes of the documents. Functions are not stored:
             results that were read back have none.
+        labels: How many labels a classification has, whose documents all have the same choices; None for other tasks.
     """
 
     name: str
@@ -80,11 +84,27 @@ class TaskResult:
     unpaired: Mapping[str, str] = field(default_factory=dict)
     definition: str | None = None
     aggregations: Mapping[str, Aggregation] = field(default_factory=dict, compare=False, repr=False)
+    labels: int | None = None
 
     @property
     def main_metric(self) -> str:
         """The metric a task is judged by: the first that it lists."""
         return next(iter(self.metrics))
+
+    @property
+    def derived(self) -> dict[str, float]:
+        """What is told of a classification beside the task's own metrics: weighted F1, unless that is one of them."""
+        if self.labels is None or WEIGHTED in self.metrics:
+            return {}
+        counts = np.zeros((self.labels, self.labels))
+        for outcome in self.outcomes:
+            counts[outcome.gold, outcome.prediction] += 1
+        return {WEIGHTED: float(f1_weighted(counts))}
+
+    @property
+    def told(self) -> dict[str, float]:
+        """The task's own metrics, the main one first, and the derived ones."""
+        return {**self.metrics, **self.derived}
 
     @property
     def value(self) -> float:
@@ -95,6 +115,7 @@ class TaskResult:
         """{metric: value, ..., "documents": count, "outcomes": [...], "about": {"definition", ...}}."""
         about = {
             "definition": self.definition,
+            "labels": self.labels,
             "lower_is_better": list(self.lower_is_better),
             "unpaired": dict(self.unpaired),
         }
@@ -117,6 +138,7 @@ class TaskResult:
             tuple(about.get("lower_is_better") or ()),
             dict(about.get("unpaired") or {}),
             about.get("definition"),
+            labels=about.get("labels"),
         )
 
 

@@ -23,3 +23,11 @@ def f1(items: Sequence[Any]) -> float:
     from lm_eval.api.metrics import f1_score
 
     return float(f1_score(items))
+
+
+def f1_weighted(items: Sequence[Any]) -> float:
+    """Weighted F1 of (gold, prediction) pairs, scikit-learn's ``f1_score(average="weighted")``."""
+    from sklearn.metrics import f1_score
+
+    gold, predicted = zip(*items, strict=True)
+    return float(f1_score(gold, predicted, average="weighted", zero_division=0))

@@ -65,7 +65,8 @@ def set_examples(config: dict[str, Any], name: str, rows: TaskRows) -> int:
     if rows.fewshot_file is None and number and not own.get("samples"):
         raise InputError(
             f"task {name!r} puts {number} examples of its training split before every document, which a local file "
-            "does not hold; name a file of examples (fewshot_file), or say num_fewshot: 0, or leave the file out"
+            "does not hold; name a file of examples (fewshot_file, --fewshot), or say num_fewshot: 0, or leave the "
+            "file out"
         )
     if rows.fewshot_file is not None and not number:
         raise InputError(f"task {name!r} has no examples before its documents: a fewshot_file needs num_fewshot too")

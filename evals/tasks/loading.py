@@ -19,6 +19,7 @@ class TaskFinder:
 
     def __init__(self) -> None:
         self._manager: Any = None
+        self._glue: Any = None
 
     def load(self, name: str) -> dict[str, Any]:
         """A task by name or file; a group or tag gives all its tasks.
@@ -57,6 +58,29 @@ class TaskFinder:
             return _fact_task(config, name, TaskRows.of(rows))
         return _rows_task(config, name, TaskRows.of(rows))
 
+    def members(self, name: str) -> tuple[str, ...]:
+        """The tasks of a group or tag, those of its groups included, by name; a task's own name for a task.
+
+        Raises:
+            InputError: no such task or group, or a group that changes the settings of its tasks.
+        """
+        from lm_eval.tasks._index import Kind
+
+        entry = self._entry(name)
+        if entry.kind is Kind.TAG:
+            children: list[Any] = sorted(entry.tags)
+        elif entry.kind is Kind.GROUP:
+            children = list((entry.cfg or {}).get("task") or ())
+        else:
+            return (name,)
+        for child in children:
+            if not isinstance(child, str):
+                raise InputError(
+                    f"task group {name!r} changes the settings of its tasks, which a folder of files cannot stand for; "
+                    "name its tasks with a file each"
+                )
+        return tuple(dict.fromkeys(member for child in children for member in self.members(child)))
+
     def _index(self) -> Any:
         from lm_eval.tasks import TaskManager
 
@@ -64,8 +88,17 @@ class TaskFinder:
             self._manager = TaskManager()
         return self._manager
 
+    def _glue_index(self) -> Any:
+        """The index of GLUE's folder, which is all of that group and read at once."""
+        import lm_eval.tasks
+        from lm_eval.tasks._index import TaskIndex
+
+        if self._glue is None:
+            self._glue = TaskIndex.build([Path(lm_eval.tasks.__file__).parent / "glue"])
+        return self._glue
+
     def _entry(self, name: str) -> Any:
-        entry = self._index().task_index.get(name)
+        entry = self._glue_index().get(name) or self._index().task_index.get(name)
         if entry is None:
             raise InputError(f"unknown lm-eval task {name!r}; `lm-eval ls tasks` lists them")
         return entry

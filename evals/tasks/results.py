@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from evals.statistics.classification import WEIGHTED
 from evals.statistics.document_values import encode
 from evals.statistics.measures import Aggregation, aggregate, is_bypass, is_mean, name_of
 from evals.statistics.outcomes import Outcome, TaskResult
+from evals.tasks.aggregation import f1_weighted
 from seqedit.errors import InputError
 
 _LOG = logging.getLogger(__name__)
@@ -26,7 +28,8 @@ def aggregation_of(task: Any, metric: str) -> Aggregation:
     """
     from lm_eval.api.metrics import mean
 
-    found: Aggregation = task.aggregation().get(metric.partition(",")[0], mean)
+    name = metric.partition(",")[0]
+    found: Aggregation = task.aggregation().get(name, f1_weighted if name == WEIGHTED else mean)
     return found
 
 
@@ -76,7 +79,17 @@ def task_result(name: str, task: Any, samples: Sequence[Mapping[str, Any]], defi
         reasons = "; ".join(f"{metric}: {why}" for metric, why in unpaired.items())
         raise InputError(f"task {name!r} has no metric with a value for its documents ({reasons})")
     outcomes = tuple(_outcome(task, row, values) for row, values in zip(first, noted, strict=True))
-    return TaskResult(name, metrics, outcomes, tuple(lower), unpaired, definition, aggregations)
+    labels = _labels(task, first, outcomes)
+    return TaskResult(name, metrics, outcomes, tuple(lower), unpaired, definition, aggregations, labels)
+
+
+def _labels(task: Any, samples: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> int | None:
+    """Number of labels of a classification: where every document has the same choices, which then mean something."""
+    if task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
+        return None
+    choices = list(task.doc_to_choice(samples[0]["doc"]))
+    known = all(o.gold is not None and 0 <= o.gold < len(choices) for o in outcomes)  # a test split may hide them as -1
+    return len(choices) if known and all(list(task.doc_to_choice(s["doc"])) == choices for s in samples) else None
 
 
 def _metrics(task: Any, rows: Sequence[Mapping[str, Any]]) -> list[str]:

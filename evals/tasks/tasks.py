@@ -17,6 +17,7 @@ from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResults
 from evals.tasks.definition import task_definition
 from evals.tasks.examples import TaskRows
+from evals.tasks.groups import on_folders
 from evals.tasks.loading import TaskFinder, check_task
 from evals.tasks.results import aggregation_of, task_result
 from seqedit.distribution.extras import need
@@ -69,7 +70,8 @@ def load_tasks(
         data_files: For some of the names a local file (JSONL, or JSON with a list) with the documents to
             evaluate on, columns named as in the data set; for tasks of facts records in any layout. Prompts and
             metrics stay those of the task; neither the network nor a cache is touched. `TaskRows` puts examples of a
-            further file before them. The other tasks take their data set from the Hub or its cache.
+            further file before them. For a group or tag a folder: all its tasks whose rows lie there as ``NAME.jsonl``
+            (`evals.tasks.groups`). The other tasks take their data set from the Hub or its cache.
         limit: Only the first so many documents.
 
     Raises:
@@ -89,10 +91,11 @@ def load_tasks(
         raise InputError("limit must be at least 1 document")
     loaded: dict[str, Any] = {}
     finder = TaskFinder()
+    given = on_folders({name: files.get(name) for name in names}, finder)
     with quiet():
-        for name in names:
-            if name in files:
-                loaded[name] = finder.load_on(name, files[name])
+        for name, file in given.items():
+            if file is not None:
+                loaded[name] = finder.load_on(name, file)
             else:
                 loaded.update(finder.load(name))
     for name, task in loaded.items():

@@ -41,5 +41,13 @@ TemplateSeedOption = Annotated[int, typer.Option(help="Seed of the context templ
 ZsreOption = Annotated[
     str, typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer).")
 ]
+NumFewshotOption = Annotated[
+    int | None,
+    typer.Option("--num-fewshot", help="Examples before every document of the tasks with a file (lm-eval's few-shot)."),
+]
+FewshotOption = Annotated[
+    list[str] | None,
+    typer.Option("--fewshot", help="NAME=FILE.jsonl (GROUP=FOLDER): where a task's examples come from; repeatable."),
+]
 AdapterOption = Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")]
 MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]

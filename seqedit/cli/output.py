@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqedit.cli.terminal import say
+from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from evals.tasks.examples import TaskRows
 
 
 def default_place(place: str | None) -> str:
@@ -23,9 +27,36 @@ def open_ledger(place: str | None) -> Any:
     return Ledger.open(default_place(place))
 
 
-def files_of_tasks(given: Sequence[str] | None) -> dict[str, str | None]:
-    """Task -> its file, or None for the task's own data set, from options ``NAME`` and ``NAME=FILE``."""
-    return {name: file or None for name, _, file in (item.partition("=") for item in given or ())}
+def files_of_tasks(
+    given: Sequence[str] | None, num_fewshot: int | None = None, fewshot: Sequence[str] | None = None
+) -> dict[str, str | TaskRows | None]:
+    """Tasks with their rows, or None for a task's own data set, from options ``NAME`` and ``NAME=FILE``.
+
+    Args:
+        given: The tasks; a group has a folder.
+        num_fewshot: How many examples stand before every document of each task that has a file.
+        fewshot: ``NAME=FILE``: the examples of a task, or the folder of a group's.
+
+    Raises:
+        InputError: examples of a task that is not given with a file.
+    """
+    files = {name: file or None for name, _, file in (item.partition("=") for item in given or ())}
+    if num_fewshot is None and not fewshot:
+        return dict(files)
+    from evals.tasks.examples import TaskRows
+
+    examples = {name: file for name, _, file in (item.partition("=") for item in fewshot or ())}
+    for name, file in examples.items():
+        if not file or files.get(name) is None:
+            raise InputError(
+                f"--fewshot {name}{'=' if file else ''}{file}: give NAME=FILE, the examples of a task that is given "
+                "with its rows (--task NAME=FILE)"
+            )
+    if not any(files.values()):
+        raise InputError("--num-fewshot is for tasks with local rows: --task NAME=FILE")
+    return {
+        name: None if file is None else TaskRows(file, num_fewshot, examples.get(name)) for name, file in files.items()
+    }
 
 
 def number(value: Any, digits: int = 1, width: int = 6) -> str:

@@ -43,7 +43,7 @@ def resolve_demo_file(source: str) -> str:
     if not source.startswith(DEMO_FILE):
         return source
     path = demo_file(source.removeprefix(DEMO_FILE))
-    if not path.is_file():
+    if not path.exists():
         known = sorted(p.relative_to(demo_folder()).as_posix() for p in demo_folder().rglob("*.*"))
         raise InputError(f"{source}: the demo world has {', '.join(known)}")
     return str(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     """A fact file, a dataset or a Hub id, one request or record, or a sequence of them or of their JSON rows."""
 
 Tasks: TypeAlias = Mapping[str, str | Path | TaskRows | None] | Sequence[str]
-"""lm-eval tasks by name, each with a local file of its documents or None for its own data set; or names alone."""
+"""lm-eval tasks by name, each with a local file of its documents (a group with a folder of files) or None for its own
+data set; or names alone."""
 
 
 def facts_of(source: Facts, *, zsre: str = "mend", limit: int | None = None) -> list[Record]:
@@ -76,18 +78,27 @@ def tasks_of(tasks: Tasks | None, *, limit: int | None = None) -> LoadedTasks | 
         raise InputError(f"tasks are a list of names or a mapping of name to file, got '{tasks}'")
     from evals.tasks.tasks import load_tasks
 
+    given = _files_of(tasks)
+    return load_tasks(list(given), {n: file for n, file in given.items() if file is not None}, limit=limit)
+
+
+def _files_of(tasks: Tasks) -> dict[str, str | Path | TaskRows | None]:
     given = tasks if isinstance(tasks, Mapping) else dict.fromkeys(tasks)
-    files = {name: _file_of(name, file) for name, file in given.items() if file is not None}
-    return load_tasks(list(given), files, limit=limit)
+    return {name: None if file is None else _rows_of(name, file) for name, file in given.items()}
 
 
-def _file_of(name: str, file: str | Path | TaskRows) -> str | TaskRows:
-    if isinstance(file, TaskRows):
-        return file
-    found = resolve_demo_file(str(file))
-    if not Path(found).is_file():
-        raise InputError(f"task '{name}': no such file: {file}")
-    return found
+def _rows_of(name: str, given: str | Path | TaskRows) -> TaskRows:
+    rows = TaskRows.of(given)
+
+    def local(file: str | Path) -> str:
+        found = resolve_demo_file(str(file))
+        if not Path(found).exists():
+            raise InputError(f"task '{name}': no such file: {file}")
+        return found
+
+    return replace(
+        rows, file=local(rows.file), fewshot_file=None if rows.fewshot_file is None else local(rows.fewshot_file)
+    )
 
 
 def texts_of(text: str | Path | None) -> list[str]:
@@ -120,5 +131,7 @@ def metric_of(
             )
         return FactMetric(name, facts_of(records))
     task, _, metric = name.partition(".")
-    given = tasks if isinstance(tasks, Mapping) else dict.fromkeys(tasks or ())
+    from evals.tasks.groups import on_folders
+
+    given = on_folders(_files_of(tasks or ()))
     return TaskMetric(task, metric or None, tasks_of({task: given[task]}) if task in given else None)

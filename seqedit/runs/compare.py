@@ -16,6 +16,7 @@ from evals.scores.counterfact import score_records
 from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
 from evals.scores.intervals import score_intervals
 from evals.scores.scores import Scores
+from evals.statistics.chance import warn_of_chance
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import TaskResult
 from evals.statistics.resampling import percentile_interval
@@ -177,6 +178,7 @@ class _Judge:
             self.baseline = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks,
                                            batch_size=self.config.evals.task_batch_size,
                                            scorer=self.split.scorer)  # fmt: skip
+            warn_of_chance(self.baseline.values())
         return ComparisonRow("unedited", self._cells(_in_force(self.facts)))
 
     def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:

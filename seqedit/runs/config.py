@@ -256,7 +256,8 @@ class RunNumbers(Config):
     seed: int = setting(0, "seed of everything random")
 
 
-_TASK_FIELDS = {"file", "num_fewshot", "fewshot_file"}
+_TASK_FIELDS = {"file": "fewshot_file", "folder": "fewshot_folder"}
+"""What a task's rows are called, and a group's, and what its examples are called then."""
 
 
 def _tasks(value: Any, local: Any) -> dict[str, str | TaskRows | None]:
@@ -264,21 +265,25 @@ def _tasks(value: Any, local: Any) -> dict[str, str | TaskRows | None]:
         return {str(name): _task(str(name), given, local) for name, given in value.items()}
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return dict.fromkeys(value)
-    raise InputError("field 'tasks' must be a list of lm-eval task names, or a mapping of names to local JSONL files")
+    raise InputError(
+        "field 'tasks' must be a list of lm-eval task names, or a mapping of names to local JSONL files (of groups to "
+        "folders of them)"
+    )
 
 
 def _task(name: str, given: Any, local: Any) -> str | TaskRows | None:
-    """A task's local file, or with "file", "num_fewshot" and "fewshot_file" its rows and examples."""
+    """A task's local file, or a mapping of its rows and examples; for a group folders."""
     if not isinstance(given, Mapping):
         found: str | None = local(None if given is None else str(given))
         return found
     number = given.get("num_fewshot")
-    if set(given) - _TASK_FIELDS or given.get("file") is None:
+    rows = [field for field in _TASK_FIELDS if given.get(field) is not None]
+    if len(rows) != 1 or set(given) - {rows[0], "num_fewshot", _TASK_FIELDS[rows[0]]}:
         raise InputError(
-            f"task '{name}' needs 'file' and may have 'num_fewshot' and 'fewshot_file', got: "
-            f"{', '.join(map(str, given))}"
+            f"task '{name}' needs 'file' and may have 'num_fewshot' and 'fewshot_file', a group of tasks needs "
+            f"'folder' and may have 'num_fewshot' and 'fewshot_folder'; got: {', '.join(map(str, given))}"
         )
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise InputError(f"task '{name}': num_fewshot must be a whole number, got {number!r}")
-    examples = given.get("fewshot_file")
-    return TaskRows(local(str(given["file"])), number, None if examples is None else local(str(examples)))
+    examples = given.get(_TASK_FIELDS[rows[0]])
+    return TaskRows(local(str(given[rows[0]])), number, None if examples is None else local(str(examples)))

@@ -224,7 +224,7 @@ def _task_files(config: RunConfig) -> dict[str, str | TaskRows]:
     files = {name: file for name, file in config.tasks.items() if file is not None}
     for name, rows in ((name, TaskRows.of(file)) for name, file in files.items()):
         for file in (rows.file, rows.fewshot_file):
-            if file is not None and not Path(file).is_file():
+            if file is not None and not Path(file).exists():
                 raise InputError(f"task '{name}': no such file: {file}")
     return files
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.likelihood.decoding import Generator, generate
+from evals.likelihood.divergence import Unedited, score_divergence
 from evals.likelihood.perplexity import score_perplexity
 from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from evals.scores.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
@@ -17,6 +18,7 @@ from evals.scores.generation import fit_vectorizer, missing_scores, score_genera
 from evals.scores.intervals import Estimate, estimated_scores
 from evals.scores.scores import METRICS, Scores
 from evals.scores.survey import RecordSample, choose_records, estimate_scores
+from evals.statistics.chance import unedited_row
 from evals.statistics.changes import task_changes
 from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResult
@@ -74,7 +76,8 @@ class StepScores:
         answers: Digest of a request -> what the model says next, greedily.
         tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
         outcomes: Task name -> per-document outcomes.
-        drift: Perplexity of plain text and, where a session measures them, drift of weights, outputs and values.
+        drift: Perplexity of plain text, KL(unedited || edited) on it and, where a session measures them, drift of
+            weights, outputs and values.
         timings: Seconds of each part.
         scored_new, scored_earlier: Records and scores behind "new" and "earlier"; no JSON, and not recorded.
     """
@@ -164,6 +167,7 @@ class Evaluator:
         previous: Mapping[str, Any] | None = None,
         *,
         new: str | None = NEWEST,
+        unedited: Unedited | None = None,
     ) -> StepScores:
         """Scores after a step.
 
@@ -174,6 +178,8 @@ class Evaluator:
             previous: Task name -> outcomes of the state before the step.
             new: Entry of the new batch, which a swap or merge has put anywhere among the others; None where the step
                 brought none (a revert), so that all are earlier ones. By default the last in composing order.
+            unedited: Gives the model its unedited weights for a while, to compare its predictions on the plain texts;
+                None to leave that out.
         """
         found = StepScores()
         if new == NEWEST:
@@ -189,7 +195,7 @@ class Evaluator:
         if self.settings.generation and newest is not None:
             with _timed(found, "generation"):
                 self._generate(model, newest, found)
-        self._score_texts(model, found)
+        self._score_texts(model, found, unedited)
         self._score_tasks(model, found, baseline, previous)
         return found
 
@@ -264,12 +270,15 @@ class Evaluator:
         texts = self.generator(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
         return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
 
-    def _score_texts(self, model: CausalLM, found: StepScores) -> None:
+    def _score_texts(self, model: CausalLM, found: StepScores, unedited: Unedited | None = None) -> None:
         if self.texts:
             with _timed(found, "drift"):
                 perplexity = score_perplexity(model, self.tokenizer, self.texts, scorer=self.scorer)
+                far = None if unedited is None else score_divergence(model, self.tokenizer, self.texts, unedited)
             # JSON has no infinity; the logarithm is always finite.
             found.drift = {"perplexity": min(perplexity.value, 1e300), "nll": perplexity.nll}
+            if far is not None:
+                found.drift["kl"] = min(far.kl, 1e300)
 
     def task_outcomes(self, model: CausalLM) -> dict[str, Any]:
         """Task name -> outcomes of a model, per document; what a later state is compared with."""
@@ -298,7 +307,7 @@ class Evaluator:
             results = self._tasks(model)
         found.outcomes = {name: task.to_dict() for name, task in results.items()}
         for name, task in results.items():
-            row: dict[str, Any] = dict(task.metrics)
+            row: dict[str, Any] = unedited_row(task)
             if baseline is not None and name in baseline:
                 before = TaskResult.from_dict(name, baseline[name])
                 last = previous.get(name) if previous else None

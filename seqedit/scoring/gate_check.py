@@ -10,7 +10,7 @@ from evals.gates import Gate
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 
-_TEXT = ("perplexity", "nll")
+_TEXT = ("perplexity", "nll", "kl")
 
 
 def check_measured(
@@ -41,7 +41,7 @@ def check_measured(
         place, name = split_metric(gate.metric)
         if place == "drift":
             if name in _TEXT and not text:
-                raise _refused(gate, "no text is given whose perplexity is measured (evals.perplexity_text, --text)")
+                raise _refused(gate, "no text is given that it is measured on (evals.perplexity_text, --text)")
             if name not in _TEXT and not drift:
                 raise _refused(gate, "drift of weights is measured by runs with evals.drift only")
             if name == "preservation" and not moments:
@@ -73,8 +73,9 @@ def check_tasks(gates: Sequence[Gate], tasks: Collection[str], known: Mapping[st
             continue
         if place not in tasks:
             raise _refused(gate, f"tasks here: {', '.join(tasks) or 'none'}")
-        if known is not None and name not in (known.get(place) or {}):
-            raise _refused(gate, f"task '{place}' has {', '.join(known.get(place) or {}) or 'no metrics'}")
+        metrics = [m for m, value in ((known or {}).get(place) or {}).items() if not isinstance(value, Mapping)]
+        if known is not None and name not in metrics:
+            raise _refused(gate, f"task '{place}' has {', '.join(metrics) or 'no metrics'}")
 
 
 def check_facts(gates: Sequence[Gate], batches: Mapping[str, Sequence[Record]], generated: int | None = None) -> None:

@@ -31,7 +31,9 @@ class EvalSettings(Config):
     resamples: int = setting(10_000, "resamples of the paired bootstrap")
     earlier_records: int | None = setting(None, "score a sample of so many earlier edits; none for all of them")
     drift: bool = setting(True, "measure drift of weights, of preserved outputs and of memorised values")
-    perplexity_text: str | None = setting(None, "text file whose perplexity is measured after every step")
+    perplexity_text: str | None = setting(
+        None, "text file whose perplexity, and KL to the unedited model, is measured after every step"
+    )
 
     def __post_init__(self) -> None:
         if self.generation_convention not in (None, "published", "continuation"):

@@ -8,6 +8,7 @@ from typing import Any
 
 from evals.gates import Gate, GateResult, broken_gates, check_gates
 from evals.likelihood.perplexity import perplexity_of
+from evals.statistics.chance import unedited_row, warn_of_chance
 from evals.statistics.changes import paired_change
 from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
@@ -63,6 +64,8 @@ class StateScores:
             lines.append(line)
         if "perplexity" in (self.step.get("drift") or {}):
             lines.append(f"{'perplexity':>12} {self.step['drift']['perplexity']:8.3f}")
+        if "kl" in (self.step.get("drift") or {}):
+            lines.append(f"{'KL':>12} {self.step['drift']['kl']:8.5f} nats per token to the unedited model")
         return "\n".join([*lines, *map(str, self.gates)])
 
 
@@ -108,7 +111,7 @@ def evaluate_state(
     outcomes = measure_baseline(session, evaluator, every, of_run=False)
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
     # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
-    baseline |= {n: dict(TaskResult.from_dict(n, outcomes[n]).metrics) for n in evaluator.task_names}
+    baseline |= {n: unedited_row(TaskResult.from_dict(n, outcomes[n])) for n in evaluator.task_names}
     if evaluator.settings.counterfact:
         # Of the very records that the state is scored on, whatever was measured of the unedited model before.
         baseline["counterfact"] = FactBaseline(ledger, evaluator, every).averages()
@@ -119,7 +122,9 @@ def evaluate_state(
         else:
             session.checkout(entry)
             batches = [Batch(e.id, found[e.id], live[e.id]) for e in active]
-            scores = evaluator.step(session.edited.model, batches, outcomes, new=newest.id)
+            scores = evaluator.step(
+                session.edited.model, batches, outcomes, new=newest.id, unedited=session.edited.unedited
+            )
     except NumericsError as error:
         if not gates:
             raise
@@ -205,4 +210,6 @@ def measure_baseline(
         ledger.add_scores(root, KIND_ANSWERS, scores.answers)
         ledger.add_scores(root, KIND_OUTCOMES, scores.outcomes)
         ledger.add_scores(root, KIND_TASKS, scores.tasks)
-    return known_outcomes(ledger, evaluator.tasks)
+    outcomes = known_outcomes(ledger, evaluator.tasks)
+    warn_of_chance(TaskResult.from_dict(name, found) for name, found in outcomes.items())
+    return outcomes

@@ -99,9 +99,9 @@ class TaskMetric:
         self.lower_is_better = (self.metric or result.main_metric) in result.lower_is_better
         if self.metric is None:
             return result.value
-        if self.metric not in result.metrics:
-            raise InputError(f"task '{self.task}' has no metric '{self.metric}' (it has: {', '.join(result.metrics)})")
-        return result.metrics[self.metric]
+        if self.metric not in result.told:
+            raise InputError(f"task '{self.task}' has no metric '{self.metric}' (it has: {', '.join(result.told)})")
+        return result.told[self.metric]
 
 
 class FactMetric:

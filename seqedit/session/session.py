@@ -278,7 +278,12 @@ class Session:
         ]
         previous = None if baseline is None else self._outcomes_before(head, evaluator)
         scores = evaluator.step(
-            self.edited.model, batches, baseline, previous, new=None if head.adapter is None else head.id
+            self.edited.model,
+            batches,
+            baseline,
+            previous,
+            new=None if head.adapter is None else head.id,
+            unedited=self.edited.unedited,
         )
         if evaluator.settings.drift:
             start = time.perf_counter()

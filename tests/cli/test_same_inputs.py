@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evals.tasks.examples import TaskRows
 from ledger import Entry, Ledger
 from seqedit.cli.main import run
 from seqedit.cli.output import files_of_tasks
@@ -34,6 +35,39 @@ def test_bisect_knows_a_text_of_the_demo_by_its_name(tmp_path: Path, capsys: Any
 def test_tasks_are_given_by_name_or_with_a_file() -> None:
     assert files_of_tasks(["cola", "sst=a=b.jsonl"]) == {"cola": None, "sst": "a=b.jsonl"}
     assert files_of_tasks(None) == {}
+
+
+def test_examples_of_tasks_are_given_by_name_too() -> None:
+    assert files_of_tasks(["sst2=a.jsonl", "cola=c.jsonl", "rte"], 4, ["sst2=b=x.jsonl"]) == {
+        "sst2": TaskRows("a.jsonl", 4, "b=x.jsonl"), "cola": TaskRows("c.jsonl", 4), "rte": None
+    }  # fmt: skip
+    assert files_of_tasks(["sst2=a.jsonl"], 0) == {"sst2": TaskRows("a.jsonl", 0)}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ((["sst2=a.jsonl"], 4, ["cola=b.jsonl"]), "--fewshot cola=b.jsonl: give NAME=FILE"),
+        ((["sst2"], 4, ["sst2=b.jsonl"]), "--fewshot sst2=b.jsonl.*--task NAME=FILE"),
+        ((["sst2=a.jsonl"], 4, ["b.jsonl"]), "--fewshot b.jsonl: give NAME=FILE"),
+        ((["sst2"], 4, None), "--num-fewshot.*local rows"),
+        ((None, 4, None), "--num-fewshot.*local rows"),
+        ((["sst2=a.jsonl"], -1, None), "0 or more"),
+    ],
+)
+def test_examples_without_a_task_to_stand_before_are_refused(given: Any, named: str) -> None:
+    with pytest.raises(InputError, match=named):
+        files_of_tasks(*given)
+
+
+@pytest.mark.parametrize("verb", [["bisect", "sst2.acc"], ["eval"]])
+def test_verbs_take_examples_of_tasks_and_name_what_is_missing(verb: list[str], tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"sentence": "It is fine", "label": 1, "idx": 0}')
+    given = ["--task", f"sst2={tmp_path / 'rows.jsonl'}", "--num-fewshot", "2", "--ledger", str(tmp_path / "none")]
+    assert run([*verb, *given, "--fewshot", "sst2=missing.jsonl"]) == 2
+    assert "task 'sst2': no such file: missing.jsonl" in capsys.readouterr().err
+    assert run([*verb, *given]) == 2
+    assert "--fewshot" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -155,7 +155,7 @@ def full_step(records: list[RecordScore], before: list[RecordScore] = WHOLE) -> 
         "generated": {"GE": {"mean": 480.0, "deviation": 40.0, "records": 16},
                       "RS": {"mean": 20.0, "deviation": 8.0, "records": 16}},
         "drift": {"perplexity": 60.0, "nll": math.log(60), "weight_norm": 0.4, "preservation": 0.3,
-                  "memorisation": 0.9},
+                  "memorisation": 0.9, "kl": 0.7},
     }  # fmt: skip
 
 

@@ -140,6 +140,7 @@ def test_drift_is_measured_after_every_step_and_grows_from_zero(folder: Path) ->
     assert drifts[0]["memorisation"] == 0
     assert drifts[2]["memorisation"] > 0
     assert all(drift["preservation"] > 0 and drift["perplexity"] > 1 for drift in drifts)
+    assert all(drift["kl"] > 0 for drift in drifts)
     assert len(drifts[0]["modules"]) == 2
 
 
@@ -248,6 +249,8 @@ def test_facts_that_cannot_tell_a_gates_score_are_refused_before_anything_is_edi
         ("RS: min 1 at 95 %", {"generation": False}),
         ("drift.perplexity: max 50", {}),
         ("drift.nll: max_rise 1", {}),
+        ("drift.kl: max 0.1", {}),
+        ("drift.kl: max_rise 0.1", {"perplexity_text": "facts.json"}),
         ("drift.weight_norm: max 1", {"drift": False}),
         ("ES: min 1", {"counterfact": False}),
         ("drift.perplexity: max 50 at 95 %", {"perplexity_text": "facts.json"}),
@@ -307,3 +310,42 @@ def test_a_gate_on_the_diagnosis_of_a_trained_method_is_refused_before_the_run(
     assert run(["run", str(config)]) == 2
     assert "method 'ft' has no target values" in capsys.readouterr().err
     assert not (folder / "out").exists()
+
+
+def test_a_run_may_be_gated_on_the_divergence_from_the_unedited_model(folder: Path) -> None:  # noqa: F811
+    (folder / "plain.txt").write_text("It rained in the morning.\nThe sport of the man is golf.\n")
+    evals = {"generation": False, "resamples": 100, "perplexity_text": "plain.txt"}
+    gates = ["drift.kl: max 1e-9"]
+    assert run(["run", str(change(folder, gates=gates, evals=evals, steps=1, out="other"))]) == 1
+    assert run(["run", str(null(folder, gates=gates, evals=evals, steps=1, out="second"))]) == 0
+
+
+def test_weighted_f1_of_a_task_may_be_gated(folder: Path, capsys: Any, caplog: Any) -> None:  # noqa: F811
+    rows = [{"sentence": f"The film number {i} is fine", "label": i % 2, "idx": i} for i in range(6)]
+    (folder / "sst2.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    tasks = {"sst2": "sst2.jsonl"}
+    gates = ["sst2.f1_weighted: max_drop 0.05", "sst2.f1_weighted: max_drop 0.05 at 95 %"]
+    with caplog.at_level("WARNING"):
+        assert run(["run", str(null(folder, gates=gates, tasks=tasks, steps=2))]) == 0
+    found = summary(folder)
+    chance = found["baseline"]["sst2"]["chance"]
+    assert (chance["metric"], chance["chance"], chance["told"]) == ("acc", 0.5, False)
+    assert found["baseline"]["sst2"]["acc"] == chance["value"]
+    for step in found["steps"]:
+        row = step["tasks"]["sst2"]
+        assert row["f1_weighted"] == pytest.approx(found["baseline"]["sst2"]["f1_weighted"])
+        assert (row["f1_weighted_change"], row["f1_weighted_ci_low"], row["f1_weighted_ci_high"]) == (0, 0, 0)
+        assert not any(gate["tripped"] for gate in step["gates"])
+    said = [record.getMessage() for record in caplog.records if "cannot be told from chance" in record.getMessage()]
+    assert len(said) == 1  # of the run, not of each step
+    assert "'sst2'" in said[0]
+    assert "Not above chance" in (folder / "out" / "report.html").read_text()
+    place = ["--task", f"sst2={folder / 'sst2.jsonl'}", "--ledger", str(folder / "out" / "ledger")]
+    capsys.readouterr()
+    assert run(["eval", *place, "--gate", "sst2.f1_weighted: min 1", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["baseline"]["sst2"]["chance"] == chance
+    assert run(["eval", *place, "--gate", "sst2.chance: min 1"]) == 2
+    assert "sst2.chance" in capsys.readouterr().err
+    assert run(["bisect", "sst2.f1_weighted", *place, "--below", "1.5"]) == 2  # the unedited model's is below, too
+    assert f"sst2.f1_weighted {row['f1_weighted']:.4f}  (from the ledger)" in capsys.readouterr().err

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, LedgerOption, MovedModelOption
+from seqedit.cli.options import (
+    DeviceOption,
+    DtypeOption,
+    FewshotOption,
+    JsonOption,
+    LedgerOption,
+    MovedModelOption,
+    NumFewshotOption,
+)
 from seqedit.cli.output import files_of_tasks, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -135,8 +143,11 @@ def bisect(
     ] = None,
     drop: Annotated[float | None, typer.Option(help="A change by more than this from the good state is bad.")] = None,
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="NAME=FILE.jsonl or NAME, to measure what is missing.")
+        list[str] | None,
+        typer.Option("--task", help="NAME=FILE.jsonl, NAME or GROUP=FOLDER, to measure what is missing."),
     ] = None,
+    num_fewshot: NumFewshotOption = None,
+    fewshot: FewshotOption = None,
     records: Annotated[str | None, typer.Option(help="Records that ES, PS, ... are measured on.")] = None,
     text: Annotated[Path | None, typer.Option(help="Text file that ppl is measured on.")] = None,
     model: MovedModelOption = None,
@@ -155,7 +166,7 @@ def bisect(
 
     if below is not None and drop is not None:
         raise InputError("give --below or --drop, not both")
-    measure = metric_of(metric, tasks=files_of_tasks(task), records=records, text=text)
+    measure = metric_of(metric, tasks=files_of_tasks(task, num_fewshot, fewshot), records=records, text=text)
 
     def told(entry: str, value: float, measured: bool) -> None:
         say(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)

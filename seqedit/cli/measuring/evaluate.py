@@ -11,9 +11,11 @@ from seqedit.cli.app import app
 from seqedit.cli.options import (
     DeviceOption,
     DtypeOption,
+    FewshotOption,
     JsonOption,
     LedgerOption,
     MovedModelOption,
+    NumFewshotOption,
     RevisionArgument,
     ZsreOption,
 )
@@ -27,11 +29,16 @@ def evaluate(
     context: typer.Context,
     rev: RevisionArgument = "HEAD",
     task: Annotated[
-        list[str] | None, typer.Option("--task", help="lm-eval task, or NAME=FILE.jsonl; repeatable.")
+        list[str] | None,
+        typer.Option("--task", help="lm-eval task, NAME=FILE.jsonl, or GROUP=FOLDER of such files; repeatable."),
     ] = None,
+    num_fewshot: NumFewshotOption = None,
+    fewshot: FewshotOption = None,
     records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
     zsre: ZsreOption = "mend",
-    text: Annotated[Path | None, typer.Option(help="Plain text whose perplexity is measured.")] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
+    ] = None,
     gate: Annotated[
         list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
     ] = None,
@@ -62,7 +69,7 @@ def evaluate(
 
     facts = facts_of(records, zsre=zsre) if records else []
     texts = texts_of(text)
-    tasks = tasks_of(files_of_tasks(task), limit=task_documents)
+    tasks = tasks_of(files_of_tasks(task, num_fewshot, fewshot), limit=task_documents)
     with open_ledger(ledger) as opened:
         opened.resolve(rev)
         session = open_session(opened, Loading(model, dtype=dtype, device=device, ranks=ranks_of(context)))
@@ -97,6 +104,7 @@ def evaluate(
             )
         if found.step["drift"]:
             say(f"{'perplexity':>12} {found.step['drift']['perplexity']:8.3f}")
+            say(f"{'KL':>12} {found.step['drift']['kl']:8.5f} nats per token to the unedited model")
         for result in found.gates:
             say(str(result))
     if found.tripped:

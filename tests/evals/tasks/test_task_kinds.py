@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from evals.statistics.changes import task_changes
 from evals.statistics.outcomes import Outcome
@@ -96,6 +97,41 @@ def test_all_of_glue_equals_stock_lm_eval_and_pairs_with_the_baseline(
             assert outcome.log_likelihoods == pytest.approx(expected, rel=1e-5, abs=1e-4)
         change = task_changes(after[name], before[name], resamples=50)
         assert change[after[name].main_metric] == pytest.approx(after[name].value)
+        gold, chosen = zip(*((o.gold, o.prediction) for o in after[name].outcomes), strict=True)
+        weighted = f1_score(gold, chosen, average="weighted", zero_division=0)
+        assert change["f1_weighted"] == pytest.approx(weighted)
+        assert {"f1_weighted_change", "f1_weighted_ci_low", "f1_weighted_ci_high"} <= set(change)
+
+
+CHOICES = """
+task: choices
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{sentence}} Answer:"
+doc_to_target: label
+doc_to_choice: "{{answers}}"
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answers", "label", "labels"),
+    [
+        (lambda i: ["no", "yes"], lambda i: i % 2, 2),
+        (lambda i: ["golf", "rowing", f"the number {i}"], lambda i: i % 2, None),
+    ],
+)
+def test_weighted_f1_is_told_where_all_documents_have_the_same_labels(
+    answers: Any, label: Any, labels: int | None, tmp_path: Path, model: Any, tokenizer: Any
+) -> None:
+    name = yaml(tmp_path, CHOICES)
+    rows = [{"sentence": f"Number {i}", "answers": answers(i), "label": label(i)} for i in range(6)]
+    tasks = load_tasks([name], {name: write(tmp_path / "rows.jsonl", rows)})
+    found = evaluate_tasks(model, tokenizer, tasks)[name]
+    assert found.labels == labels
+    assert ("f1_weighted" in found.told) is (labels is not None)
+    assert "f1_weighted" not in found.metrics
 
 
 FEWSHOT = """
