@@ -7,11 +7,19 @@ from typing import Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
+from seqedit.adapters.adapter import Adapter
 from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.methods.recorded import completed
+from seqedit.scoring.kinds import KIND_DIAGNOSIS
+
+
+def diagnosis_scores(adapter: Adapter) -> dict[str, Any]:
+    """What is recorded beside the entry of an adapter that was just computed: its diagnosis, where it has one."""
+    found = adapter.provenance.get("diagnosis")
+    return {} if found is None else {KIND_DIAGNOSIS: found}
 
 
 def method_of(entry: Entry) -> tuple[str, EditConfig]:

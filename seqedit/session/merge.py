@@ -15,7 +15,7 @@ from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.recorded import completed
-from seqedit.session.entries import before, settings_for
+from seqedit.session.entries import before, diagnosis_scores, settings_for
 from seqedit.session.merging import HOWS, How, Part, check_parts, merge_adapters, place_of
 from seqedit.session.session import Session
 
@@ -126,6 +126,7 @@ def merge(
             branch=branch, operation="merge",
             targets=[e.id for e, _ in found if e.id in active],
             others=[e.id for e, _ in found if e.id not in active],
+            scores=diagnosis_scores(adapter) if how == "solve" else None,
         )  # fmt: skip
 
     return append(branch, head) if session is None else session.extend(append)

@@ -7,8 +7,9 @@ branch itself move, and `undo` moves it back. So an interrupted rebase loses not
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ledger import Entry
 from ledger.errors import BranchMoved, Conflict
@@ -17,7 +18,7 @@ from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.methods.recorded import completed
 from seqedit.scoring.state_scores import scores_to_copy
-from seqedit.session.entries import method_of
+from seqedit.session.entries import diagnosis_scores, method_of
 from seqedit.session.session import Session
 
 PREFIX = "rebase/"
@@ -210,6 +211,9 @@ def _begun(ledger: Ledger, work: str, plan: RebasePlan, todo: Sequence[Step], re
 def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
     old, ledger = step.entry, session.ledger
     adapter = ledger.adapter(old)
+    scores: Mapping[str, Any] | Callable[[Entry], dict[str, dict[str, Any]]] | None = None
+    if step.action == "reuse":
+        scores = scores_to_copy(ledger, old, tip)
     if step.action == "recompute":
         method, config = method_of(old)
         solved = old.method.get("name") == "merge"
@@ -221,11 +225,12 @@ def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
         )  # fmt: skip
         # A merge stays one: its target values are what it solves for, on whatever state.
         adapter = fresh if not solved else _as_merge(fresh, adapter)
+        scores = diagnosis_scores(adapter)
     elif step.action == "copy":
         _LOG.info("entry %s is taken over as it is: no method can compute it again", old.id[:12])
     return ledger.append(
         adapter, branch=work, parent=tip, message=old.message, author=old.author, time=old.time,
-        scores=scores_to_copy(ledger, old, tip) if step.action == "reuse" else None,
+        scores=scores,
     )  # fmt: skip
 
 

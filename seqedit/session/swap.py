@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger import Entry
 from seqedit.methods.config import EditConfig
-from seqedit.session.entries import _seed, active_entry, before
+from seqedit.session.entries import _seed, active_entry, before, diagnosis_scores
 from seqedit.session.session import Session
 
 
@@ -43,6 +43,6 @@ def swap(
     return session.extend(
         lambda branch, tip: ledger.append(
             adapter, message=text if message is None else message, author=author, time=when, parent=tip, branch=branch,
-            operation="swap", targets=[old.id],
+            operation="swap", targets=[old.id], scores=diagnosis_scores(adapter),
         )
     )  # fmt: skip

@@ -18,6 +18,7 @@ from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.moments.store import read_second_moments
+from seqedit.scoring.kinds import KIND_DIAGNOSIS
 from seqedit.session import rebase as rebasing
 from seqedit.session.merge import merge
 from seqedit.session.rebase import abort, plan_rebase, rebase
@@ -151,6 +152,33 @@ def test_solving_meets_the_constraints_of_all_batches(session: Any, requests: An
         assert torch.allclose(one.keys[name], keys[columns].float(), atol=1e-6)
         wanted = one.deltas[name].dense() @ one.keys[name].double().T
         assert float((solved[:, columns] - wanted).norm() / wanted.norm()) < 1e-4
+
+
+def test_what_is_solved_anew_records_its_diagnosis_and_what_is_only_summed_has_none(
+    session: Any, requests: Any
+) -> None:
+    def diagnosis(entry: str) -> Any:
+        return session.ledger.scores(entry, KIND_DIAGNOSIS).get(KIND_DIAGNOSIS)
+
+    entries = branches_of_one_parent(session, [requests[:2], requests[2:4]], "memit")
+    solved = merge(session, session.ledger, entries, "solve")
+    assert diagnosis(solved.id)["requests"] == 4
+    assert diagnosis(solved.id) == session.ledger.adapter(solved).provenance["diagnosis"]
+    swapped = swap(session, solved.id, "emmet", config("emmet"))
+    assert diagnosis(swapped.id)["requests"] == 4
+    later = session.edit(requests[4:6], "memit", config())
+    summed = merge(session, session.ledger, [swapped.id, later.id], "sum")
+    assert diagnosis(summed.id) is None
+
+
+def test_what_a_rebase_computes_again_records_its_diagnosis(session: Any, requests: Any) -> None:
+    first = session.edit(requests[:2], "memit", config())
+    second = session.edit(requests[2:4], "memit", config(protect_earlier=True))
+    session.revert(first.id)
+    tip = rebase(session, plan_rebase(session.ledger))
+    found = session.ledger.scores(tip, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
+    assert found == session.ledger.adapter(session.ledger.entry(tip)).provenance["diagnosis"]
+    assert found["load"] != session.ledger.scores(second.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["load"]
 
 
 def test_the_sum_of_active_entries_is_the_same_state_in_one_entry(session: Any, requests: Any) -> None:

@@ -84,7 +84,7 @@ def swap(
         session = open_session(opened, loading)
         _warn_of(preset, session)
         made = swap_entry(session, old.id, name, config, message=message, author=author)
-    _tell_entry(made, json_)
+        _tell_entry(made, json_, opened)
     if follow and not json_:
         say(f"{follow} later entries were computed on the old one; `seqedit rebase` computes them again", err=True)
 
@@ -148,7 +148,7 @@ def merge(
             session, opened, [e.id for e, _ in found], how, method=chosen, config=config, density=density, seed=seed,  # type: ignore[arg-type]
             message=message, author=author,
         )  # fmt: skip
-    _tell_entry(made, json_)
+        _tell_entry(made, json_, opened)
 
 
 @app.command()
@@ -275,7 +275,13 @@ def _tell_plan(plan: dict[str, Any], json_: bool) -> None:
         say(line)
 
 
-def _tell_entry(made: Entry, json_: bool) -> None:
+def _tell_entry(made: Entry, json_: bool, ledger: Ledger) -> None:
+    from seqedit.editing.diagnosis import line_of
+    from seqedit.scoring.kinds import KIND_DIAGNOSIS
+
+    found = ledger.scores(made.id, KIND_DIAGNOSIS).get(KIND_DIAGNOSIS)
+    for line in [] if found is None else [line_of(found), *(f"warning: {f['text']}" for f in found["faults"])]:
+        say(line, err=True)
     if json_:
         print_json({"id": made.id, "operation": made.operation, "targets": list(made.targets), "adapter": made.adapter})
     else:
