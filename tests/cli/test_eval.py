@@ -37,6 +37,17 @@ def test_a_state_scores_as_the_run_scored_it(made: Path, capsys: Any) -> None:
         assert found["scores"]["tasks"]["cola"]["change"] == wanted["tasks"]["cola"]["change"]
 
 
+def test_a_group_on_a_folder_is_its_tasks_with_a_file_there(made: Path, capsys: Any, caplog: Any) -> None:
+    assert run(arguments(made, "--json")) == 0
+    wanted = json.loads(capsys.readouterr().out)
+    given = ["eval", "--ledger", str(made / "out" / "ledger"), "--records", str(made / "facts.json"), "--json"]
+    assert run([*given, "--task", f"glue={made}", "--gate", "cola.f1_weighted: max_drop 1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"]["tasks"] == wanted["scores"]["tasks"]
+    assert found["baseline"]["cola"] == wanted["baseline"]["cola"]
+    assert "sst2.jsonl" in caplog.text
+
+
 def test_a_gate_that_is_not_kept_gives_exit_code_1(made: Path, capsys: Any) -> None:
     assert run(arguments(made, "--gate", "earlier.ES: min 1", "--gate", "cola.mcc: max_drop 2")) == 0
     assert "kept: earlier.ES: min 1" in capsys.readouterr().out
