@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ledger.upkeep import verify as verifying
+from ledger.upkeep import verify_objects as objects
 from ledger.upkeep.gc import collect
 from tests.ledger.helpers import build_adapter
 
@@ -10,11 +10,11 @@ def test_an_object_that_is_collected_while_verify_runs_is_no_damage(ledger, monk
     ledger.start_branch("aside")
     ledger.append(build_adapter(2), branch="aside")
     ledger.delete_branch("aside")
-    original = verifying.verify_objects
+    original = objects.verify_objects
 
     def racing(*arguments, **options):
         collect(ledger.database, ledger.store, keep_days=None, grace=0)
         return original(*arguments, **options)
 
-    monkeypatch.setattr(verifying, "verify_objects", racing)
+    monkeypatch.setattr(objects, "verify_objects", racing)
     assert [problem for problem in ledger.verify() if problem.damage] == []
