@@ -36,6 +36,7 @@ def study_chart(summaries: Mapping[str, Mapping[str, Any]]) -> Chart:
     unedited = first["baseline"]
     panels = [
         _panel("ES of earlier edits, %", summaries, lambda s: _score(s["earlier"], "ES"), (-2.0, 102.0)),
+        _panel("EM of earlier edits, %", summaries, lambda s: _score(s["earlier"], "EM"), (-2.0, 102.0)),
         _panel("PS of earlier edits, %", summaries, lambda s: _score(s["earlier"], "PS"), (-2.0, 102.0)),
         _panel("NS of earlier edits, %", summaries, lambda s: _score(s["earlier"], "NS"), (-2.0, 102.0),
                (unedited.get("counterfact") or {}).get("NS")),
@@ -47,9 +48,9 @@ def study_chart(summaries: Mapping[str, Mapping[str, Any]]) -> Chart:
         panels.append(_panel(f"{name}: change of {metric}", summaries, _task(name), None, 0.0))
     facts = max(sum(step["requests"] for step in s["steps"]) for s in summaries.values())
     return Chart(
-        "study", f"{facts} real facts in sequence on SmolLM2-135M-Instruct",
+        "study", f"{facts} real facts in sequence on SmolLM2-135M-Instruct, by step",
         "Scores of earlier edits, of the new batch, perplexity and tasks after every step; lines: the unedited model.",
-        "step", "", panels,
+        "", "", panels,
     )  # fmt: skip
 
 
