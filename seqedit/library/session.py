@@ -18,8 +18,8 @@ from seqedit.editing.rule import Settled, settle
 from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
+from seqedit.library.finding import Finding
 from seqedit.library.inputs import facts_of, tasks_of, texts_of
-from seqedit.library.taking import Taking
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-class Session(Taking):
+class Session(Finding):
     """A model and its ledger: edit, evaluate, revert, and everything else that the command line does.
 
     `from_pretrained` loads the model and makes or opens the ledger. Whoever has both already calls the class itself.

@@ -81,7 +81,7 @@ def tune(
         records: Calibration facts, at least 8; keep them apart from those to be edited later.
         method: ``emmet`` or ``memit``.
         out: Folder of trials and target values; a search is resumed from it.
-        minutes: Budget. It is looked at between trials, so it may be passed by one of them.
+        minutes: Budget. What is expected to pass it, by what its like has taken, is not begun; the first layer is.
         layers: Layers to try; None for three depths.
         text: Plain text for C0 and perplexity; None for the model's default.
         max_tokens: Plain text for C0.
@@ -111,8 +111,9 @@ def tune(
         "facts": [r.request.to_dict() for r in records],
     }))  # fmt: skip
 
-    def over() -> bool:
-        return time.monotonic() - start > 60 * minutes
+    def over(expected: float) -> bool:
+        """Whether what is expected to take so many seconds would pass the budget."""
+        return time.monotonic() - start + expected > 60 * minutes
 
     few = min(PROBE, len(records) // 2)
     probe, rest = records[:few], records[few:]
@@ -124,12 +125,15 @@ def tune(
     ]  # fmt: skip
     finished, converged = True, {}
     solved: list[Trial] = []
+    layer_seconds = value_seconds = 0.0
     for found in figures:
-        if solved and over():
+        if solved and over(layer_seconds):  # the last layer tells what the next one takes
             finished = False
             break
+        begun = time.monotonic()
         target = {"learning_rate": found.learning_rate, "steps": steps}
         values, losses = bench.target_values(probe, bench.config({"layers": [found.layer], **target}))
+        value_seconds = max(value_seconds, time.monotonic() - begun)
         converged[found.layer] = sum(loss < standard.stop_below for loss in losses) / len(losses)
         report(f"layer {found.layer}: rate {found.learning_rate:g}, {converged[found.layer]:.0%} converged")
         for share in SHARES:
@@ -140,16 +144,26 @@ def tune(
                 }  # fmt: skip
                 solved.append(held.trial("solved", settings, partial(bench.solved, probe, settings, values)))
                 report(line(solved[-1]))
+        layer_seconds = max(layer_seconds, time.monotonic() - begun)
     order = ranked(solved)
     batches = [rest[: len(rest) // 2], rest[len(rest) // 2 :]]
     confirmed: list[Trial] = []
+    sequence_seconds = value_seconds * len(rest) / few  # target values are most of it
     for trial in _apart(order):
-        if over():
+        if over(sequence_seconds):
             finished = False
             break
+        begun = time.monotonic()
         made = held.trial("sequence", trial.settings, partial(bench.sequence, batches, trial.settings))
         confirmed.append(made)
+        sequence_seconds = max(sequence_seconds, time.monotonic() - begun)
         report(line(confirmed[-1]))
+    if not finished:
+        left = len(figures) - len(converged)
+        report(
+            f"the budget of {minutes:g} minutes ends here: {left} of {len(figures)} layers were not tried, "
+            f"{len(confirmed)} settings were confirmed in sequence"
+        )
     final = ranked(confirmed) or order
     facts = rest if confirmed else probe
     return Tuned(

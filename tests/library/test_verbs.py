@@ -53,6 +53,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "sign": Ledger.sign,
     "signers": Ledger.keep_signers,
     "run": seqedit.run,
+    "tune": Session.tune,
 }
 WITHOUT = {
     "benchmark": "works on an unedited model or on adapters, without a session: seqedit.runs.case_sets",
@@ -63,7 +64,6 @@ WITHOUT = {
     "stats": "works on the unedited model, without a ledger: seqedit.editing.moment_stats",
     "tasks": "lists what lm-eval has: evals.tasks",
     "train-mend": "trains a hypernetwork, without a ledger: seqedit.methods.mend.training",
-    "tune": "looks for settings, without a ledger: seqedit.tuning.tune",
 }
 
 

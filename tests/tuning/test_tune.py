@@ -12,6 +12,7 @@ from seqedit.editing.preset_model import preset_warning
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
+from seqedit.library.session import Session
 from seqedit.models.edited import EditedModel
 from seqedit.support.files import read_mapping
 from seqedit.tuning.bench import TuneBench
@@ -119,3 +120,43 @@ def test_trials_are_tied_unless_their_facts_tell_them_apart() -> None:
     assert ranked([bad, same, good]) == [good, same, bad]
     assert tied(good, same)
     assert not tied(good, bad)
+
+
+def test_a_session_tunes_on_the_unedited_model_and_is_at_its_own_state_afterwards(
+    place: Path, llama: tuple[Any, Any]
+) -> None:
+    model, tokenizer = llama
+    model.save_pretrained(place / "tiny")
+    tokenizer.save_pretrained(place / "tiny")
+    options: dict[str, Any] = {"text": str(place / "text.txt"), "layers": [1], "steps": 3, "max_tokens": 2000}
+    session = Session.from_pretrained(place / "tiny", ledger=place / "ledger", context_templates=[["{}"]])
+    fresh = session.tune(FACTS, "memit", out=place / "before", **options)
+    session.edit(FACTS[:2], "ft", layers=[1], learning_rate=0.01, steps=3)
+    edited = {p.name: p.matrix().clone() for p in session.edited.parts.projections}
+    found = session.tune(FACTS, "memit", out=place / "after", **options)
+    assert found.best.to_dict() == fresh.best.to_dict()
+    assert all(torch.equal(p.matrix(), edited[p.name]) for p in session.edited.parts.projections)
+    assert (place / "after" / "preset.yaml").is_file()
+    session.close()
+
+
+def test_what_is_expected_to_pass_the_budget_is_not_begun(
+    place: Path, llama: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    values = TuneBench.target_values
+
+    def slow(self: TuneBench, *given: Any) -> Any:
+        nonlocal now
+        now += 40  # seconds
+        return values(self, *given)
+
+    monkeypatch.setattr(TuneBench, "target_values", slow)
+    monkeypatch.setattr("seqedit.tuning.tune.time.monotonic", lambda: now)
+    told: list[str] = []
+    found = _search(place, EditedModel(*llama, name="tiny"), minutes=1.0, report=told.append)
+    assert list(found.converged) == [1]  # a second layer would have ended at 80 s
+    assert not found.confirmed
+    assert not found.finished
+    assert now == 40
+    assert "1 of 2 layers were not tried" in told[-1]

@@ -1,0 +1,67 @@
+"""Settings for a session's model, looked for on calibration facts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seqedit.library.inputs import facts_of
+from seqedit.library.taking import Taking
+
+if TYPE_CHECKING:
+    from seqedit.library.inputs import Facts
+    from seqedit.tuning.tune import Tuned
+
+_LOG = logging.getLogger(__name__)
+
+
+class Finding(Taking):
+    """A session that looks for settings."""
+
+    def tune(
+        self,
+        records: Facts,
+        method: str = "emmet",
+        *,
+        out: str | Path = "tuned",
+        minutes: float = 15.0,
+        limit: int | None = 32,
+        layers: Sequence[int] | None = None,
+        text: str | None = None,
+        max_tokens: int = 20_000,
+        steps: int = 25,
+        report: Callable[[str], None] = _LOG.info,
+    ) -> Tuned:
+        """Find settings on the unedited model, and write them as ``out``/preset.yaml with their evidence.
+
+        Args:
+            records: Calibration facts, at least 8; keep them apart from those to be edited.
+            method: ``emmet`` or ``memit``.
+            out: Folder of preset.yaml and trials; a search is resumed from it.
+            minutes: Budget.
+            limit: Take only the first facts.
+            layers: Layers to try; None for three depths.
+            text: Plain text for second moments and perplexity; None for the model's default.
+            max_tokens: Sample size for second moments, in tokens.
+            steps: Optimisation steps.
+            report: Takes a line of progress.
+
+        Returns:
+            What was found; ``edit(..., preset=f"{out}/preset.yaml")`` takes it.
+
+        Raises:
+            InputError: too few facts, a method that cannot be tuned, or a folder with another search in it.
+        """
+        from seqedit.tuning.preset import write_preset
+        from seqedit.tuning.tune import tune
+
+        facts, folder = facts_of(records, limit=limit), Path(out)
+        with self.edited.unedited():
+            found = tune(
+                self.edited, facts, method, folder, minutes=minutes, layers=layers, text=text, max_tokens=max_tokens,
+                steps=steps, seed=self.editor.seed, report=report,
+            )  # fmt: skip
+            write_preset(folder / "preset.yaml", found, self.edited)
+        return found
