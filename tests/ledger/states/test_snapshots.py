@@ -31,8 +31,10 @@ def small_groups(monkeypatch):
 
 
 def use_small_groups(monkeypatch):
-    for module in ("seqedit.adapters.composition", "ledger.states.snapshots"):
-        monkeypatch.setattr(importlib.import_module(module), "GROUP", SMALL)
+    names = ("seqedit.adapters.composition", "ledger.states.snapshots", "ledger.states.proof")
+    # All are imported before any is changed, or the first import of one would keep another's small group for good.
+    for module in [importlib.import_module(name) for name in names]:
+        monkeypatch.setattr(module, "GROUP", SMALL)
 
 
 @pytest.fixture
