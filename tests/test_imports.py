@@ -120,6 +120,14 @@ def test_an_old_path_is_found_where_it_is_the_first_thing_imported(old: str) -> 
     assert done.returncode == 0, done.stderr
 
 
+def test_an_old_module_that_hides_a_function_of_the_package_is_called_in_its_place() -> None:
+    done = python("import warnings; warnings.simplefilter('ignore'); import seqedit\n"
+                  "from seqedit.anatomy import anatomy\n"
+                  "try: seqedit.anatomy(1)\nexcept Exception as error: told = repr(error)\n"
+                  "try: anatomy(1)\nexcept Exception as error: assert told == repr(error)")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_warning_of_an_old_path_points_at_who_imports_it() -> None:
     done = python("import warnings\nwith warnings.catch_warnings(record=True) as w:\n"
                   " warnings.simplefilter('always')\n from seqedit.rank_place import Place\n"

@@ -41,6 +41,8 @@ class InMemoryModel(HFLM):
         # lm-eval sets a padding token; the caller's tokenizer is not ours to change.
         super().__init__(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
         self._max_tokens_per_batch, self._scorer = max_tokens_per_batch, scorer
+        self.cut: set[tuple[int, ...]] = set()
+        """Contexts that were too long and lost their beginning."""
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """As the stock method, with a progress bar only on a terminal."""
@@ -67,6 +69,8 @@ class InMemoryModel(HFLM):
         for _, context, continuation in requests:
             # Too long a text loses its beginning, as in lm-eval; the continuation always stays.
             room = max(1, self.max_length + 1 - len(continuation))
+            if len(context) > room:
+                self.cut.add(tuple(context))
             pairs.append((context[-room:], continuation))
         scorer = self._scorer or score_continuations
         scored = scorer(self.model, pairs, max_tokens_per_batch=self._max_tokens_per_batch)

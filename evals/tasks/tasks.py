@@ -46,6 +46,8 @@ class LoadedTasks:
     tasks: Mapping[str, Any]
     limit: int | None = None
     definitions: Mapping[str, str] = field(default_factory=dict, repr=False)
+    told: set[str] = field(default_factory=set, repr=False, compare=False)
+    """What was said of them already: the same documents are evaluated at every step."""
 
     def __post_init__(self) -> None:
         missing = {n: task_definition(t, self.limit) for n, t in self.tasks.items() if n not in self.definitions}
@@ -155,11 +157,22 @@ def evaluate_tasks(
         results = evaluator.evaluate(
             lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True
         )
+    if lm.cut:
+        _say_once(
+            tasks, f"{len(lm.cut)} texts of the tasks {', '.join(tasks.tasks)} have more tokens than the model's "
+            f"{lm.max_length} positions and lose their beginning, examples first; take fewer examples (num_fewshot)"
+        )  # fmt: skip
     with quiet():
         return {
             name: task_result(name, task, results["samples"][name], tasks.definitions[name])
             for name, task in tasks.tasks.items()
         }
+
+
+def _say_once(tasks: LoadedTasks, text: str) -> None:
+    if text not in tasks.told:
+        tasks.told.add(text)
+        _LOG.warning("%s", text)
 
 
 @contextmanager

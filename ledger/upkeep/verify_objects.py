@@ -118,7 +118,8 @@ def _unexpected(store: ObjectStore, recorded: set[str]) -> Iterator[Problem]:
         elif owner is None:
             yield Problem(Code.TEMPORARY_FILE, shown, "an object that was never completed")
         else:
-            yield Problem(Code.ORPHAN_OBJECT, shown, "no entry uses this object; its writer was interrupted")
+            why = "no entry of this ledger uses this object: its writer was interrupted, or another shares the store"
+            yield Problem(Code.ORPHAN_OBJECT, shown, why)
     for name in sorted(store.children("")):
         if is_unfinished_marker(name):
             yield Problem(Code.TEMPORARY_FILE, f"objects/{name}", "left behind by an interrupted writer")

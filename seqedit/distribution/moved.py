@@ -48,7 +48,7 @@ class _Finder(MetaPathFinder):
             return None
         homes = MODULES[fullname]
         package = any(name.startswith(f"{fullname}.") for name in MODULES)
-        if package or len(homes) > 1 or fullname in RENAMED:
+        if package or len(homes) > 1 or fullname in RENAMED or _hides(fullname):
             return ModuleSpec(fullname, _Gathered(homes), is_package=package)
         new = find_spec(homes[0])
         return ModuleSpec(fullname, _Alias(homes), origin=None if new is None else new.origin)
@@ -102,6 +102,21 @@ class _Gathered(_Moved):
             raise AttributeError(f"module {old!r} has no attribute {name!r}, and neither have {', '.join(self.homes)}")
 
         module.__getattr__ = get  # type: ignore[method-assign]
+        if _hides(old):
+            module.__class__ = _CallableModule
+
+
+class _CallableModule(ModuleType):
+    """A module that its package has a function of the same name as; import puts it in the function's place."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return getattr(self, self.__name__.rpartition(".")[2])(*arguments, **options)
+
+
+def _hides(old: str) -> bool:
+    """Whether an old module has the name of what its package exports, such as `seqedit.anatomy`."""
+    package, _, name = old.rpartition(".")
+    return name in getattr(sys.modules.get(package), "__all__", ())
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:

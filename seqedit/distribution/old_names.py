@@ -201,7 +201,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "seqedit.moment_sums": ("seqedit.moments.sums",),
     "seqedit.mquake": ("seqedit.cases.mquake", "seqedit.cases.rows"),
     "seqedit.one_batch": ("seqedit.text.plain_text", "seqedit.editing.one_batch", "seqedit.moments.providing"),
-    "seqedit.open_session": ("seqedit.moments.providing", "seqedit.session.opening"),
+    "seqedit.open_session": ("seqedit.session.old_calls",),
     "seqedit.operations": (
         "seqedit.session.swap",
         "seqedit.session.merge",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ledger import Entry
 from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
+from seqedit.scoring.kinds import KIND_DIAGNOSIS
 from seqedit.session.session import Session as Core
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class History(Core):
         choice = MethodChoice(method, preset, None if hparams is None else Path(hparams), settings)
         name, config = settings_for(old, choice)
         self._warn_of(preset)
-        return swap(self, old.id, name, config, message=message, author=author)
+        return self._diagnosed(swap(self, old.id, name, config, message=message, author=author))
 
     def merge(
         self,
@@ -125,10 +126,17 @@ class History(Core):
         choice = MethodChoice(method, preset, None if hparams is None else Path(hparams), settings)
         chosen, config = solved_by(parts_of(self.ledger, ids, self.tip), how, choice)
         self._warn_of(preset)
-        return merge(
+        return self._diagnosed(merge(
             self, self.ledger, ids, how, method=chosen, config=config, density=density, seed=seed, message=message,
             author=author,
-        )  # fmt: skip
+        ))  # fmt: skip
+
+    def _diagnosed(self, made: Entry) -> Entry:
+        """An entry, after what its diagnosis found amiss was logged; what was only recomposed has none."""
+        found = self.ledger.scores(made.id, KIND_DIAGNOSIS).get(KIND_DIAGNOSIS) or {}
+        for fault in found.get("faults", ()):
+            _LOG.warning("%s", fault["text"])
+        return made
 
     def _warn_of(self, preset: str | None) -> None:
         from seqedit.editing.preset_model import preset_warning
@@ -163,12 +171,19 @@ class History(Core):
         return self._replay("reorder", resume, order=[self._id(rev) for rev in revs])
 
     def _replay(self, message: str, resume: bool, **how: Any) -> str:
-        from seqedit.session.rebase import plan_rebase, rebase
+        from seqedit.session.rebase import Step, plan_rebase, rebase
 
         self._need_head()
         self.check_unmoved()
         plan = plan_rebase(self.ledger, **how)
-        return rebase(self, plan, resume=resume, message=message) if plan.changes else self.tip
+        if not plan.changes:
+            return self.tip
+
+        def told(step: Step, new: Entry) -> None:
+            if step.action == "recompute":
+                self._diagnosed(new)
+
+        return rebase(self, plan, resume=resume, message=message, on_step=told)
 
     def _need_head(self) -> None:
         if self.ledger.branch() != self.branch:

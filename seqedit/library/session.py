@@ -30,7 +30,6 @@ from seqedit.runs.callbacks import Callback
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_check import check_measured
-from seqedit.scoring.kinds import KIND_DIAGNOSIS
 from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.split import SplitScoring
 from seqedit.session.entries import method_of
@@ -197,8 +196,7 @@ class Session(Finding):
             batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
             check=check, noted=settled.provenance(),
         )  # fmt: skip
-        for fault in self.ledger.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["faults"]:
-            _LOG.warning("%s", fault["text"])
+        self._diagnosed(entry)
         self._known |= {record.request.digest(): record for record in records}
         self._made = method, config, len(batch)
         return entry

@@ -25,8 +25,10 @@ from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import SecondMomentSettings, provide_second_moments
 from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
+from seqedit.support.writing import write_whole
 from seqedit.text.plain_text import TextSource, default_text
 from seqedit.tuning.bench import TuneBench, check_method
+from seqedit.tuning.budget import Budget
 from seqedit.tuning.choice import Trial, ranked, tied
 from seqedit.tuning.guess import SHARES, LayerFigures, candidate_layers, measure_layer, window
 
@@ -111,10 +113,7 @@ def tune(
         "facts": [r.request.to_dict() for r in records],
     }))  # fmt: skip
 
-    def over(expected: float) -> bool:
-        """Whether what is expected to take so many seconds would pass the budget."""
-        return time.monotonic() - start + expected > 60 * minutes
-
+    budget = Budget(minutes - (time.monotonic() - start) / 60, held.seconds)
     few = min(PROBE, len(records) // 2)
     probe, rest = records[:few], records[few:]
     standard = bench.config({"layers": [tried[0]]})
@@ -125,38 +124,41 @@ def tune(
     ]  # fmt: skip
     finished, converged = True, {}
     solved: list[Trial] = []
-    layer_seconds = value_seconds = 0.0
     for found in figures:
-        if solved and over(layer_seconds):  # the last layer tells what the next one takes
+        target = {"learning_rate": found.learning_rate, "steps": steps}
+        grid: list[dict[str, Any]] = [
+            {
+                "layers": list(chosen), "spread": "even" if len(chosen) > 1 else "single", **target,
+                "second_moment_weight": found.weight_for(share, standard.a), "protect_earlier": True,
+            }
+            for share in SHARES for chosen in dict.fromkeys(((found.layer,), windows[found.layer]))
+        ]  # fmt: skip
+        there = all(held.has("solved", settings) for settings in grid)
+        if solved and not there and not budget.allows("layer"):
             finished = False
             break
-        begun = time.monotonic()
-        target = {"learning_rate": found.learning_rate, "steps": steps}
-        values, losses = bench.target_values(probe, bench.config({"layers": [found.layer], **target}))
-        value_seconds = max(value_seconds, time.monotonic() - begun)
-        converged[found.layer] = sum(loss < standard.stop_below for loss in losses) / len(losses)
-        report(f"layer {found.layer}: rate {found.learning_rate:g}, {converged[found.layer]:.0%} converged")
-        for share in SHARES:
-            for chosen in dict.fromkeys(((found.layer,), windows[found.layer])):
-                settings: dict[str, Any] = {
-                    "layers": list(chosen), "spread": "even" if len(chosen) > 1 else "single", **target,
-                    "second_moment_weight": found.weight_for(share, standard.a), "protect_earlier": True,
-                }  # fmt: skip
+        with budget.taking("layer"):
+            with budget.taking("values"):
+                values, losses = bench.target_values(probe, bench.config({"layers": [found.layer], **target}))
+            converged[found.layer] = sum(loss < standard.stop_below for loss in losses) / len(losses)
+            report(f"layer {found.layer}: rate {found.learning_rate:g}, {converged[found.layer]:.0%} converged")
+            for settings in grid:
                 solved.append(held.trial("solved", settings, partial(bench.solved, probe, settings, values)))
                 report(line(solved[-1]))
-        layer_seconds = max(layer_seconds, time.monotonic() - begun)
+        held.write()
     order = ranked(solved)
     batches = [rest[: len(rest) // 2], rest[len(rest) // 2 :]]
     confirmed: list[Trial] = []
-    sequence_seconds = value_seconds * len(rest) / few  # target values are most of it
+    # Of more facts than a layer's probe, but scored once, where a layer's are scored for every weight.
+    guess = held.seconds["layer"] * max(1.0, len(rest) / few)
     for trial in _apart(order):
-        if over(sequence_seconds):
+        if not held.has("sequence", trial.settings) and not budget.allows("sequence", guess):
             finished = False
             break
-        begun = time.monotonic()
-        made = held.trial("sequence", trial.settings, partial(bench.sequence, batches, trial.settings))
+        with budget.taking("sequence"):
+            made = held.trial("sequence", trial.settings, partial(bench.sequence, batches, trial.settings))
+        held.write()
         confirmed.append(made)
-        sequence_seconds = max(sequence_seconds, time.monotonic() - begun)
         report(line(confirmed[-1]))
     if not finished:
         left = len(figures) - len(converged)
@@ -207,14 +209,20 @@ class _Held:
         self.file = out / "trials.json"
         self.search = search
         self.trials: dict[str, Any] = {}
+        self.seconds: dict[str, float] = {}
         if self.file.is_file():
             try:
                 data = json.loads(self.file.read_text("utf-8"))
                 found, self.trials = data["search"], dict(data["trials"])
+                self.seconds = {str(stage): float(value) for stage, value in dict(data.get("seconds", {})).items()}
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{self.file} holds no trials ({error}); choose another --out") from error
             if found != search:
                 raise InputError(f"{out} holds a search for another model, method or facts; choose another --out")
+
+    def has(self, stage: str, settings: Mapping[str, Any]) -> bool:
+        """Whether a trial is there."""
+        return json_digest({"stage": stage, **settings}) in self.trials
 
     def trial(self, stage: str, settings: Mapping[str, Any], make: Callable[[], Trial]) -> Trial:
         key = json_digest({"stage": stage, **settings})
@@ -222,11 +230,13 @@ class _Held:
             return Trial.from_dict(self.trials[key])
         made = make()
         self.trials[key] = made.to_dict()
+        self.write()
+        return made
+
+    def write(self) -> None:
+        """Trials, and what their stages have taken, whole or not at all."""
+        data = {"search": self.search, "seconds": self.seconds, "trials": self.trials}
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"search": self.search, "trials": self.trials}, indent=1), "utf-8")
-            temporary.replace(self.file)
+            write_whole(self.file, json.dumps(data, indent=1))
         except OSError as error:
             raise EnvironmentFailure(f"{self.file} cannot be written: {error.strerror or error}") from error
-        return made

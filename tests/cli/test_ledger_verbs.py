@@ -143,7 +143,9 @@ def test_swap_rebase_and_undo_through_the_command_line(place: Path, capsys: Any)
     assert rows[0]["operation"] == "swap"
     assert {row["id"]: row["active"] for row in rows}[first["id"]] is False
     assert run(["rebase"]) == 0
-    assert "recompute" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "recompute" in told.out
+    assert told.err.count("% of the weights, load") == told.out.count("recompute ")  # the diagnosis of each
     assert [row["operation"] for row in log(capsys)] == ["edit", "edit", "edit", "root"]
     assert run(["undo"]) == 0
     assert log(capsys) == rows

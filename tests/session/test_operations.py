@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from seqedit.facts.requests import Request, requests_of
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
+from seqedit.moments.providing import SecondMomentSettings, provide_second_moments
 from seqedit.moments.store import read_second_moments
 from seqedit.scoring.kinds import KIND_DIAGNOSIS
 from seqedit.session import rebase as rebasing
@@ -320,3 +322,14 @@ def test_a_rebase_keeps_a_swap_and_turns_it_into_an_edit(session: Any, requests:
     rebase(session, plan)
     assert [e.operation for e in session.ledger.log()] == ["edit", "edit", "root"]
     assert session.ledger.active()[0].adapter == swapped.adapter
+
+
+def test_the_calls_of_old_modules_give_what_the_new_ones_do(session: Any, requests: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from seqedit.open_session import moments_provider  # type: ignore[import-not-found]
+    text = tmp_path / "text.txt"
+    text.write_text("The sport of golf and the sport of rowing are known to all of them.\n" * 60)
+    old = moments_provider(session.edited, "tiny", text=str(text), max_tokens=500)((1,))
+    new = provide_second_moments(session.edited, (1,), SecondMomentSettings(text=str(text), max_tokens=500))
+    assert old.digest == new.digest

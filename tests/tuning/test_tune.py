@@ -152,7 +152,7 @@ def test_what_is_expected_to_pass_the_budget_is_not_begun(
         return values(self, *given)
 
     monkeypatch.setattr(TuneBench, "target_values", slow)
-    monkeypatch.setattr("seqedit.tuning.tune.time.monotonic", lambda: now)
+    monkeypatch.setattr("seqedit.tuning.budget.time.monotonic", lambda: now)
     told: list[str] = []
     found = _search(place, EditedModel(*llama, name="tiny"), minutes=1.0, report=told.append)
     assert list(found.converged) == [1]  # a second layer would have ended at 80 s
@@ -160,3 +160,28 @@ def test_what_is_expected_to_pass_the_budget_is_not_begun(
     assert not found.finished
     assert now == 40
     assert "1 of 2 layers were not tried" in told[-1]
+
+
+def test_a_resumed_search_knows_what_its_stages_took_and_takes_what_is_there_whatever_the_budget(
+    place: Path, llama: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    sequence = TuneBench.sequence
+
+    def slow(self: TuneBench, *given: Any) -> Any:
+        nonlocal now
+        now += 50
+        return sequence(self, *given)
+
+    monkeypatch.setattr(TuneBench, "sequence", slow)
+    monkeypatch.setattr("seqedit.tuning.budget.time.monotonic", lambda: now)
+    edited = EditedModel(*llama, name="tiny")
+    first = _search(place, edited, minutes=1.0)
+    assert len(first.confirmed) == 1  # the second would have ended at 100 s
+    again = _search(place, edited, minutes=0.5)  # one of 50 s does not fit, and that is known from the file
+    assert len(again.solved) == len(first.solved)
+    assert len(again.confirmed) == 1
+    assert now == 50
+    whole = _search(place, edited, minutes=10.0)
+    assert whole.finished
+    assert len(whole.confirmed) > 1

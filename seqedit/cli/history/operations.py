@@ -232,6 +232,8 @@ def _replay(
 
     def told(step: Step, new: Entry) -> None:
         say(f"{step.action:<9} {step.entry.id[:12]} -> {new.id[:12]}  {new.message}", err=json_)
+        if step.action == "recompute":
+            _tell_diagnosis(new, opened)
 
     session = open_session(opened, loading)
     tip = run_rebase(session, plan, resume=resume, message=label, on_step=told)
@@ -275,13 +277,17 @@ def _tell_plan(plan: dict[str, Any], json_: bool) -> None:
         say(line)
 
 
-def _tell_entry(made: Entry, json_: bool, ledger: Ledger) -> None:
+def _tell_diagnosis(made: Entry, ledger: Ledger) -> None:
     from seqedit.editing.diagnosis import line_of
     from seqedit.scoring.kinds import KIND_DIAGNOSIS
 
     found = ledger.scores(made.id, KIND_DIAGNOSIS).get(KIND_DIAGNOSIS)
     for line in [] if found is None else [line_of(found), *(f"warning: {f['text']}" for f in found["faults"])]:
         say(line, err=True)
+
+
+def _tell_entry(made: Entry, json_: bool, ledger: Ledger) -> None:
+    _tell_diagnosis(made, ledger)
     if json_:
         print_json({"id": made.id, "operation": made.operation, "targets": list(made.targets), "adapter": made.adapter})
     else:

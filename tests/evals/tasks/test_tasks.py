@@ -151,6 +151,19 @@ def test_too_long_a_document_loses_its_beginning(model: Any, tokenizer: Any, tmp
     assert one.doc_hash != other.doc_hash
 
 
+def test_texts_that_lose_their_beginning_are_counted_and_said_once(
+    model: Any, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"sentence": "word " * n, "label": 1, "idx": n} for n in (2, 4_000, 5_000)]
+    (tmp_path / "cola.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    loaded = load_tasks(["cola"], {"cola": tmp_path / "cola.jsonl"})
+    for _ in range(2):
+        evaluate_tasks(model, tokenizer, loaded)
+    told = [r.getMessage() for r in caplog.records if "lose their beginning" in r.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("2 texts of the tasks cola")
+
+
 def test_peft_model_is_evaluated_as_it_stands(model: Any, tokenizer: Any, tasks: Any) -> None:
     from peft import LoraConfig, get_peft_model
 
