@@ -104,6 +104,8 @@ def run_variant(lane: Lane, label: str, variant: Variant) -> Path:
         known = _tasks(lane, config, loaded, out / "tasks.json")
         for step in summary["steps"]:
             step["tasks"] = known.get(step["entry"], {}).get("tasks") or step["tasks"]
+        for found in known.values():  # what the unedited model has, with its chance
+            summary["baseline"] |= {name: found["baseline"][name] for name in lane.tasks}
         write_summary(out / "summary.json", summary)
     _final(lane, config, out / "final.json")
     return write_report(summary, out)

@@ -96,6 +96,7 @@ def test_a_lane_scores_every_step_can_be_extended_and_draws_its_methods_together
     steps = summaries["ft"]["steps"]
     assert [bool(step["tasks"]) for step in steps] == [False, True, True]
     assert steps[1]["entry"] in made
+    assert "chance" in summaries["ft"]["baseline"]["sst2"]
     assert summaries["lora"]["method"]["learning_rate"] == 2e-3
     titles = [panel.title for panel in study_chart(summaries).panels]
     assert titles[0] == "ES of earlier edits, %"

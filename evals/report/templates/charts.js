@@ -143,6 +143,7 @@ class LineChart {
     const svg = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img", class: "plot",
       "aria-label": `${this.spec.title}${panel.title ? ", " + panel.title : ""}. Arrow keys read the values.` });
     const yTicks = ticks(low, high, height > 250 ? 5 : 4, false);
+    box.left = Math.max(box.left, 14 + 7 * Math.max(...yTicks.at.map((v) => written(v, yTicks.digits).length)));
     for (const v of yTicks.at) {
       svg.append(make("svg:line", { class: "grid", x1: box.left, x2: box.right, y1: Y(v), y2: Y(v) }),
         text(box.left - 7, Y(v) + 4, written(v, yTicks.digits), { class: "tick", "text-anchor": "end" }));

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from evals.report.report import write_report
+from seqedit.support.printable import visible
 from tests.evals.report.report_data import synthetic_run
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -244,6 +245,20 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(browser: Any, long_repo
     opened.context.close()
 
 
+def test_small_numbers_are_written_whole_beside_their_axis(browser: Any, tmp_path: Path) -> None:
+    run = synthetic_run(4, 2)
+    for number, step in enumerate(run["steps"]):
+        step["drift"] = {**(step.get("drift") or {}), "kl": 0.00054 + number * 0.00001}
+    opened = Opened(browser, write_report(run, tmp_path))
+    cut = opened.page.evaluate(
+        "[...document.querySelectorAll('svg.plot')].flatMap((svg) => [...svg.querySelectorAll('text.tick')].filter("
+        "(t) => t.getBoundingClientRect().left < svg.getBoundingClientRect().left).map((t) => t.textContent))"
+    )
+    assert cut == []
+    assert "0.00054" in opened.page.inner_text("main") or opened.page.locator("text.tick", has_text="0.0005").count()
+    opened.context.close()
+
+
 def test_without_its_script_everything_is_there_to_be_read(browser: Any, long_report: Path) -> None:
     opened = Opened(browser, long_report, java_script_enabled=False)
     assert opened.shown("figure .static svg") == 7
@@ -260,7 +275,7 @@ def test_nothing_that_users_wrote_runs_or_becomes_an_element(browser: Any, tmp_p
     plot.focus()
     page.keyboard.press("ArrowRight")
     page.click("button[aria-label='Select step 2']")
-    assert page.title() == run["title"].replace("\u2028", " ") or page.title() == run["title"]
+    assert page.title() == visible(run["title"])
     assert page.locator("img").count() == 0
     assert page.locator("[onload], [onerror]").count() == 0
     assert "onerror" in page.inner_text("form.filter output")  # shown as text
