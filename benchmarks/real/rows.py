@@ -13,7 +13,7 @@ from seqedit.demo.location import demo_folder
 from seqedit.errors import InputError
 
 EXAMPLES = 32
-"""The first rows of a task's file: few-shot examples are drawn from these, and never scored."""
+"""The first rows of a task's file: few-shot examples are taken from these, and never scored."""
 
 
 @dataclass(frozen=True)
@@ -111,5 +111,7 @@ def few_shot(files: Sequence[Path], out: Path, *, shots: int, documents: int) ->
                 except ValueError as error:
                     raise InputError(f"{file}, row {number} of its {part}: not JSON ({error})") from error
             (out / f"{file.stem}.{part}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
-        found[file.stem] = TaskRows(out / f"{file.stem}.documents.jsonl", shots, out / f"{file.stem}.examples.jsonl")
+        found[file.stem] = TaskRows(
+            out / f"{file.stem}.documents.jsonl", shots, out / f"{file.stem}.examples.jsonl", same_examples=True
+        )
     return found

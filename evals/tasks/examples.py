@@ -26,18 +26,23 @@ class TaskRows:
         num_fewshot: How many examples stand before every document; None for as many as the task says.
         fewshot_file: Where the examples are drawn from, with the columns of ``file``; None for a task without examples,
             or with some of its own.
+        same_examples: Whether the first of the file stand before every document (lm-eval's ``first_n``), rather than
+            some that are drawn for each. Then all documents begin alike, and that is computed once.
 
     Raises:
-        InputError: the number is negative.
+        InputError: the number is negative, or there is no file whose first examples could be taken.
     """
 
     file: str | Path
     num_fewshot: int | None = None
     fewshot_file: str | Path | None = None
+    same_examples: bool = False
 
     def __post_init__(self) -> None:
         if self.num_fewshot is not None and (isinstance(self.num_fewshot, bool) or self.num_fewshot < 0):
             raise InputError(f"num_fewshot must be a number of examples, 0 or more, got {self.num_fewshot!r}")
+        if self.same_examples and self.fewshot_file is None:
+            raise InputError(f"same_examples: {self.file} has no file of examples whose first ones could be taken")
 
     @classmethod
     def of(cls, value: str | Path | TaskRows) -> TaskRows:
@@ -76,7 +81,8 @@ def set_examples(config: dict[str, Any], name: str, rows: TaskRows) -> int:
     if rows.fewshot_file is not None:
         config["fewshot_split"] = SPLIT
         elsewhere |= {"samples", "fewshot_indices"}
-    config["fewshot_config"] = {k: v for k, v in own.items() if k not in elsewhere} or None
+    kept = {k: v for k, v in own.items() if k not in elsewhere}
+    config["fewshot_config"] = {**kept, **({"sampler": "first_n"} if rows.same_examples else {})} or None
     return number
 
 

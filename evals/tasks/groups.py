@@ -56,7 +56,10 @@ def _rows_of(group: str, rows: TaskRows, finder: TaskFinder) -> dict[str, TaskRo
         _LOG.warning("task group %r: measured on %s; %s has no %s", group, ", ".join(there), folder, missing)
     return {
         name: TaskRows(
-            folder / f"{name}.jsonl", rows.num_fewshot, None if examples is None else examples / f"{name}.jsonl"
+            folder / f"{name}.jsonl",
+            rows.num_fewshot,
+            None if examples is None else examples / f"{name}.jsonl",
+            rows.same_examples,
         )
         for name in there
     }

@@ -278,12 +278,14 @@ def _task(name: str, given: Any, local: Any) -> str | TaskRows | None:
         return found
     number = given.get("num_fewshot")
     rows = [field for field in _TASK_FIELDS if given.get(field) is not None]
-    if len(rows) != 1 or set(given) - {rows[0], "num_fewshot", _TASK_FIELDS[rows[0]]}:
+    if len(rows) != 1 or set(given) - {rows[0], "num_fewshot", _TASK_FIELDS[rows[0]], "same_examples"}:
         raise InputError(
             f"task '{name}' needs 'file' and may have 'num_fewshot' and 'fewshot_file', a group of tasks needs "
-            f"'folder' and may have 'num_fewshot' and 'fewshot_folder'; got: {', '.join(map(str, given))}"
+            f"'folder' and may have 'num_fewshot' and 'fewshot_folder', and both 'same_examples'; got: "
+            f"{', '.join(map(str, given))}"
         )
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise InputError(f"task '{name}': num_fewshot must be a whole number, got {number!r}")
+    same = _flag(f"tasks.{name}.same_examples", given.get("same_examples", False))
     examples = given.get(_TASK_FIELDS[rows[0]])
-    return TaskRows(local(str(given[rows[0]])), number, None if examples is None else local(str(examples)))
+    return TaskRows(local(str(given[rows[0]])), number, None if examples is None else local(str(examples)), same)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,31 @@ def test_run_files_name_examples(tmp_path: Path, rows: TaskRows) -> None:
     assert run_config({**data, "tasks": {"sst2": given}}, tmp_path).tasks == {
         "sst2": TaskRows(str(rows.file), 3, str(rows.fewshot_file))
     }
+    same = run_config({**data, "tasks": {"sst2": {**given, "same_examples": True}}}, tmp_path)
+    assert same.tasks == {"sst2": TaskRows(str(rows.file), 3, str(rows.fewshot_file), same_examples=True)}
     for wrong, message in (
         ({"num_fewshot": 3}, "needs 'file'"),
         ({**given, "shots": 1}, "needs 'file'"),
         ({**given, "num_fewshot": "three"}, "whole number"),
+        ({**given, "same_examples": "yes"}, "same_examples"),
     ):
         with pytest.raises(InputError, match=message):
             run_config({**data, "tasks": {"sst2": wrong}}, tmp_path)
+
+
+def test_the_same_examples_are_the_first_of_the_file_before_every_document(
+    rows: TaskRows, model: Any, tokenizer: Any
+) -> None:
+    same = load_tasks(["sst2"], {"sst2": replace(rows, same_examples=True)})
+    before = {prompt.rpartition("\n\n")[0] for prompt in asked(model, tokenizer, same, "sst2")}
+    assert len(before) == 1
+    numbers = [int(example.split("number ")[1].split()[0]) for example in next(iter(before)).split("\n\n")]
+    assert [f"The book number {number} is dull" in SHOTS[i]["sentence"] for i, number in enumerate(numbers)] == [
+        True
+    ] * 3
+    assert same.definitions["sst2"] != load_tasks(["sst2"], {"sst2": rows}).definitions["sst2"]
+
+
+def test_the_same_examples_need_a_file_of_examples(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"same_examples: .* has no file of examples"):
+        TaskRows(tmp_path / "sst2.jsonl", same_examples=True)
