@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, insert
 
 from ledger.database import places, rows
+from ledger.database.defaults import keep_defaults
 from ledger.database.schema import Base, Refs
 from ledger.database.scores import Values, check_scores, put_scores
 from ledger.database.store_users import check_new_store, forget, join, mark_new_store
 from ledger.errors import Conflict
 from ledger.history import graph
 from ledger.history.entries import Entry, check_texts, root_entry, utc_now
+from ledger.history.picks import pick_of
 from ledger.objects.manifest import Manifest
 from ledger.queries import branches, reflog
 from ledger.queries.histories import load_history
 from ledger.queries.reflog import Move
 from ledger.queries.revisions import resolve
-from ledger.questions import Questions
+from ledger.tagging import Tagging
 from ledger.upkeep.gc import GRACE_SECONDS, KEEP_DAYS, Garbage, collect
 from ledger.upkeep.signing import Signature, add_signatures, sign, signatures_of
 from ledger.upkeep.vouching import keep_signers
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 MAIN = "main"
 
 
-class Ledger(Questions):
+class Ledger(Tagging):
     """A history of edits. Make one with `create` or `open`; close it, or use it as a context manager."""
 
     _joined = False
@@ -135,6 +137,10 @@ class Ledger(Questions):
         others: Sequence[str] = (),
         branch: str | None = None,
         scores: Mapping[str, Values] | Callable[[Entry], Mapping[str, Values]] | None = None,
+        reason: str = "",
+        origin: str | None = None,
+        rewrite: Mapping[str, Any] | None = None,
+        facts_file: Mapping[str, str] | None = None,
     ) -> Entry:
         """Add an adapter to the history of a branch.
 
@@ -150,6 +156,10 @@ class Ledger(Questions):
             others: Entries of other branches whose edits a merge brings in; further parents.
             branch: The branch to extend, by default HEAD's.
             scores: Kind -> key -> value, as for `add_scores`; or what gives them for the new entry, whose id it knows.
+            reason: Why; free text, kept in the entry.
+            origin: Id of the entry whose facts these are, where they were picked from elsewhere.
+            rewrite: What a rebase or reorder did that ends with this entry (`ledger.history.rewrites`).
+            facts_file: Name and SHA-256 of the file that the facts come from (`seqedit.facts.files`).
 
         Raises:
             InputError: the adapter is of another base model, is active already, a text cannot be stored, or the
@@ -160,6 +170,7 @@ class Ledger(Questions):
         build = self._entry_of(
             adapter, message=message, author=author, time=time or utc_now(), operation=operation,
             targets=tuple(map(self.resolve, targets)), others=tuple(map(self.resolve, others)),
+            reason=reason, origin=origin, rewrite=rewrite or {}, facts_file=facts_file or {},
         )  # fmt: skip
         return self._extend(build, parent, adapter, scores, branch)
 
@@ -179,6 +190,7 @@ class Ledger(Questions):
         operation: str = "edit",
         targets: tuple[str, ...] = (),
         others: tuple[str, ...] = (),
+        **told: Any,
     ) -> Callable[[str], Entry]:
         if adapter.base_model.fingerprint != self.base_model.fingerprint:
             raise InputError(_other_model("the ledger", self.base_model, "the adapter", adapter.base_model))
@@ -196,9 +208,73 @@ class Ledger(Questions):
                 requests=tuple(adapter.requests),
                 author=author,
                 message=message,
+                **told,
             )
 
         return build
+
+    def cherry_pick(
+        self,
+        rev: str,
+        *,
+        message: str | None = None,
+        author: str | None = None,
+        time: str | None = None,
+        reason: str = "",
+        parent: str | None = None,
+        branch: str | None = None,
+    ) -> Entry:
+        """Take an entry's adapter over onto a branch, as it is: it composes last, and its facts supersede earlier ones.
+
+        Args:
+            rev: The entry, of any branch.
+            message: Free text; by default that of the entry.
+            author: Free text; by default that of the entry.
+            time: As for `append`.
+            reason: Why; free text, kept in the new entry, which also names the entry it comes from.
+            parent: As for `append`.
+            branch: The branch to extend, by default HEAD's.
+
+        Raises:
+            InputError: the entry adds no adapter, or it is in force there already.
+            Conflict: HEAD is not at ``parent``.
+        """
+        build = pick_of(self.entry(rev), message=message, author=author, time=time or utc_now(), reason=reason)
+        return self._extend(build, parent, branch=branch)
+
+    def check_cherry_pick(self, revs: Sequence[str], branch: str | None = None) -> list[Entry]:
+        """The entries that `cherry_pick` would take over in turn; refuses what it refuses, and writes nothing."""
+        with self.database.read() as connection:
+            name = branch or rows.head(connection)[0]
+            found = rows.load_entries(connection, [resolve(connection, rev) for rev in revs])
+            history: list[graph.Node] = list(load_history(connection, branches.require(connection, name)))
+        for source in found:
+            entry = pick_of(source, time=utc_now())(history[-1].id)
+            graph.check_next(history, entry)
+            history.append(entry)
+        return found
+
+    def record_rewrite(
+        self, rewrite: Mapping[str, Any], *, branch: str, parent: str, author: str = "", time: str | None = None
+    ) -> Entry:
+        """Append what a rebase or reorder did where no entry that it made anew can carry it; the state stays the same.
+
+        Args:
+            rewrite: From `ledger.history.rewrites.rewrite_of`.
+            branch: The branch to extend.
+            parent: Where it must be.
+            author: Free text.
+            time: As for `append`.
+        """
+        when = time or utc_now()
+
+        def build(head: str) -> Entry:
+            return Entry(
+                self.base_model, "rebase", when, (head,), author=author, message=str(rewrite["message"]),
+                rewrite=rewrite,
+            )  # fmt: skip
+
+        return self._extend(build, parent, branch=branch)
 
     def revert(
         self,
@@ -209,6 +285,7 @@ class Ledger(Questions):
         time: str | None = None,
         parent: str | None = None,
         branch: str | None = None,
+        reason: str = "",
     ) -> Entry:
         """Take an entry out of force: the state is then as if it had never been appended.
 
@@ -221,6 +298,7 @@ class Ledger(Questions):
             time: As for `append`.
             parent: As for `append`.
             branch: The branch to extend, by default HEAD's.
+            reason: Why; free text, kept in the entry and shown by `blame`.
 
         Raises:
             InputError: the entry is the root, not in HEAD's history, or not in force; the message says why.
@@ -231,9 +309,12 @@ class Ledger(Questions):
             branch = branch or rows.head(connection)[0]
             target = rows.load_entries(connection, [resolve(connection, rev)])[0]
         text = f"revert {target.id[:12]}: {target.message}".rstrip(": ") if message is None else message
-        return self._extend(self._revert_of(target, text, author, time or utc_now()), parent, branch=branch)
+        build = self._revert_of(target, text, author, time or utc_now(), reason)
+        return self._extend(build, parent, branch=branch)
 
-    def _revert_of(self, target: Entry, message: str, author: str, time: str) -> Callable[[str], Entry]:
+    def _revert_of(
+        self, target: Entry, message: str, author: str, time: str, reason: str = ""
+    ) -> Callable[[str], Entry]:
         def build(head: str) -> Entry:
             return Entry(
                 base_model=self.base_model,
@@ -243,6 +324,7 @@ class Ledger(Questions):
                 targets=(target.id,),
                 author=author,
                 message=message,
+                reason=reason,
             )
 
         return build
@@ -319,8 +401,12 @@ class Ledger(Questions):
                 message=message or f"reset: to {new[:12]}",
             )  # fmt: skip
 
-    def undo(self, branch: str | None = None) -> Move:
+    def undo(self, branch: str | None = None, *, message: str | None = None) -> Move:
         """Take back the last move of a branch; taking that back in turn is a redo.
+
+        Args:
+            branch: The branch, by default HEAD's.
+            message: Line of the reflog; by default what was undone.
 
         Returns:
             The move that was taken back.
@@ -329,7 +415,7 @@ class Ledger(Questions):
             InputError: there is no such branch, or it has not moved yet.
         """
         with self.database.write() as connection:
-            return reflog.undo(connection, branch or rows.head(connection)[0])
+            return reflog.undo(connection, branch or rows.head(connection)[0], message)
 
     def check_undo(self, branch: str | None = None) -> Move:
         """The move that `undo` would take back; refuses what `undo` refuses, and changes nothing."""
@@ -376,25 +462,45 @@ class Ledger(Questions):
         grace: float = GRACE_SECONDS,
         dry_run: bool = False,
         all_registered: bool = False,
+        without: Collection[str] = (),
     ) -> Garbage:
         """Remove what nothing leads to any more (`ledger.upkeep.gc.collect`, which has the rules and the arguments)."""
         return collect(
-            self.database, self.store, keep_days=keep_days, grace=grace, dry_run=dry_run, all_registered=all_registered
-        )
+            self.database, self.store, keep_days=keep_days, grace=grace, dry_run=dry_run,
+            all_registered=all_registered, without=without,
+        )  # fmt: skip
 
-    def forget_user(self, place: str) -> list[str]:
+    def forget_user(self, place: str, *, dry_run: bool = False) -> list[str]:
         """Unregister a ledger that is gone for good from the object store (`ledger.database.store_users.forget`).
 
         Args:
             place: Its directory, its database's file or URL, or the name of the registration's file.
+            dry_run: Only look.
 
         Returns:
-            The registrations that were removed.
+            The registrations that were, or would be, removed.
 
         Raises:
             InputError: no such ledger is registered, or it is there and can be opened.
         """
-        return forget(self.database, self.store, place)
+        return forget(self.database, self.store, place, dry_run=dry_run)
+
+    def set_defaults(
+        self, changes: Mapping[str, Any], more: Mapping[str, Sequence[Any]] | None = None
+    ) -> dict[str, Any]:
+        """Keep options for this ledger; those that are not named stay, and None takes one out.
+
+        One transaction: of two writers at once both have their say. They do not travel with bundles.
+
+        Args:
+            changes: Option -> value.
+            more: Option -> items that its list gets besides.
+
+        Returns:
+            What is kept now.
+        """
+        with self.database.write() as connection:
+            return keep_defaults(connection, changes, more)
 
     def keep_signers(self, signers: Mapping[str, str] | None) -> None:
         """Keep in the ledger whose signatures to ask for where nobody says, or no longer keep any.

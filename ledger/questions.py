@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
 from ledger.database import rows
+from ledger.errors import failures
 from ledger.history.conflicts import Overlap, overlaps
-from ledger.history.diff import Fact, StateDiff, diff_states, facts_in_force
-from ledger.queries import branches, reflog
+from ledger.history.diff import Fact, FactChange, StateDiff, diff_states, facts_in_force
+from ledger.history.entries import Entry
+from ledger.queries import branches, overview, reflog, tags
 from ledger.queries.blame import Answer, blame
+from ledger.queries.listing import list_entries
+from ledger.queries.patches import patches
+from ledger.queries.revisions import resolve
 from ledger.queries.taught import similar_subjects
 from ledger.reading import Reader
+from ledger.upkeep.vouching import is_signed
 from seqedit.facts.requests import Request
 
 
@@ -25,6 +32,29 @@ class Questions(Reader):
         """
         with self.database.read() as connection:
             return branches.require(connection, name)
+
+    def stored_norms(self, added: Sequence[Entry], removed: Sequence[Entry]) -> dict[str, float] | None:
+        """Module name -> Frobenius norm of what the adapters of some entries add, less what those of others do.
+
+        Returns:
+            None where only a full reading of the adapters can tell (`Reader.adapter`): a file is not what was recorded,
+            or signatures are asked for, which cover no recorded digests of files.
+        """
+        from ledger.states.deltas import load_recorded
+        from ledger.states.norms import stored_norms
+
+        new, old = ([e.adapter for e in entries if e.adapter is not None] for entries in (added, removed))
+        with self.database.read() as connection:
+            if self.signers is not None or is_signed(connection):
+                return None
+            recorded = load_recorded(connection, [*new, *old])
+        with failures(f"object store {self.store.url}"):
+            return stored_norms(self.store, new, old, recorded)
+
+    def tags(self) -> list[tags.Tag]:
+        """All tags, by name."""
+        with self.database.read() as connection:
+            return tags.tags(connection)
 
     def facts(self, rev: str = rows.HEAD) -> dict[Fact, tuple[str, Request]]:
         """Fact (subject, relation) -> (entry id, request) of everything that a state answers by edits."""
@@ -53,6 +83,48 @@ class Questions(Reader):
         """Subjects to suggest where one was never taught."""
         with self.database.read() as connection:
             return similar_subjects(connection, subject)
+
+    def log_told(
+        self,
+        rev: str = rows.HEAD,
+        *,
+        everything: bool = False,
+        merged: bool = False,
+        limit: int | None = None,
+        kinds: Collection[str] | None = None,
+        keys: Collection[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Rows as `log_rows` has them, with who made each entry and why, and the branches and tags that are at it.
+
+        Args:
+            rev: The newest entry.
+            everything: Instead, all that branches and tags lead to; ``active`` is about the state of ``rev``.
+            merged: Also the branches that were merged, and not the first parents alone.
+            limit: How many at most.
+            kinds: Kinds of scores to list; None for all, which may be large.
+            keys: Keys of these scores; None for all.
+        """
+        with self.database.read() as connection:
+            head = resolve(connection, rev)
+            if everything or merged:
+                heads = {head, *(overview.refs_at(connection) if everything else ())}
+                found = overview.list_histories(
+                    connection, sorted(heads), head, limit=limit, kinds=kinds, keys=keys
+                )  # fmt: skip
+            else:
+                found = list_entries(connection, head, limit, kinds, keys)
+            overview.add_told(connection, found)
+        return found
+
+    def patches(self, ids: Iterable[str]) -> dict[str, tuple[FactChange, ...]]:
+        """Entry id -> the facts that it changed, of some entries (`ledger.queries.patches`)."""
+        with self.database.read() as connection:
+            return patches(connection, ids)
+
+    def refs_at(self) -> dict[str, list[str]]:
+        """Entry id -> the branches and tags (``tag: NAME``) that are at it."""
+        with self.database.read() as connection:
+            return overview.refs_at(connection)
 
     def moves(self, ref: str | None = None, limit: int | None = None) -> list[reflog.Move]:
         """The reflog, newest first: of one branch (or HEAD), or of all."""

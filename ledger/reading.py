@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from ledger.database import rows
 from ledger.database.database import Database
+from ledger.database.defaults import kept_defaults
 from ledger.database.schema import Entries
 from ledger.database.scores import load_scores
 from ledger.errors import failures
@@ -193,6 +194,15 @@ class Reader:
                 check_state(connection, identifier, self.base_model, self.signers)
             nodes = graph.active(load_history(connection, identifier))
         return identifier, [node.adapter for node in nodes if node.adapter is not None], careful
+
+    def defaults(self) -> dict[str, Any]:
+        """Options that are set once for this ledger (`seqedit config`): name -> value.
+
+        Raises:
+            CheckFailed: they are malformed.
+        """
+        with self.database.read() as connection:
+            return kept_defaults(connection)
 
     def kept_signers(self) -> dict[str, str] | None:
         """The public keys that the ledger itself keeps as those to ask for (key -> name), or None.

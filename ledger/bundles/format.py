@@ -15,15 +15,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+from ledger.history.entries import check_text, check_time
 from ledger.names import check_digest
 from ledger.objects.manifest import FileInfo
-from seqedit.adapters.adapter import BaseModel
-from seqedit.adapters.files import ALL as ADAPTER_FILES
+from ledger.queries.branches import check_name
+from ledger.queries.tags import Tag
+from seqedit.adapters.base import BaseModel
+from seqedit.adapters.file_names import ALL as ADAPTER_FILES
 from seqedit.errors import CheckFailed, InputError
 from seqedit.support.digests import canonical_json
 
@@ -45,6 +48,7 @@ class BundleManifest:
         base_model: The unedited model.
         entries: Ids of all entries, every one after its parents.
         members: Name -> digest and size of every member but the manifest.
+        tags: The tags of the ledger that are at one of its entries; as branches, no signature covers them.
     """
 
     kind: Kind
@@ -52,6 +56,7 @@ class BundleManifest:
     base_model: BaseModel
     entries: tuple[str, ...]
     members: Mapping[str, FileInfo]
+    tags: tuple[Tag, ...] = ()
 
     def objects(self) -> dict[str, list[str]]:
         """Digest -> names of the files of every object."""
@@ -69,6 +74,7 @@ class BundleManifest:
 
     def to_bytes(self) -> bytes:
         """The manifest member; equal manifests give equal bytes."""
+        named = [asdict(tag) for tag in self.tags]
         return canonical_json(
             {
                 "format": FORMAT,
@@ -77,6 +83,7 @@ class BundleManifest:
                 "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
                 "entries": list(self.entries),
                 "members": {name: {"sha256": i.sha256, "size": i.size} for name, i in self.members.items()},
+                **({"tags": named} if named else {}),  # which older versions pass over
             }
         ).encode()
 
@@ -111,11 +118,37 @@ class BundleManifest:
                 base_model=BaseModel(base["name"], base["fingerprint"]),
                 entries=tuple(check_digest(entry) for entry in value["entries"]),
                 members=members,
+                tags=_tags(value.get("tags", []), value["entries"]),
             )
         except (CheckFailed, InputError):
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckFailed(f"the bundle's manifest is malformed ({type(error).__name__}: {error})") from error
+
+
+def _tags(found: Any, entries: Sequence[str]) -> tuple[Tag, ...]:
+    """The tags of a manifest.
+
+    Raises:
+        CheckFailed: one can be none, is named twice, or is at an entry that the bundle does not hold.
+    """
+    tags: list[Tag] = []
+    for data in found:
+        tag = Tag(**data)
+        try:
+            check_name(tag.name, "tag")
+            if tag.time:
+                check_time(tag.time)
+            for text in (tag.message, tag.author):
+                check_text(text, f"what is said of tag '{tag.name}'")
+        except (InputError, TypeError) as error:
+            raise CheckFailed(f"the bundle's manifest: {error}") from error
+        if tag.entry not in entries or tag.name in {other.name for other in tags}:
+            raise CheckFailed(
+                f"the bundle's manifest: tag '{tag.name}' is there twice, or at an entry that the bundle does not hold"
+            )
+        tags.append(tag)
+    return tuple(tags)
 
 
 def entry_member(identifier: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, select
 from ledger.bundles.read import Bundle
 from ledger.bundles.signed import check_bundle, check_not_older
 from ledger.database import rows
-from ledger.database.places import has_ledger
+from ledger.database.places import has_ledger, objects_url
 from ledger.database.rows import EntryNode
 from ledger.database.schema import Entries
 from ledger.database.scores import load_scores, put_scores
@@ -19,11 +20,14 @@ from ledger.history import graph
 from ledger.history.entries import utc_now
 from ledger.ledger import MAIN, Ledger
 from ledger.objects.manifest import Manifest
-from ledger.queries import branches
+from ledger.queries import branches, tags
+from ledger.queries.tags import Tag
 from ledger.upkeep.signers import has_entry
 from ledger.upkeep.signing import add_signatures
 from ledger.url_secrets import without_password
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
+
+_log = logging.getLogger(__name__)
 
 
 class Diverged(SeqeditError):
@@ -43,6 +47,7 @@ class Imported:
         entries: How many entries were added; the root of a new ledger is one of them.
         objects: How many adapters were added.
         created: Whether the ledger was made.
+        tags: How many tags were added; one that the ledger has is never moved.
     """
 
     branch: str
@@ -51,6 +56,7 @@ class Imported:
     entries: int
     objects: int
     created: bool
+    tags: int = 0
 
 
 def import_bundle(
@@ -95,9 +101,12 @@ def import_bundle(
             if signers is not None:
                 check_bundle(bundle, signers)
             if dry_run:
+                objects_url(place, objects)  # refuses what making the ledger would
                 count = len(nodes) + (bundle.manifest.kind == "entry")
                 new = bundle.manifest.tip if bundle.manifest.kind == "history" else None
-                return Imported(branch or MAIN, None, new, count, len(bundle.manifest.objects()), True)
+                return Imported(
+                    branch or MAIN, None, new, count, len(bundle.manifest.objects()), True, len(bundle.manifest.tags)
+                )
             with _create(place, bundle, objects) as ledger:
                 return _take(ledger, bundle, nodes, branch, created=True, dry_run=False)
         with Ledger.open(place, objects=objects) as ledger:
@@ -183,8 +192,11 @@ def _take(
         known = _known(connection, nodes)
         missing = [i for i in nodes if i not in known]
         recorded = rows.load_manifests(connection)
+        named, kept = _tags(connection, bundle, name)
+    for tag, here in kept.items():
+        _log.warning("tag '%s' stays here, at %s; the bundle's is at another entry", tag, here[:12])
     digests = sorted(d for d in bundle.manifest.objects() if d not in recorded or ledger.store.manifest(d) is None)
-    result = Imported(name, old, new, len(missing), len(digests), created)
+    result = Imported(name, old, new, len(missing), len(digests), created, len(named))
     if dry_run:
         return result
     manifests = []
@@ -198,7 +210,18 @@ def _take(
         name, old, new = _movement(connection, nodes, bundle.manifest.tip, branch, lock=True)
         _insert(connection, ledger, bundle, nodes, manifests)
         _move(connection, name, old, new, switch=created)
-    return Imported(name, old, new, len(missing) + created, len(digests), created)
+        named, _ = _tags(connection, bundle, name)
+        for one in named:
+            tags.put(connection, one)
+    return Imported(name, old, new, len(missing) + created, len(digests), created, len(named))
+
+
+def _tags(connection: Connection, bundle: Bundle, branch: str) -> tuple[list[Tag], dict[str, str]]:
+    """The bundle's tags that the ledger lacks, and those that it has elsewhere, or as branches, and keeps."""
+    here = {**branches.branches(connection), **{tag.name: tag.entry for tag in tags.tags(connection)}}
+    new = [tag for tag in bundle.manifest.tags if tag.name not in here and tag.name != branch]
+    kept = {tag.name: here[tag.name] for tag in bundle.manifest.tags if here.get(tag.name, tag.entry) != tag.entry}
+    return new, kept
 
 
 def _movement(
@@ -274,5 +297,5 @@ def _append(ledger: Ledger, bundle: Bundle, branch: str | None, *, created: bool
             ledger.start_branch(name)
             if created:
                 ledger.switch(name)
-        made = ledger.append(adapter, message=entry.message, author=entry.author, branch=name)
+        made = ledger.append(adapter, message=entry.message, author=entry.author, branch=name, reason=entry.reason)
     return Imported(name, old, made.id, 1 + created, 1, created)

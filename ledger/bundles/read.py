@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ledger.bundles.format import (
     MANIFEST_NAME,
@@ -29,14 +29,17 @@ from ledger.database.scores import check_scores
 from ledger.errors import failures
 from ledger.history import graph
 from ledger.history.entries import Entry, content_id
+from ledger.history.rewrites import rewrites_in
 from ledger.objects.manifest import FileInfo
 from ledger.upkeep.signing import Signature
-from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError
-from seqedit.support.memory import is_out_of_memory
+
+if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
 
 _CHUNK = 1 << 20
 _ENCRYPTED = 0x1
+_TAGS = 1 << 24  # bytes that the manifest's tags, whose number is not known before it is read, may take
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
 
 
@@ -95,6 +98,7 @@ class Bundle:
         try:
             content = data.decode()
             entry = Entry.from_content(content)
+            rewrites_in([entry])  # refuses what blame could not read
         except (ValueError, RecursionError) as error:  # InputError is one
             raise CheckFailed(f"entry {identifier[:12]} of the bundle cannot be read: {error}") from error
         if content_id(content) != identifier or entry.id != identifier:
@@ -144,6 +148,9 @@ class Bundle:
         Raises:
             CheckFailed: it is not the adapter that its digest names.
         """
+        from seqedit.adapters.adapter import Adapter
+        from seqedit.support.memory import is_out_of_memory
+
         with tempfile.TemporaryDirectory() as scratch:
             directory = Path(scratch)
             for file in self.manifest.objects()[digest]:
@@ -248,7 +255,7 @@ class Bundle:
         info = self._infos.pop(MANIFEST_NAME, None)
         if info is None:
             raise InputError(f"{self.path} is no bundle: {MANIFEST_NAME} is missing")
-        if info.file_size > 4096 + 512 * (len(self._infos) + 1):
+        if info.file_size > _TAGS + 512 * (len(self._infos) + 1):
             raise CheckFailed(f"the bundle's manifest has {info.file_size:,} bytes for {len(self._infos)} members")
         with self._opened(info) as stream:
             return stream.read()

@@ -27,6 +27,7 @@ from ledger.errors import failures
 from ledger.history.entries import Entry
 from ledger.objects.manifest import FileInfo, Manifest
 from ledger.queries.revisions import resolve
+from ledger.queries.tags import Tag, tags
 from ledger.reading import Reader
 from ledger.upkeep.signing import signatures_of
 from seqedit.errors import CheckFailed, InputError
@@ -48,6 +49,7 @@ class BundlePlan:
         entries: Ids of its entries, every one after its parents.
         objects: Adapter digest -> its files.
         scores: Whether scores go with them.
+        tags: Tags that are at its entries.
     """
 
     kind: Kind
@@ -55,6 +57,7 @@ class BundlePlan:
     entries: tuple[str, ...]
     objects: dict[str, Manifest]
     scores: bool
+    tags: tuple[Tag, ...] = ()
 
     @property
     def object_bytes(self) -> int:
@@ -89,7 +92,18 @@ def plan_bundle(ledger: Reader, rev: str = rows.HEAD, *, single: bool = False, s
             if manifest is None:
                 raise CheckFailed(f"the files of object {digest[:12]} are not recorded; run verify")
             objects[digest] = manifest
-    return BundlePlan("entry" if single else "history", tip, ids, objects, scores and not single)
+        named = () if single else tuple(tag for tag in tags(connection) if tag.entry in set(ids))
+    return BundlePlan("entry" if single else "history", tip, ids, objects, scores and not single, named)
+
+
+def check_new_bundle(path: str | Path) -> None:
+    """Refuse a place for a bundle where something is.
+
+    Raises:
+        InputError: the file exists.
+    """
+    if os.path.lexists(Path(path).absolute()):
+        raise InputError(f"{path} exists; choose another --out")
 
 
 def write_bundle(ledger: Reader, plan: BundlePlan, path: str | Path) -> BundleManifest:
@@ -108,9 +122,8 @@ def write_bundle(ledger: Reader, plan: BundlePlan, path: str | Path) -> BundleMa
         CheckFailed: an object is missing or damaged.
         EnvironmentFailure: disk or database failed.
     """
+    check_new_bundle(path)
     target = Path(path).absolute()
-    if os.path.lexists(target):
-        raise InputError(f"{path} exists; choose another --out")
     with failures(str(path)), new_file(target) as temporary, temporary.open("xb") as stream:
         manifest = _write(ledger, plan, stream)
     return manifest
@@ -135,7 +148,7 @@ def _write(ledger: Reader, plan: BundlePlan, stream: BinaryIO) -> BundleManifest
             _add(archive, members, scores_member(identifier), canonical_json(values).encode())
         for identifier, signatures in _signatures(ledger, sorted(plan.entries)):
             _add(archive, members, signatures_member(identifier), canonical_json(signatures).encode())
-        manifest_ = BundleManifest(plan.kind, plan.tip, ledger.base_model, plan.entries, members)
+        manifest_ = BundleManifest(plan.kind, plan.tip, ledger.base_model, plan.entries, members, plan.tags)
         # Last, because it holds the digests of what has just been read.
         _add(archive, {}, MANIFEST_NAME, manifest_.to_bytes())
     return manifest_

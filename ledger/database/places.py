@@ -74,6 +74,23 @@ def has_ledger(place: str | Path) -> bool:
         CheckFailed: what lies there is a damaged database.
         EnvironmentFailure: the database cannot be reached.
     """
+    database = database_of(place)
+    if database is None:
+        return False
+    try:
+        with database.read() as connection:
+            # A creation is one transaction, and the file is there before it is committed.
+            return read_meta(connection) is not None
+    finally:
+        database.close()
+
+
+def database_of(place: str | Path) -> Database | None:
+    """The database of a place, where there is one; whether it holds a ledger is not asked. Close it.
+
+    Raises:
+        InputError: a database URL that is none.
+    """
     if is_url(str(place)):
         database_url = str(place)
         try:
@@ -82,18 +99,9 @@ def has_ledger(place: str | Path) -> bool:
             said = without_secrets(f"database URL '{without_password(place)}': {error}", place)
             raise InputError(said) from None  # its cause may quote the URL
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-            return False
-        database = Database(database_url)
-    else:
-        if not (Path(place) / DATABASE).is_file():
-            return False
-        database = Database(_sqlite(Path(place)))
-    try:
-        with database.read() as connection:
-            # A creation is one transaction, and the file is there before it is committed.
-            return read_meta(connection) is not None
-    finally:
-        database.close()
+            return None
+        return Database(database_url)
+    return Database(_sqlite(Path(place))) if (Path(place) / DATABASE).is_file() else None
 
 
 def open_place(place: str | Path, objects: str | None) -> Opened:
@@ -104,7 +112,11 @@ def open_place(place: str | Path, objects: str | None) -> Opened:
         InputError: there is none (the message says how to make one), or a newer seqedit has made it.
         EnvironmentFailure: disk or database failed.
     """
-    advice = f"no ledger at {without_password(place)}; make one with Ledger.create or `seqedit run`"
+    shown = without_password(place)
+    advice = (
+        f"no ledger at {shown}; name another with --ledger or SEQEDIT_LEDGER, or make one: "
+        f"`seqedit init --model MODEL --ledger {shown}` (in Python: Ledger.create)"
+    )
     directory = None if is_url(str(place)) else Path(place)
     if directory is not None and not (directory / DATABASE).is_file():
         raise InputError(advice)

@@ -10,13 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from ledger.database.fact_keys import fact_digest, folded, subject_digest
-from ledger.database.schema import Base, Entries, EntryParents, EntryTargets, Objects, Reflog, Refs, Requests
+from ledger.database.schema import Base, Entries, EntryParents, EntryTargets, Meta, Objects, Reflog, Refs, Requests
 from ledger.errors import Conflict
 from ledger.history.entries import Entry, content_id
 from ledger.objects.manifest import FileInfo, Manifest
 from seqedit.errors import CheckFailed
+from seqedit.facts.requests import ORIGIN
 
 HEAD = "HEAD"
+_TELLS = "tells:"
 _CHUNK = 500  # how many ids one query names; every database takes this many
 
 
@@ -76,6 +78,22 @@ def load_entries(connection: Connection, ids: Iterable[str]) -> list[Entry]:
     return [found[i] for i in wanted]
 
 
+def telling(connection: Connection, ids: Iterable[str]) -> list[str]:
+    """Those of some entries that give a reason or an origin, or keep what a rebase did, in the order given.
+
+    Only their contents say so; which they are is noted when they are inserted, so that no other content need be read.
+    """
+    keys = connection.execute(select(Meta.key).where(Meta.key.startswith(_TELLS))).scalars()
+    found = {key.removeprefix(_TELLS) for key in keys}
+    return [identifier for identifier in ids if identifier in found]
+
+
+def forget_telling(connection: Connection, ids: Iterable[str]) -> None:
+    """Forget which of some entries, which are no longer there, told something."""
+    for identifier in telling(connection, ids):
+        connection.execute(delete(Meta).where(Meta.key == _TELLS + identifier))
+
+
 def rows_of(entry: Entry, generation: int) -> dict[type[Base], list[dict[str, Any]]]:
     """All rows of an entry by table; what is inserted, and what verification expects to find."""
     return {
@@ -106,6 +124,7 @@ def rows_of(entry: Entry, generation: int) -> dict[type[Base], list[dict[str, An
                 "target_new": request.target_new,
                 "target_true": request.target_true,
                 "case_id": None if request.case_id is None else str(request.case_id),
+                **{name: getattr(request, name) for name in ORIGIN},
                 "subject_digest": subject_digest(request.subject),
                 "fact_digest": fact_digest(request.subject, request.named_relation),
                 "subject_folded": folded(request.subject),
@@ -125,6 +144,9 @@ def insert_entry(connection: Connection, entry: Entry, generation: int) -> None:
     for table, rows in rows_of(entry, generation).items():
         if rows:
             connection.execute(insert(table), rows)
+    if entry.tells:
+        connection.execute(delete(Meta).where(Meta.key == _TELLS + entry.id))  # of one that was collected
+        connection.execute(insert(Meta), [{"key": _TELLS + entry.id, "value": ""}])
 
 
 def load_manifest(connection: Connection, digest: str) -> Manifest | None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ledger.database.fact_keys import FOLDED_CHARACTERS
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 _Digest = String(64)
 _Name = String(255)
@@ -89,6 +89,9 @@ class Requests(Base):
     target_new: Mapped[str] = mapped_column(Text)
     target_true: Mapped[str | None] = mapped_column(Text)
     case_id: Mapped[str | None] = mapped_column(Text)
+    date: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Text)
     subject_digest: Mapped[str] = mapped_column(_Digest, index=True)
     fact_digest: Mapped[str] = mapped_column(_Digest, index=True)
     subject_folded: Mapped[str] = mapped_column(_Folded, index=True)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from ledger.objects.objects import LEDGERS, ObjectStore
 from ledger.url_secrets import is_url, without_password
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 from seqedit.support.digests import canonical_json
+from seqedit.support.suggestions import did_you_mean
 
 _FILE = re.compile(r"[0-9a-f]{32}\.json")
 _BESIDE = "ledger.db"
@@ -199,15 +200,16 @@ class Users:
     Args:
         database: The database of the ledger that asks, which is one of them.
         store: The store.
+        without: Names of registrations that are not asked, as if they were gone.
 
     Raises:
         EnvironmentFailure: a registered ledger cannot be opened; the message names all of them.
     """
 
-    def __init__(self, database: Database, store: ObjectStore) -> None:
+    def __init__(self, database: Database, store: ObjectStore, without: Iterable[str] = ()) -> None:
         self.own, self.store = database, store
         self._opened: dict[str, Database] = {}
-        self._known: set[str] = set()
+        self._known: set[str] = set(without)
         self._stack = ExitStack()
         try:
             self.refresh()
@@ -313,16 +315,17 @@ def _place(database: Database) -> str:
     return database.url._replace(password=None).render_as_string() if file is None else str(file.resolve())
 
 
-def forget(database: Database, store: ObjectStore, place: str) -> list[str]:
+def forget(database: Database, store: ObjectStore, place: str, *, dry_run: bool = False) -> list[str]:
     """Unregister a ledger that is gone for good; what only it needed is then unused.
 
     Args:
         database: The database of the ledger that asks.
         store: The store.
         place: Its directory, its database's file or URL, or the name of the registration's file.
+        dry_run: Only look.
 
     Returns:
-        The registrations that were removed.
+        The registrations that were, or would be, removed.
 
     Raises:
         InputError: no such ledger is registered, or it is there and can be opened.
@@ -346,10 +349,14 @@ def forget(database: Database, store: ObjectStore, place: str) -> list[str]:
         shown = without_password(place)
         if named:
             raise InputError(f"the ledger {shown} is there and uses the store {store.url}: it cannot be forgotten")
-        known = ", ".join(_shown(record) if record else f"{LEDGERS}/{name}" for name, record in found.items())
-        raise InputError(f"no ledger {shown} is registered with {store.url} (there are: {known or 'none'})")
-    for name in gone:
-        store.remove(f"{LEDGERS}/{name}")
+        known = [_shown(record) if record else f"{LEDGERS}/{name}" for name, record in found.items()]
+        raise InputError(
+            f"no ledger {shown} is registered with {store.url} (there are: {', '.join(known) or 'none'})"
+            f"{did_you_mean(shown, known)}"
+        )
+    if not dry_run:
+        for name in gone:
+            store.remove(f"{LEDGERS}/{name}")
     return gone
 
 

@@ -17,6 +17,10 @@ from seqedit.facts.requests import Request
 from seqedit.support.digests import canonical_json
 
 ENTRY_FORMAT = 1
+"""Of an entry that says no more than the first version's: what every version reads."""
+TOLD_FORMAT = 2
+"""Of an entry with one of the fields `_TOLD`, which older versions do not know."""
+_TOLD = ("reason", "origin", "rewrite", "facts_file")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -45,7 +49,12 @@ class Entry:
         author: Free text.
         time: ISO 8601, UTC, whole seconds: ``2026-01-31T12:00:00Z``.
         message: Free text.
-        content: Canonical JSON of all of the above; computed.
+        reason: Why it was done, where that was said; free text.
+        origin: Id of the entry whose facts it takes over from elsewhere (a cherry-pick), or None.
+        rewrite: What a rebase or reorder that ended with this entry did (`ledger.history.rewrites`), as JSON types.
+        facts_file: The file its facts were read from: its ``name`` and the ``sha256`` of its bytes; empty where they
+            came from none.
+        content: Canonical JSON of all of the above; computed. Of the last four, only those that say something.
         id: SHA-256 (hex) of `content`; computed.
     """
 
@@ -59,6 +68,10 @@ class Entry:
     requests: tuple[Request, ...] = ()
     author: str = ""
     message: str = ""
+    reason: str = ""
+    origin: str | None = None
+    rewrite: Mapping[str, Any] = field(default_factory=dict)
+    facts_file: Mapping[str, str] = field(default_factory=dict)
     content: str = field(init=False, repr=False)
     id: str = field(init=False)
 
@@ -67,11 +80,13 @@ class Entry:
         if rule is None:
             raise InputError(f"unknown operation '{self.operation}'; known: {', '.join(OPERATIONS)}")
         rule.check(self.operation, self.parents, self.adapter, self.targets)
-        for digest in (*self.parents, *self.targets, *([] if self.adapter is None else [self.adapter])):
-            check_digest(digest)
-        _check_time(self.time)
-        for name in ("author", "message"):
-            _check_text(getattr(self, name), f"the entry's {name}")
+        for digest in (*self.parents, *self.targets, self.adapter, self.origin):
+            if digest is not None:
+                check_digest(digest)
+        check_time(self.time)
+        for name in ("author", "message", "reason"):
+            check_text(getattr(self, name), f"the entry's {name}")
+        _check_facts_file(self.facts_file)
         check_texts(self.requests)
         try:
             content = canonical_json(self._fields())
@@ -79,7 +94,9 @@ class Entry:
         except (TypeError, ValueError) as error:
             raise InputError(f"the entry's method and requests must be plain JSON ({error})") from error
         # The canonical text is the truth: a tuple in the configuration reads back as the list it was stored as.
-        object.__setattr__(self, "method", json.loads(content)["method"])
+        stored = json.loads(content)
+        object.__setattr__(self, "method", stored["method"])
+        object.__setattr__(self, "rewrite", stored.get("rewrite", {}))
         object.__setattr__(self, "content", content)
         object.__setattr__(self, "id", content_id(content))
 
@@ -94,9 +111,15 @@ class Entry:
         """Id of the entry that a revert takes out of force; None for every other operation."""
         return self.targets[0] if self.operation == "revert" else None
 
+    @property
+    def tells(self) -> bool:
+        """Whether it has a reason, an origin or a rewrite."""
+        return bool(self.reason or self.origin or self.rewrite)
+
     def _fields(self) -> dict[str, Any]:
+        told = {name: getattr(self, name) for name in _TOLD if getattr(self, name)}
         return {
-            "format": ENTRY_FORMAT,
+            "format": TOLD_FORMAT if told else ENTRY_FORMAT,
             "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
             "operation": self.operation,
             "parents": list(self.parents),
@@ -107,6 +130,7 @@ class Entry:
             "author": self.author,
             "time": self.time,
             "message": self.message,
+            **told,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,8 +146,11 @@ class Entry:
         """
         try:
             data = json.loads(content)
-            if data.pop("format") != ENTRY_FORMAT:
-                raise InputError(f"the entry's format is unknown to this version (it knows {ENTRY_FORMAT})")
+            if (number := data.pop("format")) not in (ENTRY_FORMAT, TOLD_FORMAT):
+                raise InputError(
+                    f"the entry's format {number!r} is unknown to this version (it knows {ENTRY_FORMAT} and "
+                    f"{TOLD_FORMAT}); install a newer seqedit"
+                )
             data["base_model"] = BaseModel(**data["base_model"])
             data["parents"], data["targets"] = tuple(data["parents"]), tuple(data["targets"])
             data["requests"] = tuple(Request.from_dict(request) for request in data["requests"])
@@ -151,10 +178,20 @@ def check_texts(requests: Iterable[Request]) -> None:
     for position, request in enumerate(requests):
         for name, value in request.to_dict().items():
             if isinstance(value, str):
-                _check_text(value, f"request {position}: field '{name}'")
+                check_text(value, f"request {position}: field '{name}'")
 
 
-def _check_time(time: str) -> None:
+def _check_facts_file(value: Any) -> None:
+    """Refuse what is neither empty nor the name and the digest of a file."""
+    if not isinstance(value, Mapping) or set(value) not in (set(), {"name", "sha256"}):
+        raise InputError("the entry's facts_file must be empty or have the fields 'name' and 'sha256'")
+    if value:
+        check_text(value["name"], "the entry's facts_file")
+        check_digest(value["sha256"])
+
+
+def check_time(time: str) -> None:
+    """Refuse what is no time as entries store it."""
     try:
         good = datetime.strptime(time, TIME_FORMAT).strftime(TIME_FORMAT) == time
     except (TypeError, ValueError):
@@ -163,7 +200,7 @@ def _check_time(time: str) -> None:
         raise InputError(f"the entry's time {time!r} is not ISO 8601 in UTC with whole seconds (2026-01-31T12:00:00Z)")
 
 
-def _check_text(text: str, what: str) -> None:
+def check_text(text: str, what: str) -> None:
     """Refuse what some database cannot store: NUL (PostgreSQL) and lone surrogates (no UTF-8)."""
     if "\0" in text:
         raise InputError(f"{what} holds a NUL character: {text!r}")

@@ -73,6 +73,8 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         "swap": Operation(parents=(1,), adapter=True, targets=(1,)),
         # Several entries as one: active ones are targets, those of other branches are further parents.
         "merge": Operation(parents=range(1, MAX_MERGED + 1), adapter=True, targets=range(MAX_MERGED + 1)),
+        # What a rebase dropped, where it made no entry anew that could say so; the state is its parent's.
+        "rebase": Operation(parents=(1,), adapter=False, targets=(0,)),
     }
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from sqlalchemy import Connection, delete, select, update
 
@@ -10,21 +11,24 @@ from ledger.database import rows
 from ledger.database.schema import Refs
 from ledger.history.entries import utc_now
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 # A revision of hex digits alone names an entry.
 _LIKE_AN_ID = re.compile(r"[0-9a-f]{4,64}")
+TAG_PREFIX = "tag:"
+"""How the refs that are tags (`ledger.queries.tags`) begin; ':' can be in no branch's name."""
 
 
-def check_name(name: str) -> str:
-    """The name itself, if a branch can have it.
+def check_name(name: str, what: str = "branch") -> str:
+    """The name itself, if a branch, or a tag, can have it.
 
     Raises:
         InputError: it could be taken for something else, or has characters that revisions use.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or _LIKE_AN_ID.fullmatch(name) or name == rows.HEAD:
         raise InputError(
-            f"{name!r} cannot name a branch: use letters, digits, '.', '_', '-' and '/', starting with a letter or "
+            f"{name!r} cannot name a {what}: use letters, digits, '.', '_', '-' and '/', starting with a letter or "
             f"digit, and neither {rows.HEAD} nor hex digits alone"
         )
     return name
@@ -32,7 +36,8 @@ def check_name(name: str) -> str:
 
 def branches(connection: Connection) -> dict[str, str]:
     """Branch name -> id of the entry it is at, sorted by name."""
-    found = connection.execute(select(Refs.name, Refs.entry).where(Refs.entry.is_not(None)).order_by(Refs.name))
+    query = select(Refs.name, Refs.entry).where(Refs.entry.is_not(None), Refs.name.not_like(f"{TAG_PREFIX}%"))
+    found = connection.execute(query.order_by(Refs.name))
     return {row.name: row.entry for row in found}
 
 
@@ -44,6 +49,28 @@ def check_start(connection: Connection, name: str) -> None:
     """
     if check_name(name) in branches(connection):
         raise InputError(f"branch '{name}' is there already")
+    if is_tag(connection, name):
+        raise InputError(f"'{name}' is a tag; give the branch another name")
+
+
+def is_tag(connection: Connection, name: str) -> bool:
+    """Whether there is a tag of this name."""
+    return rows.tip(connection, TAG_PREFIX + name) is not None
+
+
+def no_branch(connection: Connection, name: str) -> InputError:
+    """The error that names a branch that is not there, and what can be done instead."""
+    if is_tag(connection, name):
+        return InputError(
+            f"'{name}' is a tag, which stays where it is; start a branch there: `seqedit branch NAME {name}`"
+        )
+    return unknown(name, branches(connection))
+
+
+def unknown(name: str, known: Iterable[str]) -> InputError:
+    """The error of a branch that there is not; the message lists them."""
+    there = list(known)
+    return InputError(f"no branch '{name}' (there are: {', '.join(there)}){did_you_mean(name, there)}")
 
 
 def start(connection: Connection, name: str, entry: str) -> None:
@@ -60,7 +87,7 @@ def switch(connection: Connection, name: str) -> None:
     """
     known = branches(connection)
     if name not in known:
-        raise InputError(f"no branch '{name}' (there are: {', '.join(known)})")
+        raise no_branch(connection, name)
     old = rows.head(connection)[1]
     connection.execute(update(Refs).where(Refs.name == rows.HEAD).values(symbolic=name))
     rows.log_move(connection, rows.HEAD, old, known[name], time=utc_now(), message=f"switch: to {name}")
@@ -73,8 +100,8 @@ def require(connection: Connection, name: str, *, lock: bool = False) -> str:
         InputError: there is no such branch; the message lists them.
     """
     found = rows.tip(connection, name, lock=lock)
-    if found is None or name == rows.HEAD:
-        raise InputError(f"no branch '{name}' (there are: {', '.join(branches(connection))})")
+    if found is None or name == rows.HEAD or name.startswith(TAG_PREFIX):
+        raise no_branch(connection, name)
     return found
 
 

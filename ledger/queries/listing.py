@@ -99,6 +99,14 @@ def _columns(connection: Connection, among: _Range) -> dict[str, tuple[Any, ...]
     return {identifier: tuple(rest) for identifier, *rest in connection.execute(query).all()}
 
 
+def list_scores(
+    connection: Connection, kinds: Collection[str] | None = None, keys: Collection[str] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Entry id -> kind -> key -> value, of all entries; see `list_entries`."""
+    with _without_collections():
+        return _scores(connection, None, kinds, keys)
+
+
 def _scores(
     connection: Connection, among: _Range, kinds: Collection[str] | None, keys: Collection[str] | None
 ) -> dict[str, dict[str, dict[str, Any]]]:

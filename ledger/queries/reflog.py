@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from ledger.database import rows
 from ledger.database.schema import Reflog
 from ledger.queries import branches
 from seqedit.errors import InputError
@@ -33,14 +34,22 @@ class Move:
 
 
 def moves(connection: Connection, ref: str | None = None, limit: int | None = None) -> list[Move]:
-    """Moves of one ref, or of all, newest first."""
+    """Moves of one ref, or of all, newest first.
+
+    Raises:
+        InputError: nothing of that name ever moved; the message lists what did.
+    """
     query = select(Reflog).order_by(Reflog.number.desc()).limit(limit)
     if ref is not None:
         query = query.where(Reflog.ref == ref)
-    return [
+    found = [
         Move(row.number, row.ref, row.old, row.new, row.time, row.message)
         for row in connection.execute(query.with_only_columns(*Reflog.__table__.c))
     ]
+    if not found and ref not in (None, rows.HEAD) and limit != 0:
+        there = list(connection.execute(select(Reflog.ref).distinct().order_by(Reflog.ref)).scalars())
+        raise branches.unknown(str(ref), there)
+    return found
 
 
 def last_move(connection: Connection, branch: str, *, lock: bool = False) -> Move:
@@ -56,9 +65,9 @@ def last_move(connection: Connection, branch: str, *, lock: bool = False) -> Mov
     return last[0]
 
 
-def undo(connection: Connection, branch: str) -> Move:
-    """Take back the last move of a branch; errors as for `last_move`."""
+def undo(connection: Connection, branch: str, message: str | None = None) -> Move:
+    """Take back the last move of a branch, with a line of the reflog of one's own; errors as for `last_move`."""
     last = last_move(connection, branch, lock=True)
     assert last.old is not None
-    branches.reset(connection, branch, last.old, expected=last.new, message=f"undo: {last.message}")
+    branches.reset(connection, branch, last.old, expected=last.new, message=message or f"undo: {last.message}")
     return last

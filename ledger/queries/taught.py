@@ -33,6 +33,9 @@ class Taught:
         generation: How many entries precede the entry.
         operation: The entry's operation.
         time: When the entry was made, ISO 8601 UTC.
+        date: The fact's own date, as its file gives it; None where it gives none. So for the next two.
+        source: Where the fact is from.
+        note: What else its file says of it.
     """
 
     entry: str
@@ -44,6 +47,9 @@ class Taught:
     generation: int
     operation: str
     time: str
+    date: str | None = None
+    source: str | None = None
+    note: str | None = None
 
 
 def history_of_subject(
@@ -75,7 +81,18 @@ def subject_query(subject: str, relation: str | None) -> Select[Any]:
     """The query of `history_of_subject`; it reads an index of digests and the rows found there."""
     r, e = Requests, Entries
     query: Select[*tuple[Any, ...]] = select(
-        r.entry, r.position, r.subject, r.relation, r.prompt, r.target_new, e.generation, e.operation, e.time
+        r.entry,
+        r.position,
+        r.subject,
+        r.relation,
+        r.prompt,
+        r.target_new,
+        e.generation,
+        e.operation,
+        e.time,
+        r.date,
+        r.source,
+        r.note,
     ).join(e, e.id == r.entry)
     if relation is None:
         query = query.where(r.subject_digest == subject_digest(subject))

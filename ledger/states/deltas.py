@@ -12,20 +12,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
-from safetensors.torch import load
 from sqlalchemy import Connection, select
 
 from ledger.database.schema import Objects
 from ledger.objects.manifest import FileInfo
 from ledger.objects.objects import ObjectStore
-from seqedit.adapters.adapter import FORMAT_VERSION
-from seqedit.adapters.composition import HasDeltas
-from seqedit.adapters.delta import Delta
-from seqedit.adapters.files import SIDECAR, WEIGHTS, deltas_from_lora
+from seqedit.adapters.file_names import FORMAT_VERSION, SIDECAR, WEIGHTS
 from seqedit.adapters.sidecar import load_json
 from seqedit.errors import EnvironmentFailure, SeqeditError
+
+if TYPE_CHECKING:
+    from seqedit.adapters.composition import HasDeltas
+    from seqedit.adapters.delta import Delta
 
 FILES = (SIDECAR, WEIGHTS)
 READERS = 4
@@ -105,8 +106,12 @@ def read_ahead(
 
 def read_deltas(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo]) -> StoredDeltas | None:
     """The deltas of one adapter, or None where its files are missing or are not what was recorded."""
+    from safetensors.torch import load
+
+    from seqedit.adapters.files import deltas_from_lora
+
     try:
-        sidecar, weights = (_read(store, f"{store.path(digest)}/{name}", recorded[name]) for name in FILES)
+        sidecar, weights = read_files(store, digest, recorded)
         described = load_json(sidecar)
         if described["format"] != FORMAT_VERSION:
             return None
@@ -115,6 +120,18 @@ def read_deltas(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo
         raise  # the store cannot be reached, which says nothing about the files
     except (SeqeditError, SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None  # the full check says what is wrong
+
+
+def read_files(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo]) -> tuple[bytes, bytes]:
+    """Sidecar and weights of a stored adapter, as they were recorded.
+
+    Raises:
+        KeyError: nothing was recorded of them.
+        ValueError: they are not what was recorded.
+        EnvironmentFailure: the store cannot be reached.
+    """
+    sidecar, weights = (_read(store, f"{store.path(digest)}/{name}", recorded[name]) for name in FILES)
+    return sidecar, weights
 
 
 def _read(store: ObjectStore, path: str, recorded: FileInfo) -> bytes:

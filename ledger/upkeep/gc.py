@@ -8,7 +8,7 @@ an object over either keeps it or is told, before it has recorded anything, that
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -87,6 +87,7 @@ def collect(
     grace: float = GRACE_SECONDS,
     dry_run: bool = False,
     all_registered: bool = False,
+    without: Collection[str] = (),
 ) -> Garbage:
     """Remove what nothing leads to any more.
 
@@ -105,6 +106,7 @@ def collect(
         dry_run: Change nothing.
         all_registered: Every ledger that uses the store is registered with it; needed once for a store elsewhere than
             in the ledger's directory that was made before stores listed their ledgers.
+        without: In a dry run, registrations with the store that are taken to be gone.
 
     Raises:
         InputError: the store is no store of seqedit's, or in use for something else too; nothing was removed.
@@ -115,7 +117,7 @@ def collect(
     cutoff = None
     if keep_days is not None:
         cutoff = datetime.fromtimestamp(time.time() - keep_days * 86400, UTC).strftime(TIME_FORMAT)
-    with failures(f"object store {store.url}"), Users(database, store) as users:
+    with failures(f"object store {store.url}"), Users(database, store, without if dry_run else ()) as users:
         # An empty store has nothing to be removed, and need not be marked for that.
         marker = enter(database, store, write=not dry_run, complete=all_registered) if store.children("") else None
         sure = marker is None or marker.complete
@@ -190,6 +192,7 @@ def _remove_entries(connection: Connection, ids: list[str]) -> None:
                 connection.execute(delete(table).where(table.c.entry.in_(chunk)))
     for chunk in _chunks(ids):
         connection.execute(delete(Entries).where(Entries.id.in_(chunk)))
+    rows.forget_telling(connection, ids)
     _forget_moves(connection, gone)
 
 

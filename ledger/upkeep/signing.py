@@ -23,7 +23,7 @@ from ledger.database.schema import Signatures
 from ledger.errors import failures
 from ledger.history.entries import utc_now
 from ledger.names import check_digest
-from seqedit.errors import InputError
+from seqedit.errors import EnvironmentFailure, InputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -71,6 +71,21 @@ class Signature:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+
+def check_new_key(path: str | Path) -> None:
+    """Refuse what `new_key` would refuse, and make no key.
+
+    Raises:
+        InputError: the file exists, or the package is missing.
+        EnvironmentFailure: there is no folder to write it in.
+    """
+    with _library():
+        import cryptography  # noqa: F401
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists; a key is never overwritten")
+    if not Path(path).absolute().parent.is_dir():
+        raise EnvironmentFailure(f"{path}: there is no folder {Path(path).absolute().parent}")
 
 
 def new_key(path: str | Path) -> str:

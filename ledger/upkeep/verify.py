@@ -136,6 +136,7 @@ def check_entries(
 ) -> Iterator[Problem]:
     """The id of every entry, and that its rows say what its content says."""
     ids = list(nodes)
+    telling = set(rows.telling(connection, ids))
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         found = _stored_rows(connection, chunk)
@@ -158,6 +159,9 @@ def check_entries(
                 if found[identifier][table] != expected:
                     detail = f"table {table.__tablename__} does not say what the entry's content says"
                     yield Problem(Code.ENTRY_ROW, where, detail)
+            if entry.tells != (identifier in telling):
+                detail = "table meta does not say whether the entry gives a reason, an origin or a rewrite"
+                yield Problem(Code.ENTRY_ROW, where, detail)
             if entry.base_model.fingerprint != base_model.fingerprint:
                 yield Problem(Code.INVALID_HISTORY, where, "the entry is of another base model than the ledger")
             if entry.operation == "root" and entry.base_model.name != base_model.name:

@@ -51,7 +51,7 @@ class TestPlaces:
 
     def test_opening_nothing_says_how_to_make_a_ledger_and_makes_nothing(self, tmp_path):
         for place in (tmp_path / "none", tmp_path):
-            with pytest.raises(InputError, match=r"make one with Ledger.create or `seqedit run`"):
+            with pytest.raises(InputError, match=r"make one: `seqedit init .*\(in Python: Ledger.create\)"):
                 Ledger.open(place)
         with pytest.raises(InputError, match="does not exist"):
             Ledger.open(f"sqlite:///{tmp_path}/none.db")

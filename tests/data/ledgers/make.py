@@ -5,6 +5,8 @@ schema or format is released. ``format-1-schema-1`` was made by commit 2adefbd:
 
     git worktree add /tmp/old 2adefbd && PYTHONPATH=/tmp/old python make.py format-1-schema-1
 
+Facts have a date, a source and a note since schema 4.
+
 All values are small integers, so that every sum is exact and the weights' digest is the same on every machine.
 """
 
@@ -26,12 +28,13 @@ from seqedit.support.digests import tensors_digest
 MODEL = BaseModel("golden", "0123456789abcdef" * 4)
 SHAPES = {"h.0.mlp": (3, 5), "h.1.mlp": (3, 5)}
 TIMES = [f"2026-01-{day:02}T12:00:00Z" for day in range(1, 32)]
+ORIGIN = {"date": "2026-01-07", "source": "the registry", "note": "since schema 4"}
 REQUESTS = [
     (Request("Rome", "{} is the capital of", "France", target_true="Italy", relation="P36", case_id=7),),
     (Request("Łódź 東京", "{} lies in", "Peru", case_id="x/1"), Request("rome", "{} is a", "river", relation="P31")),
     (Request("Rome", "{} is the capital of", "Spain", relation="P36"),),
     (Request("S" * 4000, "{} is a", "long name", relation="P31"),),
-    (Request("Elsewhere", "{} is a", "branch", relation="P31"),),
+    (Request("Elsewhere", "{} is a", "branch", relation="P31", **ORIGIN),),
 ]
 
 

@@ -103,6 +103,8 @@ def older(tmp_path: Path) -> Path:
             "UPDATE requests SET subject_digest = ?, fact_digest = ? WHERE entry = ? AND position = ?",
             (*(hashlib.sha256(t.encode()).hexdigest() for t in (subject, fact)), entry, position),
         )
+    for column in ("date", "source", "note"):  # which came with schema 4
+        connection.execute(f"ALTER TABLE requests DROP COLUMN {column}")
     connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema'")
     connection.commit()
     connection.close()

@@ -5,11 +5,12 @@ import random
 import time
 
 import pytest
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ledger import Ledger
 from ledger.database.fact_keys import fact_digest, folded, subject_digest
+from ledger.database.rows import rows_of
 from ledger.database.schema import Requests
 from ledger.queries.taught import history_of_subject, prefix_query, similar_subjects, subject_query
 from seqedit.errors import InputError
@@ -171,3 +172,18 @@ def test_among_a_million_requests_an_answer_takes_less_than_200_ms(ledger: Ledge
         begin = time.perf_counter()
         assert question()
         assert time.perf_counter() - begin < 0.2
+
+
+def test_where_a_fact_comes_from_is_found_with_it_also_where_the_index_is_made_anew(ledger: Ledger) -> None:
+    told = {"date": "2032-01-05", "source": "the gazette", "note": "after the election"}
+    entry = append(ledger, 1, Request("Rome", "{} is a", "river", relation="P31", date="2032-01-05",
+                                      source="the gazette", note="after the election"))  # fmt: skip
+    (found,) = ledger.blame("Rome")
+    assert {name: getattr(found.taught, name) for name in told} == told
+    (row,) = rows_of(ledger.entry(entry), 1)[Requests]
+    assert {name: row[name] for name in told} == told
+    (kept,) = ledger.adapter(entry).requests
+    assert {name: getattr(kept, name) for name in told} == told
+    with ledger.database.write() as connection:
+        connection.execute(update(Requests).values(note="something else"))
+    assert ledger.verify() != [], "verify compares the columns with the entry"

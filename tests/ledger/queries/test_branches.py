@@ -48,7 +48,7 @@ def test_names_that_could_be_something_else_are_refused(name: str, ledger: Ledge
 def test_a_taken_name_and_a_missing_branch_are_named(ledger: Ledger) -> None:
     with pytest.raises(InputError, match="'main' is there already"):
         ledger.start_branch("main")
-    with pytest.raises(InputError, match=r"no branch 'mian' \(there are: main\)"):
+    with pytest.raises(InputError, match=r"no branch 'mian' \(there are: main\); did you mean 'main'\?"):
         ledger.switch("mian")
 
 
