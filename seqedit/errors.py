@@ -39,3 +39,18 @@ class EnvironmentFailure(SeqeditError, OSError):
     """Disk, database or network failed; nothing is known to be wrong with the input."""
 
     exit_code = 3
+
+
+class Interrupted(KeyboardInterrupt):
+    """An interrupt (Ctrl-C) of which is known what was finished before it, as its message says.
+
+    Args:
+        message: What is kept and what is not.
+        go_on: What to add to the same command to go on; () for the same command as it is, None where nothing goes on.
+    """
+
+    exit_code = 130
+
+    def __init__(self, message: str, go_on: tuple[str, ...] | None = ()) -> None:
+        super().__init__(message)
+        self.go_on = go_on

@@ -19,14 +19,13 @@ from seqedit.adapters import check, files
 from seqedit.adapters.base import BaseModel as BaseModel
 from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
+from seqedit.adapters.file_names import FORMAT_VERSION as FORMAT_VERSION
 from seqedit.adapters.hub import fetch_adapter, push_adapter
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.digests import json_digest, tensor_digest
 from seqedit.support.files import check_new
-
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)

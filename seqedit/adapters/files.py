@@ -14,17 +14,16 @@ from torch import Tensor
 
 from seqedit.adapters import card as cards
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_identity
+from seqedit.adapters.file_names import ALL as ALL
+from seqedit.adapters.file_names import CARD as CARD
+from seqedit.adapters.file_names import CONFIG as CONFIG
+from seqedit.adapters.file_names import SIDECAR as SIDECAR
+from seqedit.adapters.file_names import VALUES as VALUES
+from seqedit.adapters.file_names import WEIGHTS as WEIGHTS
 from seqedit.adapters.sidecar import check_modules
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.support.printable import escape
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-CARD = "README.md"
-SIDECAR = "seqedit.json"
-VALUES = "seqedit_values.safetensors"
-ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
 
 _PREFIX = "base_model.model."
 # Some 16,000 tensors with names as long as real ones. The format allows 100 MB, and a header of a million empty

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from seqedit.adapters.card import is_hub_id
-from seqedit.adapters.files import CONFIG, SIDECAR, VALUES, WEIGHTS
+from seqedit.adapters.file_names import CONFIG, SIDECAR, VALUES, WEIGHTS
 from seqedit.errors import CheckFailed, EnvironmentFailure, InputError, SeqeditError
 
 _LOGIN = "log in with `hf auth login`, or set HF_TOKEN to a token that may write there"
+
+
+class NotLoggedIn(InputError):
+    """The Hub is asked for what it only does for someone, and no token says who asks."""
 
 
 def fetch_adapter(repository: str, *, revision: str | None = None) -> Path:
@@ -104,7 +108,7 @@ def _translated(repository: str, error: BaseException, conflict: type[SeqeditErr
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalTokenNotFoundError):
-        return InputError(f"the Hub knows no one here: {_LOGIN}")
+        return NotLoggedIn(f"the Hub knows no one here: {_LOGIN}")
     if isinstance(error, errors.HFValidationError):
         return InputError(f"'{repository}' is no repository id; it looks like me/edits ({_first(error)})")
     if isinstance(error, errors.OfflineModeIsEnabled):

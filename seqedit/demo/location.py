@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seqedit.errors import InputError
 from seqedit.support.cache import default_cache_dir
+from seqedit.support.suggestions import did_you_mean
 from seqedit.support.writing import new_directory
 
 DEMO_FILE = "demo:"
@@ -45,7 +46,8 @@ def resolve_demo_file(source: str) -> str:
     path = demo_file(source.removeprefix(DEMO_FILE))
     if not path.exists():
         known = sorted(p.relative_to(demo_folder()).as_posix() for p in demo_folder().rglob("*.*"))
-        raise InputError(f"{source}: the demo world has {', '.join(known)}")
+        hint = did_you_mean(source.removeprefix(DEMO_FILE), known)
+        raise InputError(f"{source}: the demo world has {', '.join(known)}{hint}")
     return str(path)
 
 

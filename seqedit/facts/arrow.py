@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from seqedit.errors import InputError, RequestError
-from seqedit.facts.requests import Neighbor, Record, Request
+from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.sources import pick_split
 
 _TEXT = datasets.Value("string")
@@ -24,6 +24,9 @@ FEATURES = datasets.Features(
         "target_new": _TEXT,
         "target_true": _TEXT,
         "relation": _TEXT,
+        "date": _TEXT,
+        "source": _TEXT,
+        "note": _TEXT,
         "paraphrase_prompts": _TEXTS,
         "neighborhood_prompts": datasets.List({"prompt": _TEXT, "target_true": _TEXT}),
         "generation_prompts": _TEXTS,
@@ -97,6 +100,7 @@ def _row(record: Record) -> dict[str, Any]:
         "target_new": request.target_new,
         "target_true": request.target_true,
         "relation": request.relation,
+        **{name: getattr(request, name) for name in ORIGIN},
         "paraphrase_prompts": list(record.paraphrase_prompts),
         "neighborhood_prompts": [
             {"prompt": n.prompt, "target_true": n.target_true} for n in record.neighborhood_prompts
@@ -116,6 +120,7 @@ def _record(row: Mapping[str, Any]) -> Record:
             row.get("target_true"),
             row.get("relation"),
             case_id=row.get("case_name") if number is None else number,
+            **{name: row.get(name) for name in ORIGIN},
         ),
         tuple(row.get("paraphrase_prompts") or ()),
         tuple(Neighbor(**n) if isinstance(n, Mapping) else Neighbor(n) for n in near),

@@ -15,8 +15,9 @@ from seqedit.distribution.plugins import LAYOUTS, plugins
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
 from seqedit.facts.fields import Row, an_object, as_list, first_answer, strings, template
-from seqedit.facts.requests import Neighbor, Record, Request
+from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
+from seqedit.support.suggestions import did_you_mean
 
 ZSRE_CONVENTIONS = ("mend", "memit", "alt", "answers")
 """What is taught of a zsRE record: ``alt`` (``mend``, or ``alt``: MEND, EasyEdit), or the right answer (``memit``, or
@@ -41,6 +42,7 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
     try:
         convert = layout_of(row)
         record = _zsre(row, zsre) if convert is _zsre else convert(row)
+        record = replace(record, request=with_origin(record.request, row, strict=convert is plain))
         if snippets is not None and convert is _counterfact and not record.reference_texts:
             target = row["requested_rewrite"]["target_new"].get("id")
             record = replace(record, reference_texts=snippets.of(record.request.relation, target))
@@ -54,6 +56,27 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
         raise RequestError(f"{where}: malformed ({error})") from None
     except RecursionError:
         raise RequestError(f"{where}: nested too deeply to be a record") from None
+
+
+def with_origin(request: Request, row: Row, *, strict: bool = True) -> Request:
+    """A request with the row's ``date``, ``source`` and ``note``; those that the request has already stay.
+
+    Args:
+        request: The request.
+        row: Where they stand; a blank one stands for none.
+        strict: Whether one that is no text is refused. A published data set may mean something else by the name.
+
+    Raises:
+        RequestError: one of them is no text; names it.
+    """
+    found: dict[str, str] = {}
+    for name in ORIGIN:
+        value = row.get(name)
+        if value is None or getattr(request, name) is not None or not (strict or isinstance(value, str)):
+            continue
+        if check_text(value, name).strip():
+            found[name] = value
+    return replace(request, **found) if found else request
 
 
 def layout_of(fields: Row) -> Callable[[Row], Record]:
@@ -104,7 +127,8 @@ def register(field: str) -> Callable[[Callable[[Row], Record]], Callable[[Row], 
 def check_convention(zsre: str) -> None:
     """Refuse an unknown zsRE convention."""
     if zsre not in ZSRE_CONVENTIONS:
-        raise InputError(f"unknown zsRE convention {short(zsre)}; known: {', '.join(ZSRE_CONVENTIONS)}")
+        hint = did_you_mean(str(zsre), ZSRE_CONVENTIONS)
+        raise InputError(f"unknown zsRE convention {short(zsre)}; known: {', '.join(ZSRE_CONVENTIONS)}{hint}")
 
 
 def _counterfact(row: Row) -> Record:

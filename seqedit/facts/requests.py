@@ -11,6 +11,10 @@ from typing import Any
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_text, short
 from seqedit.facts.identity import canonical
+from seqedit.support.suggestions import did_you_mean
+
+ORIGIN = ("date", "source", "note")
+"""Fields of a request that say where its fact comes from: kept and shown, and of no weight for the edit."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Request:
         target_true: The answer before the edit, where known (CounterFact's ``target_true``).
         relation: Identifier of the relation, e.g. ``P103``; the fact's identity is (subject, relation).
         case_id: Identifier of the record in its data set: a string, or an integer of at most 64 bits.
+        date: Since when the fact holds or is known, as its source writes it.
+        source: Where it is from.
+        note: Anything else that whoever asks for the fact later should be told.
 
     Raises:
         RequestError: a field is of another type, empty or too long; it is named.
@@ -35,12 +42,15 @@ class Request:
     target_true: str | None = None
     relation: str | None = None
     case_id: str | int | None = None
+    date: str | None = None
+    source: str | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         where = "request" if self.case_id is None else f"request {short(self.case_id)}"
-        for name in ("subject", "prompt", "target_new", "target_true", "relation"):
+        for name in ("subject", "prompt", "target_new", "target_true", "relation", *ORIGIN):
             value = getattr(self, name)
-            if value is None and name in ("target_true", "relation"):
+            if value is None and name in ("target_true", "relation", *ORIGIN):
                 continue
             try:
                 check_text(value, name)
@@ -88,7 +98,8 @@ class Request:
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(data) - known)
         if unknown:
-            raise RequestError(f"request: unknown field {short(unknown[0])}; known: {', '.join(sorted(known))}")
+            hint = did_you_mean(str(unknown[0]), known)
+            raise RequestError(f"request: unknown field {short(unknown[0])}; known: {', '.join(sorted(known))}{hint}")
         for name in ("subject", "prompt", "target_new"):
             if name not in data:
                 raise RequestError(f"request: field '{name}' is missing")

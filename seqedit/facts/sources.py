@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.support.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     # Imported where it is used: it takes half a second that `seqedit log` should not cost.
@@ -23,7 +24,9 @@ def pick_split(dataset: datasets.Dataset | datasets.DatasetDict, split: str, whe
     if not isinstance(dataset, datasets.DatasetDict):
         return dataset
     if split not in dataset:
-        raise InputError(f"{where} has no split '{split}'; it has: {', '.join(sorted(map(str, dataset))) or '(none)'}")
+        there = sorted(map(str, dataset))
+        hint = did_you_mean(split, there)
+        raise InputError(f"{where} has no split '{split}'; it has: {', '.join(there) or '(none)'}{hint}")
     return dataset[split]
 
 

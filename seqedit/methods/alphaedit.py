@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from seqedit.facts.requests import Request
-from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig
-from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
-from seqedit.models.anatomy import Projection
-from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.config import check_positive, setting
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
+    from seqedit.models.anatomy import Projection
+    from seqedit.solver.factorizations import Factorizations
+    from seqedit.solver.preconditioners import Preconditioner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,4 +41,6 @@ def null_space(factors: Factorizations, projection: Projection, config: AlphaEdi
 @register("alphaedit", AlphaEditConfig, null_space)
 def alphaedit(bench: Workbench, requests: Sequence[Request], config: AlphaEditConfig) -> Update:
     """Least squares in the null space of C0, with the keys of all earlier edits protected."""
+    from seqedit.methods.closed_form import closed_form_edit
+
     return closed_form_edit(bench, requests, config, config.a)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from seqedit.facts.requests import Request
-from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig
-from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,4 +29,6 @@ class EmmetConfig(ClosedFormConfig):
 @register("emmet", EmmetConfig)
 def emmet(bench: Workbench, requests: Sequence[Request], config: EmmetConfig) -> Update:
     """Equality constraint for a whole batch, stabilised by a on the diagonal of D."""
+    from seqedit.methods.closed_form import closed_form_edit
+
     return closed_form_edit(bench, requests, config, config.relaxation(len(requests)))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from seqedit.facts.requests import Request
-from seqedit.forward.hooks import inference_state
 from seqedit.methods.config import EditConfig
-from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
-from seqedit.methods.training import target_prompts, train, trained_update
 from seqedit.support.config import check_positive, setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqedit.methods.interface import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,11 @@ class FtConfig(EditConfig):
 @register("ft", FtConfig, None)
 def ft(bench: Workbench, requests: Sequence[Request], config: FtConfig) -> Update:
     """Fine-tuning of the FFN output projections, with a norm constraint or weight decay (FT-W)."""
+    import torch
+
+    from seqedit.forward.hooks import inference_state
+    from seqedit.methods.training import target_prompts, train, trained_update
+
     layers = bench.parts.check_layers(config.layers)
     projections = bench.parts.projections_of(layers)
     # Adam works on float32 masters: a step would be lost in the rounding of bfloat16 weights.

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.forward.hooks import inference_state
-from seqedit.forward.protocols import CausalLM
 from seqedit.methods.config import EditConfig
-from seqedit.methods.interface import Update, Workbench, add_to_weight
 from seqedit.methods.registry import register
-from seqedit.methods.training import target_prompts, train, trained_update
-from seqedit.models.anatomy import Projection
 from seqedit.support.config import check_positive, setting
-from seqedit.support.random_state import seeded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqedit.forward.protocols import CausalLM
+    from seqedit.methods.interface import Update, Workbench
+    from seqedit.models.anatomy import Projection
 
 _ADAPTER = "seqedit"
 
@@ -45,6 +43,12 @@ class LoraEditConfig(EditConfig):
 @register("lora", LoraEditConfig, None)
 def lora(bench: Workbench, requests: Sequence[Request], config: LoraEditConfig) -> Update:
     """LoRA of the FFN output projections, trained by PEFT on the batch."""
+    import torch
+
+    from seqedit.forward.hooks import inference_state
+    from seqedit.methods.interface import add_to_weight
+    from seqedit.methods.training import target_prompts, train, trained_update
+
     layers = bench.parts.check_layers(config.layers)
     projections = bench.parts.projections_of(layers)
     prompts = target_prompts(bench.tokenizer, requests)
@@ -77,6 +81,8 @@ def _injected(
 ) -> Iterator[list[Any]]:
     """PEFT's LoRA layers around the projections; afterwards the model is built as before."""
     from peft import LoraConfig, inject_adapter_in_model
+
+    from seqedit.support.random_state import seeded
 
     if hasattr(model, "peft_config"):
         raise InputError("the model holds PEFT adapters already; merge_and_unload() them before a 'lora' edit")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from seqedit.facts.requests import Request
-from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig
-from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,4 +22,6 @@ class MemitConfig(ClosedFormConfig):
 @register("memit", MemitConfig)
 def memit(bench: Workbench, requests: Sequence[Request], config: MemitConfig) -> Update:
     """Least squares: memorise the batch and preserve the rest, over several layers."""
+    from seqedit.methods.closed_form import closed_form_edit
+
     return closed_form_edit(bench, requests, config, config.a)

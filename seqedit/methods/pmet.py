@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig, Spread, TargetPlace
-from seqedit.methods.interface import Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
-from seqedit.targets.sites import Sublayers
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,4 +37,7 @@ class PmetConfig(ClosedFormConfig):
 @register("pmet", PmetConfig)
 def pmet(bench: Workbench, requests: Sequence[Request], config: PmetConfig) -> Update:
     """Like MEMIT, with target values of the FFN alone and the square-root spread."""
+    from seqedit.methods.closed_form import closed_form_edit
+    from seqedit.targets.sites import Sublayers
+
     return closed_form_edit(bench, requests, config, config.a, site=Sublayers)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqedit.distribution.plugins import METHODS, plugins
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods.config import ClosedFormConfig, EditConfig
-from seqedit.methods.interface import Update, Workbench
-from seqedit.models.anatomy import Projection
-from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import Preconditioner
+from seqedit.support.suggestions import did_you_mean
 
-Compute = Callable[[Workbench, Sequence[Request], Any], Update]
-Precondition = Callable[[Factorizations, Projection, Any], Preconditioner]
+if TYPE_CHECKING:  # names and settings of methods are known without what computes
+    from seqedit.methods.interface import Update, Workbench
+    from seqedit.models.anatomy import Projection
+    from seqedit.solver.factorizations import Factorizations
+    from seqedit.solver.preconditioners import Preconditioner
+
+Compute = Callable[["Workbench", Sequence[Request], Any], "Update"]
+Precondition = Callable[["Factorizations", "Projection", Any], "Preconditioner"]
 
 
 def weighted_cholesky(factors: Factorizations, projection: Projection, config: ClosedFormConfig) -> Preconditioner:
@@ -85,7 +87,6 @@ def get_method(name: str) -> Method:
     if name not in _METHODS:
         plugins(METHODS)  # loading them registers them
     if name not in _METHODS:
-        close = difflib.get_close_matches(name, _METHODS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise InputError(f"unknown method '{name}'{hint} (known: {', '.join(method_names())})")
+        known = method_names()
+        raise InputError(f"unknown method '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
     return _METHODS[name]

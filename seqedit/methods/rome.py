@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from seqedit.facts.requests import Request
-from seqedit.methods.closed_form import closed_form_edit
 from seqedit.methods.config import ClosedFormConfig, Spread
-from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench
 from seqedit.methods.registry import register
 from seqedit.support.config import setting
 from seqedit.targets.config import InitNorm
-from seqedit.targets.values import TargetValues
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
+    from seqedit.targets.values import TargetValues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,11 @@ class RomeConfig(ClosedFormConfig):
 @register("rome", RomeConfig)
 def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> Update:
     """Equality constraint, one request after the other, each a rank-one update."""
+    import torch
+
+    from seqedit.methods.closed_form import closed_form_edit
+    from seqedit.methods.interface import LayerUpdate, Solved, Update
+
     # Each request sees the ones before it already written; the batch's update is the sum of theirs. One and the same
     # averaged key is used everywhere, as in R-ROME (arXiv 2403.07175): mixing two kinds of keys made ROME collapse.
     # The first public code mixes them, with all templates counting alike: to compare with.
@@ -65,6 +69,10 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
 
 
 def _together(found: Sequence[TargetValues]) -> TargetValues | None:
+    import torch
+
+    from seqedit.targets.values import TargetValues
+
     if not found:
         return None
     return TargetValues(

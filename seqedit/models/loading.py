@@ -9,30 +9,22 @@ import torch
 
 from seqedit.demo.location import DEMO_PREFIX
 from seqedit.errors import EnvironmentFailure, InputError, ModelError
-from seqedit.models.gguf import converted, is_gguf
+from seqedit.models.names import DEVICE_MAPS as DEVICE_MAPS
+from seqedit.models.names import check_model, unknown_dtype
+from seqedit.models.names import resolve_model as resolve_model
 from seqedit.models.quiet import quiet_transformers
 from seqedit.support.memory import is_out_of_memory
 
-DEVICE_MAPS = ("auto", "balanced", "sequential")
-"""Devices that stand for a way to spread a model over all of them."""
 
+def loadable_name(name: str) -> str:
+    """A name that stock transformers loads the model by, from every folder of this machine.
 
-def resolve_model(name: str) -> str:
-    """The directory of a shipped model (``demo-gpt2``, ``demo-llama``) or of a GGUF file, or the name itself."""
-    if is_gguf(name) and Path(name).is_file():
-        return str(converted(Path(name)))
-    if name.startswith(DEMO_PREFIX) and not Path(name).exists():
-        from seqedit.demo import STYLES, model_path
-
-        style = name.removeprefix(DEMO_PREFIX)
-        if style in STYLES and not model_path(style).is_dir():
-            raise InputError(
-                f"the model '{name}' is not shipped with this version; train it with "
-                f"`python -m seqedit.demo_training.train --style {style} --out DIR` and give the directory"
-            )
-        if style in STYLES:
-            return str(model_path(style))
-    return name
+    A shipped model, a converted GGUF file and a relative path become the absolute path of the directory; a Hub id, and
+    a path that is no longer there, stay what they are.
+    """
+    path = Path(name)
+    found = Path(resolve_model(name)) if name.startswith(DEMO_PREFIX) or path.exists() else path
+    return str(found.absolute()) if found.is_dir() else name
 
 
 def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> tuple[Any, Any]:
@@ -54,21 +46,18 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    _check_device(device)
+    check_device(device)
     spread = {"device_map": device} if device in DEVICE_MAPS else {}
+    check_model(name)
     source = resolve_model(name)
     path = Path(source)
-    if path.is_dir():
-        _check_directory(path)
-    elif is_gguf(source):
-        raise InputError(f"no GGUF file at {source}")
-    elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
-        raise InputError(f"no model directory at {source}")
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(source, use_fast=True)
             # Without it transformers falls back to pickled weights, be it with weights_only.
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=_dtype(dtype), use_safetensors=True, **spread)
+            model = AutoModelForCausalLM.from_pretrained(
+                source, dtype=weight_type(dtype), use_safetensors=True, **spread
+            )
     except (OSError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         if path.is_dir():
@@ -82,7 +71,13 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     return model, tokenizer
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        InputError: no such device here.
+        EnvironmentFailure: it has no memory left.
+    """
     if device in DEVICE_MAPS:
         return
     try:
@@ -97,22 +92,15 @@ def _check_device(device: str) -> None:
         ) from error
 
 
-def _check_directory(path: Path) -> None:
-    if not (path / "config.json").is_file():
-        raise InputError(f"{path} is no model directory: config.json is missing")
-    names = [p.name for p in path.iterdir()]
-    if not any(n.endswith((".safetensors", ".safetensors.index.json")) for n in names):
-        pickled = [n for n in names if n.endswith((".bin", ".pt", ".pth"))]
-        extra = (
-            f" (it has {pickled[0]}; pickled weights are never loaded, convert them to safetensors)" if pickled else ""
-        )
-        raise InputError(f"{path} holds no weights: no *.safetensors file{extra}")
+def weight_type(name: str) -> Any:
+    """The type of a name, as transformers takes it; ``auto`` stays what it is.
 
-
-def _dtype(name: str) -> Any:
+    Raises:
+        InputError: no such type.
+    """
     if name == "auto":
         return "auto"
     value = getattr(torch, name, None)
     if not isinstance(value, torch.dtype):
-        raise InputError(f"unknown dtype '{name}'; use auto, float32, bfloat16 or float16")
+        raise unknown_dtype(name)
     return value

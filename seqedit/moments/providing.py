@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from seqedit.models.edited import EditedModel
-from seqedit.moments.second_moments import SecondMoments
-from seqedit.moments.split import measure_with
-from seqedit.moments.store import cached_second_moments, read_second_moments
-from seqedit.parallel.ranks import Ranks
 from seqedit.support.config import Config, setting
 from seqedit.text.plain_text import TextSource, default_text
+
+if TYPE_CHECKING:  # the settings are part of run files, which are read without torch
+    from seqedit.models.edited import EditedModel
+    from seqedit.moments.second_moments import SecondMoments
+    from seqedit.parallel.ranks import Ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,10 @@ def provide_second_moments(
     Raises:
         InputError: the file or the text cannot be read, or lacks what the layers need.
     """
+    from seqedit.moments.second_moments import SecondMoments
+    from seqedit.moments.split import measure_with
+    from seqedit.moments.store import cached_second_moments, read_second_moments
+
     wanted = settings or SecondMomentSettings()
     projections = edited.parts.projections_of(layers)
     if wanted.file is not None:

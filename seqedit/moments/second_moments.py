@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from seqedit.errors import InputError
-from seqedit.models.anatomy import Projection
+from seqedit.models.anatomy import Projection, features
 from seqedit.support.digests import tensors_digest
 
 
@@ -38,7 +38,7 @@ class SecondMoments:
             InputError: names the module that is missing or has another size.
         """
         for projection in projections:
-            d_in = projection.matrix().shape[1]
+            d_in = features(projection.module)[0]  # of a model without weights too
             matrix = self.matrices.get(projection.name)
             if matrix is None:
                 raise InputError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self
 
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 
 def setting(default: Any, text: str) -> Any:
@@ -36,8 +36,7 @@ class Config:
         values = {}
         for name, value in data.items():
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean '{close[0]}'?" if close else ""
+                hint = did_you_mean(str(name), known)
                 raise InputError(f"unknown setting '{name}'{hint} (known: {', '.join(known)})")
             values[name] = coerce(name, value, types_of[name])
         return cls(**values)
@@ -64,7 +63,8 @@ def coerce(name: str, value: Any, kind: Any) -> Any:
     try:
         return _coerced(value, kind)
     except (ValueError, OverflowError) as error:
-        raise InputError(f"setting '{name}' must be {_expected(kind)}, got {value!r}") from error
+        hint = did_you_mean(value, _words(kind)) if isinstance(value, str) else ""
+        raise InputError(f"setting '{name}' must be {_expected(kind)}, got {value!r}{hint}") from error
 
 
 def _coerced(value: Any, kind: Any) -> Any:
@@ -83,13 +83,33 @@ def _coerced(value: Any, kind: Any) -> Any:
     if origin is tuple:
         if len(members) != 2 or members[1] is not Ellipsis:
             raise TypeError(f"a setting cannot be a {kind}")
-        parts = value.replace(",", " ").split() if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise ValueError(value)
+        parts = _listed(value)
         return tuple(_coerced(part, members[0]) for part in parts)
     if kind in _SCALARS:
         return _SCALARS[kind](value)
     raise TypeError(f"a setting cannot be a {kind}")
+
+
+def _words(kind: Any) -> list[str]:
+    """The words that a kind of value can be."""
+    members = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return [str(member) for member in members]
+    return [word for member in members for word in _words(member)]
+
+
+def _listed(value: Any) -> list[Any]:
+    """The parts of a list: ``[1, 2]``, a scalar for a list of one, or the text ``1,2``, ``1 2`` or ``[1, 2]``."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("[") and text.endswith("]"):
+            text = text[1:-1]
+        return [part.strip("\"'") for part in text.replace(",", " ").split()]
+    if isinstance(value, list | tuple):
+        return list(value)
+    if value is None or isinstance(value, Mapping | set):
+        raise ValueError(value)
+    return [value]
 
 
 def _of_union(value: Any, members: tuple[Any, ...]) -> Any:

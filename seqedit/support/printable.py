@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _CONTROL = "\x00-\x1f\x7f-\x9f"
@@ -36,6 +37,31 @@ def escape(text: str) -> str:
     """Text that reads in Markdown, also in a table or as a line of its own, as it was written."""
     escaped = _SPECIAL.sub(r"\\\1", one_line(" ".join(text.split())))
     return _BLOCK.sub(r"\1\\\2", escaped)
+
+
+def plain(value: Any) -> str:
+    """A value of JSON types as a reader would write it: no quotes and brackets of a programming language.
+
+    Nothing is "none", truth is "yes" or "no", numbers have at most six significant digits (whole ones all), the parts
+    of a list stand beside each other and those of a mapping behind their names.
+    """
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_part(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(_part(item) for item in value) or "none"
+    return str(value)
+
+
+def _part(value: Any) -> str:
+    """A value inside of another; in parentheses where it has parts itself."""
+    nested = isinstance(value, Mapping | list | tuple) and len(value) > 1
+    return f"({plain(value)})" if nested else plain(value)
 
 
 def json_text(value: Any, **how: Any) -> str:

@@ -39,6 +39,17 @@ class TextSource:
             return "files:" + _sha256(sorted(p for p in path.rglob("*") if p.is_file())) + column
         return "hub:" + self.name + column
 
+    def check(self) -> None:
+        """Refuse a name that is neither a file's nor a dataset's, without reading it.
+
+        Raises:
+            InputError: there is no such text.
+        """
+        path = Path(self.name)
+        local = path.is_file() or (path.is_dir() and is_local_dataset(path))
+        if not local and (path.is_dir() or self.name.count("/") != 1 or path.is_absolute()):
+            raise InputError(f"no such text file: {self.name}")
+
     def __iter__(self) -> Iterator[str]:
         path = Path(self.name)
         if path.suffix == ".jsonl" and path.is_file():
@@ -91,6 +102,16 @@ class TextSource:
             raise EnvironmentFailure(
                 f"could not read text from the dataset '{self.name}': {first}; give a local file with --text"
             ) from error
+
+
+def check_text(name: str, column: str = "text") -> None:
+    """Refuse a local text that is not there or has no such column; of a Hub dataset nothing is fetched.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if Path(name).exists() or name.count("/") != 1 or Path(name).is_absolute():
+        next(iter(TextSource(name, column)), None)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seqedit.cli.parallel import JOBS
+from seqedit.cli.parallel import jobs
 from seqedit.errors import NumericsError
 from seqedit.parallel.messages import Message
 from seqedit.parallel.place import Place
@@ -50,7 +50,7 @@ def _weights(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) ->
     return Message({}, {name: parameter.detach().cpu() for name, parameter in replica.parameters.items()})
 
 
-TEST_JOBS = {**JOBS, "tell": _tell, "fail": _fail, "die": _die, "weights": _weights}
+TEST_JOBS = {**jobs(), "tell": _tell, "fail": _fail, "die": _die, "weights": _weights}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

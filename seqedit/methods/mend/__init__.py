@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from seqedit.methods.mend.config import MendTraining
-from seqedit.methods.mend.files import Trained, load_hypernetwork
-from seqedit.methods.mend.hypernetwork import Hypernetwork
-from seqedit.methods.mend.training import train_hypernetwork
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seqedit.methods.mend.config import MendTraining as MendTraining
+    from seqedit.methods.mend.files import Trained as Trained
+    from seqedit.methods.mend.files import load_hypernetwork as load_hypernetwork
+    from seqedit.methods.mend.hypernetwork import Hypernetwork as Hypernetwork
+    from seqedit.methods.mend.training import train_hypernetwork as train_hypernetwork
+
+_HOMES = {
+    "Hypernetwork": "hypernetwork",
+    "MendTraining": "config",
+    "Trained": "files",
+    "load_hypernetwork": "files",
+    "train_hypernetwork": "training",
+}
+"""Public name -> its module here; imported on first use, as the method's settings are to be known without torch."""
 
 __all__ = ["Hypernetwork", "MendTraining", "Trained", "load_hypernetwork", "train_hypernetwork"]
 
-from typing import TYPE_CHECKING
-
-if not TYPE_CHECKING:  # names of the module that this package was
+if not TYPE_CHECKING:
     from seqedit.distribution.moved import moved_names
 
-    __getattr__ = moved_names(__name__)
+    _moved = moved_names(__name__)  # names of the module that this package was
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return _moved(name)

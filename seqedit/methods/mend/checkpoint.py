@@ -15,10 +15,10 @@ from torch import Tensor
 
 from seqedit.errors import InputError
 from seqedit.methods.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.place import CHECKPOINT as CHECKPOINT
 from seqedit.support.memory import is_out_of_memory
 from seqedit.support.writing import write_whole
 
-CHECKPOINT = "checkpoint.safetensors"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 

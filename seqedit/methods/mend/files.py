@@ -16,15 +16,13 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.adapters.files import read_tensors
 from seqedit.errors import InputError
 from seqedit.methods.mend.hypernetwork import Hypernetwork
+from seqedit.methods.mend.place import CONFIG, FORMAT, VERSION, read_config, resolve_hypernetwork
+from seqedit.methods.mend.place import read_layers as read_layers
 from seqedit.models.anatomy import Anatomy, Projection, features
 from seqedit.support.digests import tensors_digest
 from seqedit.support.writing import write_whole
 
 WEIGHTS = "mend.safetensors"
-CONFIG = "mend_config.json"
-_FORMAT = "seqedit-mend"
-_VERSION = 1
-_SHIPPED = Path(__file__).parents[2] / "demo" / "hypernetworks"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +87,8 @@ def save_hypernetwork(out: Path, trained: Trained) -> None:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.network.state_dict().items()}
     network = trained.network
     config = {
-        "format": _FORMAT,
-        "version": _VERSION,
+        "format": FORMAT,
+        "version": VERSION,
         "base_model": {
             "name": trained.base_model.name,
             "fingerprint": trained.base_model.fingerprint,
@@ -108,16 +106,6 @@ def save_hypernetwork(out: Path, trained: Trained) -> None:
     write_whole(out / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     text = json.dumps(config, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(out / CONFIG, (text + "\n").encode())
-
-
-def resolve_hypernetwork(place: str | Path) -> Path:
-    """The directory of a shipped hypernetwork, named like its model (``demo-llama``), or the place as it is."""
-    shipped = _SHIPPED / str(place)
-    return shipped if str(place) in _shipped_names() and not Path(place).exists() else Path(place)
-
-
-def _shipped_names() -> list[str]:
-    return sorted(folder.name for folder in _SHIPPED.iterdir()) if _SHIPPED.is_dir() else []
 
 
 def load_hypernetwork(place: str | Path) -> Trained:
@@ -149,49 +137,6 @@ def load_hypernetwork(place: str | Path) -> Trained:
     network.load_state_dict(tensors)
     network.requires_grad_(False)
     return Trained(network, base, part, dict(sorted(modules.items())), training, validation, str(folder))
-
-
-def read_layers(place: str | Path) -> tuple[int, ...]:
-    """The layers a hypernetwork edits, in order, from its configuration alone.
-
-    Raises:
-        InputError: there is none, or it is malformed.
-    """
-    folder = resolve_hypernetwork(place)
-    data = read_config(folder)
-    try:
-        layers = tuple(sorted(int(row["layer"]) for row in data["layers"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{folder / CONFIG}: field 'layers' is missing or malformed") from error
-    if not layers:
-        raise InputError(f"{folder / CONFIG}: field 'layers' is empty")
-    return layers
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """``mend_config.json`` as a JSON object of the version that is understood.
-
-    Raises:
-        InputError: names the file.
-    """
-    path = folder / CONFIG
-    if not path.is_file():
-        started = (folder / "checkpoint.safetensors").is_file()
-        hint = (
-            "its training is not finished; continue it with 'seqedit train-mend --resume'"
-            if started
-            else f"is {folder} a directory written by 'seqedit train-mend'?"
-        )
-        raise InputError(f"{path} is missing; {hint}")
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(data, dict) or data.get("format") != _FORMAT:
-        raise InputError(f"{path}: not the configuration of a MEND hypernetwork")
-    if data.get("version") != _VERSION:
-        raise InputError(f"{path}: version {data.get('version')!r} is not known to this seqedit (it knows {_VERSION})")
-    return data
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

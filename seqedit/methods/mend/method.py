@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
-from seqedit.forward.batching import token_budget_batches
 from seqedit.methods.config import EditConfig
-from seqedit.methods.interface import Update, Workbench, add_to_weight
-from seqedit.methods.mend.files import load_hypernetwork, read_layers
-from seqedit.methods.mend.gradients import token_terms
+from seqedit.methods.mend.place import read_layers
 from seqedit.methods.registry import register
-from seqedit.methods.training import target_losses, target_prompts, trained_update
 from seqedit.support.config import check_positive, setting
+
+if TYPE_CHECKING:
+    from seqedit.methods.interface import Update, Workbench
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +63,14 @@ def _agreed(config: MendConfig) -> tuple[int, ...]:
 @register("mend", MendConfig, None)
 def mend(bench: Workbench, requests: Sequence[Request], config: MendConfig) -> Update:
     """A trained hypernetwork's transform of the batch's gradient (MEND)."""
+    import torch
+
+    from seqedit.forward.batching import token_budget_batches
+    from seqedit.methods.interface import add_to_weight
+    from seqedit.methods.mend.files import load_hypernetwork
+    from seqedit.methods.mend.gradients import token_terms
+    from seqedit.methods.training import target_losses, target_prompts, trained_update
+
     if not config.hypernetwork:
         raise InputError(_NEEDED)
     layers = _agreed(config)
