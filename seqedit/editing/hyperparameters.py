@@ -8,7 +8,6 @@ knows.
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -19,6 +18,7 @@ from seqedit.editing.hyperparameter_fields import IDENTITY, KNOWN, NO_EFFECT, OF
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
+from seqedit.support.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,7 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
         elif name in KNOWN:
             ignored.append(str(name))
         else:
-            close = difflib.get_close_matches(str(name), [*own, *reads], n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
+            hint = did_you_mean(str(name), [*own, *reads])
             raise InputError(f"{path}: unknown field '{name}' for method '{method}'{hint}")
     return HparamsFile(settings, tuple(ignored))
 

@@ -21,18 +21,21 @@ def edit_one_batch(
     config: EditConfig | Given,
     *,
     told: Callable[[Settled], None] = lambda settled: None,
+    made: Callable[[Editor, Adapter], None] = lambda editor, adapter: None,
 ) -> Adapter:
     """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors.
 
     Settings that were only given in part are settled for the model (`seqedit.editing.rule`) and ``told`` before the
-    batch is computed.
+    batch is computed. ``made`` gets the editor, whose model is unedited, and the adapter while the model is loaded.
     """
     editor = open_editor(loading)
     settled = settle(config, editor) if isinstance(config, Given) else Settled(config)
     told(settled)
     editor.edited.parts.check_layers(settled.config.layers)  # before minutes are spent on second moments
     adapter = editor.compute(requests, method, settled.config)
-    return replace(adapter, provenance={**adapter.provenance, **settled.provenance()})
+    adapter = replace(adapter, provenance={**adapter.provenance, **settled.provenance()})
+    made(editor, adapter)
+    return adapter
 
 
 def open_editor(loading: Loading) -> Editor:

@@ -15,6 +15,7 @@ from seqedit.editing.settings import PRESETS, is_preset_file, preset_names
 from seqedit.errors import InputError
 from seqedit.models.anatomy import Anatomy
 from seqedit.support.files import read_mapping
+from seqedit.support.suggestions import did_you_mean
 
 _SIZES = ("hidden_size", "num_layers", "ffn", "vocabulary")
 _ADDED_TOKENS = 0.01
@@ -89,8 +90,9 @@ def model_of(preset: str) -> tuple[Shape, str] | None:
         raise InputError(f"{preset}: 'model' must be a mapping of {', '.join(_SIZES)}, got {data!r}")
     unknown = [str(name) for name in data if name not in (*_SIZES, "name", "fingerprint")]
     if unknown:
-        known = ", ".join((*_SIZES, "name", "fingerprint"))
-        raise InputError(f"{preset}: unknown field 'model.{unknown[0]}' (known: {known})")
+        known = (*_SIZES, "name", "fingerprint")
+        hint = did_you_mean(unknown[0], known)
+        raise InputError(f"{preset}: unknown field 'model.{unknown[0]}' (known: {', '.join(known)}){hint}")
     for name in _SIZES:
         size = data.get(name)
         if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):

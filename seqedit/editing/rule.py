@@ -7,7 +7,7 @@ has the same settings for every batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -61,59 +61,123 @@ class Settled:
         }
 
 
-def settle(given: Given, editor: Editor) -> Settled:
+@dataclass(frozen=True)
+class Recorded:
+    """Settings that a batch was edited with, and where they came from.
+
+    Attributes:
+        method: The method's name and settings, as an entry records them.
+        provenance: `Settled.provenance` of them, as the adapter records it, among other things.
+    """
+
+    method: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def settle(given: EditConfig | Given, editor: Editor, recorded: Sequence[Recorded] = ()) -> Settled:
     """Fill in what was not given: nothing where a preset or hyperparameter file was; else for the closed forms.
 
     A shipped preset that was made for a model of this very shape is taken where no layers were given, and so nothing
     was chosen; a model that no preset knows has learning rate, weight, bound and layers by rule.
 
     Args:
-        given: What the user gave.
+        given: What the user gave; all settings are taken as they are.
         editor: The model and its second moments.
+        recorded: What an earlier part of the same work was done with; what it had is taken before anything is chosen.
 
     Raises:
         InputError: no layers, for a method that the rule is not for; or layers that the model does not have.
     """
+    if isinstance(given, EditConfig):
+        return Settled(given)
     name, parts = editor.edited.base_model.name, editor.edited.parts
     if given.hparams or given.preset not in (None, BY_RULE):
         warning = preset_warning(given.preset, parts, name)
         return Settled(given.config(), warnings=() if warning is None else (warning,))
     config_class = get_method(given.method).config
-    if not issubclass(config_class, ClosedFormConfig) or not _open(given, config_class):
+    if not issubclass(config_class, ClosedFormConfig) or not given.open:
         return Settled(given.config())
+    if (begun := next((one for one in recorded if _agrees(given, one)), None)) is not None:
+        return _as_recorded(given, begun)
     known = preset_for(parts) if given.preset is None else None
     if known is None:
         return _by_rule(given, config_class, editor)
     if given.values.get("layers"):
-        note = f"preset '{known}' knows this model; without --preset {known} what is not given has the method's default"
-        return Settled(given.config(), notes=(note,))
+        return Settled(given.config(), notes=(_own_defaults(known),))
     values = {**read_preset(known, given.method), **given.values}
     filled = Given(given.method, values, known)
-    return Settled(filled.config(), preset=known, notes=(f"settings of preset '{known}', which knows this model",))
+    return Settled(filled.config(), preset=known, notes=(_preset_taken(known),))
 
 
-def planned(given: Given, parts: Anatomy) -> tuple[EditConfig, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Planned:
+    """What `settle` would come to, as far as it is known where nothing is measured.
+
+    Attributes:
+        config: The settings; layers may be missing where there is no model at all.
+        waiting: Those whose value is another: it waits for the model.
+        notes: What the user is to be told of it, one line each.
+    """
+
+    config: EditConfig
+    waiting: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """As JSON types; None for what waits."""
+        return {**self.config.to_dict(), **dict.fromkeys(self.waiting)}
+
+
+def planned(given: EditConfig | Given, parts: Anatomy | None) -> Planned:
     """What `settle` would come to, for a plan that measures nothing.
 
-    Returns:
-        The settings, and the names of those whose value waits for the rule.
+    Args:
+        given: What the user gave.
+        parts: The model's anatomy, which needs no weights; None where there is not even that.
     """
+    if isinstance(given, EditConfig):
+        return Planned(given)
+    if not given.open:
+        return Planned(given.config())
+    if parts is None:
+        note = f"{', '.join(given.open)}: by rule, unless a preset knows the model"
+        return Planned(given.draft(), given.open, (note,))
     config_class = get_method(given.method).config
-    if given.hparams or given.preset not in (None, BY_RULE) or not issubclass(config_class, ClosedFormConfig):
-        return given.config(), ()
-    known = preset_for(parts) if given.preset is None else None
-    values = dict(given.values)
+    assert issubclass(config_class, ClosedFormConfig)
+    known, values = preset_for(parts) if given.preset is None else None, dict(given.values)
     if known is not None:
-        values = values if values.get("layers") else {**read_preset(known, given.method), **values}
-        return Given(given.method, values).config(), ()
+        if values.get("layers"):
+            return Planned(given.config(), notes=(_own_defaults(known),))
+        values = {**read_preset(known, given.method), **values}
+        return Planned(Given(given.method, values).config(), notes=(_preset_taken(known),))
     if not values.get("layers"):
         values["layers"] = _layers(given, config_class, parts)
     names = ("learning_rate", config_class.written_by, "clamp_norm_factor")
-    return Given(given.method, values).config(), tuple(name for name in names if name and name not in values)
+    waiting = tuple(name for name in names if name and name not in values)
+    return Planned(Given(given.method, values).config(), waiting, (f"{', '.join(given.open)}: by rule",))
 
 
-def _open(given: Given, config_class: type[ClosedFormConfig]) -> bool:
-    return any(name not in given.values for name in ("layers", "learning_rate", config_class.written_by) if name)
+def _own_defaults(known: str) -> str:
+    return f"preset '{known}' knows this model; without --preset {known} what is not given has the method's default"
+
+
+def _preset_taken(known: str) -> str:
+    return f"settings of preset '{known}', which knows this model"
+
+
+def _agrees(given: Given, one: Recorded) -> bool:
+    """Whether a batch was edited with all that was given."""
+    wanted = given.draft().to_dict()
+    return one.method.get("name") == given.method and all(one.method.get(n) == wanted[n] for n in given.values)
+
+
+def _as_recorded(given: Given, one: Recorded) -> Settled:
+    preset, ruled = one.provenance.get("preset"), one.provenance.get("by_rule") or {}
+    names = read_preset(preset, given.method) if preset else given.open
+    taken = {name: one.method[name] for name in names if name not in given.values and name in one.method}
+    shown = [f"{name} {_text(taken[name])}" for name in given.open if name in taken]
+    config = Given(given.method, {**given.values, **taken}).config()
+    return Settled(config, {n: taken[n] for n in ruled if n in taken}, preset, (f"{', '.join(shown)} as before",))
 
 
 def _layers(given: Given, config_class: type[ClosedFormConfig], parts: Anatomy) -> tuple[int, ...]:

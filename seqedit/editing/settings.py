@@ -12,6 +12,7 @@ from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.support.files import read_mapping
+from seqedit.support.suggestions import did_you_mean
 
 PRESETS = Path(__file__).parent / "presets"
 BY_RULE = "rule"
@@ -34,13 +35,32 @@ class Given:
     preset: str | None = None
     hparams: bool = False
 
+    @property
+    def open(self) -> tuple[str, ...]:
+        """Settings that wait for the model, where a preset that knows it may be taken, or the rule."""
+        config = get_method(self.method).config
+        if self.hparams or self.preset not in (None, BY_RULE) or not issubclass(config, ClosedFormConfig):
+            return ()
+        deciding = [name for name in ("layers", "learning_rate", config.written_by) if name]
+        if all(name in self.values for name in deciding):
+            return ()
+        return tuple(name for name in (*deciding, "clamp_norm_factor") if name not in self.values)
+
+    def draft(self) -> EditConfig:
+        """The settings as far as they were given, and the method's defaults; layers may be missing.
+
+        Raises:
+            InputError: an unknown field, or a value that does not fit.
+        """
+        return get_method(self.method).config.from_dict(self.values)
+
     def config(self) -> EditConfig:
         """The settings, with the method's defaults where nothing was given.
 
         Raises:
             InputError: an unknown field, a value that does not fit, or no layers.
         """
-        built = get_method(self.method).config.from_dict(self.values)
+        built = self.draft()
         if not built.layers:
             raise InputError(
                 f"no layers to edit were given for method '{self.method}'; use --layers, --preset or --hparams"
@@ -70,7 +90,8 @@ def read_preset(name: str, method: str) -> dict[str, Any]:
     """
     own = is_preset_file(name)
     if not own and name not in preset_names():
-        raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())}; or a .yaml file)")
+        hint = did_you_mean(name, [*preset_names(), BY_RULE])
+        raise InputError(f"unknown preset '{name}' (shipped: {', '.join(preset_names())}; or a .yaml file){hint}")
     data = read_mapping(Path(name) if own else PRESETS / f"{name}.yaml")
     if own:
         _check_preset(name, data, method)
@@ -161,7 +182,7 @@ def method_config(
         InputError: unknown method, preset or field, or a value that does not fit; names it.
     """
     if preset == BY_RULE:
-        raise InputError(f"preset '{BY_RULE}' needs a model at hand: `seqedit edit` and Session.edit take it")
+        raise InputError(f"preset '{BY_RULE}' needs a model at hand, which there is none of here")
     return given_settings(
         method, preset=preset, hparams=hparams, settings=settings, assignments=assignments, layers=layers,
         spread=spread,
@@ -195,12 +216,27 @@ class MethodChoice:
         """Whether anything was chosen."""
         return self != MethodChoice()
 
-    def partial(self, method: str) -> Given:
-        """The settings of a method as far as they were chosen (`given_settings`)."""
+    def partial(self, method: str, below: Mapping[str, Any] | None = None) -> Given:
+        """The settings of a method as far as they were chosen (`given_settings`), over those ``below``."""
         return given_settings(
-            method, preset=self.preset, hparams=self.hparams, settings=self.settings, assignments=self.assignments,
-            layers=self.layers, spread=self.spread,
+            method, preset=self.preset, hparams=self.hparams, settings={**(below or {}), **self.settings},
+            assignments=self.assignments, layers=self.layers, spread=self.spread,
         )  # fmt: skip
+
+    def settings_of(self, method: str, below: Mapping[str, Any] | None = None) -> EditConfig | Given:
+        """The settings of a method; as they were given where some of them wait for the model.
+
+        Whoever has the model settles those (`seqedit.editing.rule.settle`).
+
+        Args:
+            method: Its name.
+            below: Settings that every single one of the choice goes over.
+
+        Raises:
+            InputError: as for `method_config`.
+        """
+        given = self.partial(method, below)
+        return given if given.open else given.config()
 
     def config(self, method: str, below: Mapping[str, Any] | None = None) -> EditConfig:
         """The settings of a method.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
 
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Request
+
+if TYPE_CHECKING:  # the names of the orders are part of run files, which are read without torch
+    from torch import Tensor
 
 Order = Literal["file", "clustered"]
 ORDERS: tuple[Order, ...] = ("file", "clustered")
@@ -91,6 +91,8 @@ def clustered(
     Returns:
         Positions; the same for the same arguments.
     """
+    import torch
+
     plain = in_file_order(len(requests), size)
     unit = size if together else 1
     ties = torch.randperm(len(requests), generator=torch.Generator().manual_seed(seed))
@@ -170,6 +172,8 @@ def _in_order(batches: Batches, cosines: Tensor, size: int) -> Batches:
     last = batches[-1:] if len(batches[-1]) < size else []
     left = batches[: len(batches) - len(last)]
     # (n, batches) largest cosine of every fact to every batch.
+    import torch
+
     to = torch.stack([cosines[:, batch].amax(1) for batch in [*left, *last]], dim=1)
     alive, ordered = list(range(len(left))), []
     end = [len(left)] if last else []

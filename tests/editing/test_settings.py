@@ -11,13 +11,13 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from seqedit.comparing.compare_config import read_compare_config
 from seqedit.editing.hyperparameter_fields import ONLY, READ
 from seqedit.editing.hyperparameters import read_hparams
 from seqedit.editing.settings import PRESETS, method_config, preset_names, read_preset
 from seqedit.errors import InputError
 from seqedit.methods import get_method, method_names
 from seqedit.methods.config import ClosedFormConfig
-from seqedit.runs.compare_config import read_compare_config
 from seqedit.runs.config import read_run_config
 from seqedit.support.config import coerce
 from seqedit.support.files import read_mapping
@@ -241,7 +241,7 @@ def test_a_value_is_read_as_the_member_of_its_kind_that_it_is(kind: Any, value: 
     [
         (tuple[int, ...], [1.5], "a list of integers"), (tuple[int, ...], [True], "a list of integers"),
         (tuple[int, ...], "1.5", "a list of integers"), (tuple[int, ...], {1: 2}, "a list of integers"),
-        (tuple[int, ...], [[1]], "a list of integers"), (tuple[int, ...], 3, "a list of integers"),
+        (tuple[int, ...], [[1]], "a list of integers"), (tuple[int, ...], 3.5, "a list of integers"),
         (tuple[int, ...], [None], "a list of integers"), (tuple[str, ...], [1], "a list of strings"),
         (tuple[float, ...], [float("nan")], "a list of numbers"), (int, True, "int"), (int, 1.5, "int"),
         (int, "1.5", "int"), (int, float("inf"), "int"), (int, None, "int"), (float, False, "float"),
@@ -305,3 +305,20 @@ def test_a_preset_s_common_layers_are_not_imposed_on_a_trained_editor():
     config = method_config("mend", preset="demo-llama")
     assert config.layers == (3, 4, 5)  # those of the shipped hypernetwork
     assert method_config("emmet", preset="demo-llama").layers == (0,)
+
+
+@pytest.mark.parametrize("value", [7, "7", "[7]", [7], " [ 7 ] ", "7,"])
+def test_a_setting_that_is_a_list_takes_a_single_value_with_or_without_brackets(value: object) -> None:
+    assert coerce("layers", value, tuple[int, ...]) == (7,)
+
+
+def test_a_list_is_read_with_brackets_commas_or_spaces() -> None:
+    for text in ("[1, 2]", "1,2", "1 2", "[1 2]"):
+        assert coerce("layers", text, tuple[int, ...]) == (1, 2)
+    assert method_config("memit", assignments=["layers=[7]"]).layers == (7,)
+    assert method_config("memit", settings={"layers": 7}).layers == (7,)
+
+
+def test_a_word_that_is_nearly_one_of_a_settings_is_suggested() -> None:
+    with pytest.raises(InputError, match="did you mean 'even'"):
+        method_config("memit", layers="1", spread="evn")
