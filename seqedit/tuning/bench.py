@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,25 @@ from torch import Tensor
 from evals.likelihood.perplexity import score_perplexity
 from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
+from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from seqedit.editing.compute import apply_adapter, compute_adapter
-from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig
 from seqedit.methods.interface import scratch
 from seqedit.models.edited import EditedModel
+from seqedit.moments.providing import SecondMomentSettings, provide_second_moments
+from seqedit.moments.second_moments import SecondMoments
 from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
 from seqedit.targets.config import TargetValueConfig
+from seqedit.targets.sites import Sublayers
 from seqedit.targets.values import optimise_target_values
 from seqedit.tuning.choice import Trial, judged
 
 _LOG = logging.getLogger(__name__)
-_TARGET = ("learning_rate", "steps", "weight_decay", "clamp_norm_factor", "init_norm", "kl_factor", "stop_below")
+_TARGET = tuple(f.name for f in fields(TargetValueConfig))
 TEXT_LINES = 60
 """Non-empty lines of the plain text that perplexity is measured on."""
 
@@ -45,16 +49,28 @@ class TuneBench:
         texts: Plain text for the perplexity.
         out: Folder where target values are kept.
         seed: Of the context templates.
+        tasks: What else a sequence is scored by; None for nothing.
     """
 
     def __init__(
-        self, edited: EditedModel, method: str, factors: Factorizations, texts: Sequence[str], out: Path, seed: int
-    ) -> None:
+        self, edited: EditedModel, method: str, factors: Factorizations, texts: Sequence[str], out: Path, seed: int,
+        tasks: LoadedTasks | None = None,
+    ) -> None:  # fmt: skip
         self.edited, self.method, self.factors, self.out, self.seed = edited, method, factors, out, seed
+        self.tasks = tasks
         self.texts = list(islice((text for text in texts if text.strip()), TEXT_LINES))
         self.contexts = sample_context_templates(edited.model, edited.tokenizer, seed=seed)
         self._unedited: dict[str, Scores] = {}
         self._perplexity: float | None = None
+        self._task_baseline: dict[str, float] | None = None
+
+    def cover(self, layers: Sequence[int], settings: SecondMomentSettings) -> None:
+        """Have the second moments of some more layers."""
+        moments = self.factors.moments
+        missing = [i for i in layers if self.edited.parts.projections[i].name not in moments.matrices]
+        if missing:
+            more = provide_second_moments(self.edited, missing, settings)
+            self.factors = Factorizations(SecondMoments({**moments.matrices, **more.matrices}, moments.tokens))
 
     def config(self, settings: Mapping[str, Any]) -> ClosedFormConfig:
         """The method's configuration with some settings."""
@@ -65,17 +81,19 @@ class TuneBench:
     def target_values(self, records: Sequence[Record], config: ClosedFormConfig) -> tuple[Tensor, list[float]]:
         """(n, d) target values of facts on the unedited model at the last layer, and their losses; kept on disk."""
         target = TargetValueConfig.from_dict({name: getattr(config, name) for name in _TARGET})
+        place = {} if config.target_place == "layer output" else {"place": config.target_place}
         name = json_digest({
-            "base": self.edited.base_model.fingerprint, "layer": config.layers[-1], "target": target.to_dict(),
+            "base": self.edited.base_model.fingerprint, "layer": config.layers[-1], "target": target.to_dict(), **place,
             "requests": [r.request.to_dict() for r in records], "contexts": [list(g) for g in self.contexts],
         })  # fmt: skip
         file = self.out / "values" / f"{name[:24]}.safetensors"
         if file.is_file():
             held = load_file(file)
             return held["values"], held["losses"].tolist()
+        parts, last = self.edited.parts, config.layers[-1]
         found = optimise_target_values(
-            self.edited.model, self.edited.parts, self.edited.tokenizer, [r.request for r in records], self.contexts,
-            config.layers[-1], target,
+            self.edited.model, parts, self.edited.tokenizer, [r.request for r in records], self.contexts, last, target,
+            site=Sublayers(parts, last) if config.target_place == "ffn output" else None,
         )  # fmt: skip
         file.parent.mkdir(parents=True, exist_ok=True)
         values = found.values.detach().float().cpu().contiguous()
@@ -104,6 +122,7 @@ class TuneBench:
         records = [record for batch in batches for record in batch]
         before, perplexity = self.unedited(records), self._perplexity or self._text()
         self._perplexity = perplexity
+        self._task_baseline = baseline = self._tasks() if self._task_baseline is None else self._task_baseline
         config = self.config(settings)
         keys: dict[str, Tensor] = {}
         with scratch(self.edited.parts.projections_of(config.layers)):
@@ -112,7 +131,8 @@ class TuneBench:
                 values = None if keys else self.target_values(batch, config)[0]
                 new = self._write(batch, config, keys, values)
                 keys = {name: torch.cat([keys[name], new[name]]) if name in keys else new[name] for name in new}
-            return judged(settings, "sequence", self._scores(records), before, self._text() / perplexity)
+            changes = {name: value - baseline[name] for name, value in self._tasks().items()}
+            return judged(settings, "sequence", self._scores(records), before, self._text() / perplexity, changes)
 
     def _write(
         self, records: Sequence[Record], config: ClosedFormConfig, earlier: Mapping[str, Tensor], values: Tensor | None
@@ -131,13 +151,9 @@ class TuneBench:
     def _text(self) -> float:
         return score_perplexity(self.edited.model, self.edited.tokenizer, self.texts, length=256).value
 
-
-def check_method(method: str) -> None:
-    """Refuse methods whose settings are not what is tuned here.
-
-    Raises:
-        InputError: names the method and those that can be tuned.
-    """
-    get_method(method)
-    if method not in ("emmet", "memit"):
-        raise InputError(f"method '{method}' cannot be tuned yet; choose emmet or memit")
+    def _tasks(self) -> dict[str, float]:
+        """ "task.metric" -> value; empty where no tasks were asked for."""
+        if self.tasks is None:
+            return {}
+        found = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks)
+        return {f"{task}.{name}": value for task, one in found.items() for name, value in one.metrics.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from seqedit.editing.preset_model import Shape
 from seqedit.errors import EnvironmentFailure
 from seqedit.models.edited import EditedModel
 from seqedit.models.gguf import gguf_source
+from seqedit.support.writing import write_whole
 from seqedit.tuning.choice import Trial
-from seqedit.tuning.tune import Tuned, line
+from seqedit.tuning.tune import Tuned
 from seqedit.version import __version__
 
 
@@ -27,6 +29,10 @@ def evidence(tuned: Tuned, edited: EditedModel) -> dict[str, Any]:
         "seconds": round(tuned.seconds),
         "finished": tuned.finished,
         "unedited_NS": tuned.unedited,
+        "confirmed_on": f"{tuned.held_out} facts that had no part in choosing layers and weights"
+        if tuned.held_out
+        else None,
+        "failing": tuned.failing,
         "converged": {str(layer): share for layer, share in tuned.converged.items()},
         "layers_measured": [figures.to_dict() for figures in tuned.figures],
         "best": _short(tuned.best),
@@ -48,22 +54,11 @@ def write_preset(path: Path, tuned: Tuned, edited: EditedModel) -> None:
         "methods": {tuned.method: dict(tuned.best.settings)},
         "evidence": {tuned.method: evidence(tuned, edited)},
     }
+    plain = json.loads(json.dumps(data))  # no two places share a list, which YAML would write as an alias
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(data, sort_keys=False, width=120), "utf-8")
+        write_whole(path, yaml.safe_dump(plain, sort_keys=False, width=120))
     except OSError as error:
         raise EnvironmentFailure(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def table(tuned: Tuned) -> list[str]:
-    """Lines for a person: the trials, best first, those that cannot be told apart marked."""
-    mark = {id(trial): "=" for trial in tuned.undecided} | {id(tuned.best): "*"}
-    rows = [f"{mark.get(id(trial), ' ')} {line(trial)}" for trial in (*tuned.confirmed, *tuned.solved)]
-    ns = "-" if tuned.unedited is None else f"{tuned.unedited:.1f}"
-    rows.append(f"* recommended; = cannot be told from it by these facts (95% interval); unedited NS {ns}")
-    if not tuned.finished:
-        rows.append("the time was over before all trials were made; the same command with the same --out goes on")
-    return rows
 
 
 def _short(trial: Trial) -> dict[str, Any]:
@@ -72,4 +67,5 @@ def _short(trial: Trial) -> dict[str, Any]:
     return {
         "stage": trial.stage, "facts": trial.facts, "settings": dict(trial.settings), "goal": round(trial.goal, 2),
         "scores": shown, "perplexity_by_unedited": growth,
+        **({"task_changes": {name: round(change, 4) for name, change in trial.tasks.items()}} if trial.tasks else {}),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from seqedit.library.session import Session
 from seqedit.models.edited import EditedModel
 from seqedit.support.files import read_mapping
 from seqedit.tuning.bench import TuneBench
-from seqedit.tuning.choice import Trial, ranked, tied
-from seqedit.tuning.guess import LayerFigures, candidate_layers, window
-from seqedit.tuning.preset import table, write_preset
+from seqedit.tuning.choice import Trial, failing, ranked, recommended, tied
+from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window
+from seqedit.tuning.plot import write_plot
+from seqedit.tuning.preset import write_preset
+from seqedit.tuning.shown import table
 from seqedit.tuning.tune import tune
 
 NAMES = (
@@ -56,7 +59,8 @@ def test_a_search_leaves_a_preset_that_is_taken_and_a_model_that_is_unedited(
     found = _search(place, edited)
     assert all(torch.equal(p.matrix(), before[p.name]) for p in edited.parts.projections)
     assert found.finished
-    assert found.confirmed[0] is found.best
+    assert found.best in found.confirmed
+    assert found.held_out == 4
     assert len(found.solved) == 2 * 4 * 2
     write_preset(place / "preset.yaml", found, edited)
     config = method_config("emmet", preset=str(place / "preset.yaml"))
@@ -96,7 +100,7 @@ def test_a_resumed_search_makes_no_trial_twice(
 
 def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(place: Path, llama: tuple[Any, Any]) -> None:
     edited = EditedModel(*llama, name="tiny")
-    with pytest.raises(InputError, match="'ft' cannot be tuned yet"):
+    with pytest.raises(InputError, match=r"'ft' cannot be tuned: .* choose alphaedit, emmet, memit, pmet, rome"):
         _search(place, edited, "ft")
     with pytest.raises(InputError, match="at least 8 calibration facts, got 3"):
         tune(edited, FACTS[:3], "emmet", place / "out")
@@ -109,6 +113,85 @@ def test_the_guessed_weight_writes_the_share_that_was_asked_for() -> None:
         assert 500 / (500 + a * weight) == pytest.approx(share, abs=0.01)
     assert candidate_layers(30) == (5, 9, 14)
     assert window(1) == (0, 1)
+
+
+@pytest.mark.parametrize("method", ["pmet", "rome", "alphaedit"])
+def test_other_closed_forms_are_searched_by_what_they_have(
+    place: Path, llama: tuple[Any, Any], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    if method == "alphaedit":
+        monkeypatch.setattr("seqedit.methods.alphaedit.AlphaEditConfig.nullspace_threshold", 10.0)
+    found = _search(place, edited, method)
+    write_preset(place / "preset.yaml", found, edited)
+    config: Any = method_config(method, preset=str(place / "preset.yaml"))
+    written = {"pmet": "second_moment_weight", "alphaedit": "l2"}.get(method)
+    assert len(found.solved) == {"rome": 2, "pmet": 16, "alphaedit": 16}[method]
+    if written is not None:
+        assert len({trial.settings[written] for trial in found.solved}) == 8
+        assert getattr(config, written) == found.best.settings[written]
+
+
+def test_what_the_probe_cannot_tell_apart_is_confirmed_while_there_is_time(place: Path, llama: tuple[Any, Any]) -> None:
+    found = _search(place, EditedModel(*llama, name="tiny"))
+    assert len(found.confirmed) > 3
+    unprotected = [t for t in found.confirmed if not t.settings["protect_earlier"]]
+    longer = [t for t in found.confirmed if t.settings["steps"] != 3]
+    tight = [t for t in found.confirmed if "clamp_norm_factor" in t.settings]
+    assert (len(unprotected), len(longer), len(tight)) == (1, 1, 1)
+
+
+def _ns(last: int, ns: float, es: float = 100.0) -> Trial:
+    return Trial({"layers": [last]}, "solved", 8, {"NS": ns, "ES": es}, (1.0,), ns)
+
+
+def test_where_the_neighbours_are_lost_the_search_goes_on_the_way_that_the_trend_points() -> None:
+    lost = [_ns(3, 40), _ns(5, 20), _ns(8, 10)]
+    assert next_layer(lost, 62, 18) == 1
+    assert next_layer([*lost, _ns(1, 45)], 62, 18) == 0
+    assert next_layer([*lost, _ns(1, 55)], 62, 18) is None  # kept: within ten points
+    assert next_layer([*lost, _ns(1, 30)], 62, 18) is None  # no trend
+    assert next_layer([_ns(3, 10), _ns(5, 20), _ns(8, 40)], 62, 18) == 13
+    assert next_layer(lost, None, 18) is None
+    assert next_layer([_ns(0, 20), _ns(3, 10)], 62, 18) is None
+
+
+def test_a_search_without_a_good_enough_setting_says_so() -> None:
+    assert failing(_ns(3, 50), 62) is None
+    assert "NS 40 of the unedited model's 62" in str(failing(_ns(3, 40), 62))
+    assert "reaches ES 80" in str(failing(_ns(3, 60, 80), 62))
+    assert failing(_ns(3, 60), None) is None
+
+
+def test_further_layers_are_solved_where_the_first_ones_lose_the_neighbours(
+    place: Path, llama: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def further(trials: Any, unedited: Any, count: int) -> int | None:
+        asked.append(len(trials))
+        return None if len(asked) > 1 else 3
+
+    monkeypatch.setattr("seqedit.tuning.tune.next_layer", further)
+    monkeypatch.setattr("seqedit.tuning.tune.candidate_layers", lambda _: (0,))
+    found = tune(
+        EditedModel(*llama, name="tiny"), FACTS, "emmet", place / "out", text=str(place / "text.txt"), steps=3,
+        max_tokens=2000,
+    )  # fmt: skip
+    assert sorted(found.converged) == [0, 3]
+    assert len(asked) == 2
+
+
+def test_a_variant_is_recommended_only_where_the_facts_tell_it_from_the_plain_settings() -> None:
+    plain = _trial(90, 1, 1, 1, 0.75)
+    near, far = replace(plain, settings={"x": 1}, goal=95.0), _trial(99, 1, 1, 1, 1)
+    assert recommended([near, plain], [plain]) is plain
+    assert recommended([far, replace(plain, per_fact=(0.0, 0.0, 0.1, 0.0))], [plain]) is far
+
+
+def test_the_picture_of_a_search_is_written(place: Path, llama: tuple[Any, Any]) -> None:
+    found = _search(place, EditedModel(*llama, name="tiny"))
+    assert write_plot(place / "tune.png", found).stat().st_size > 10_000
 
 
 def _trial(goal: float, *facts: float) -> Trial:
