@@ -10,6 +10,7 @@ import math
 
 from evals.scores.scores import METRICS as SCORES
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 KINDS = ("max_drop", "max_rise", "min", "max")
 """Conditions: on the change from the unedited model, and on the number itself."""
@@ -37,7 +38,7 @@ def check_rule(metric: str, kind: str, limit: float, level: float | None) -> Non
         InputError: says why, and what to write instead; without the gate's own name.
     """
     if kind not in KINDS:
-        raise InputError(f"unknown kind '{kind}' (known: {', '.join(KINDS)})")
+        raise InputError(f"unknown kind '{kind}' (known: {', '.join(KINDS)}){did_you_mean(kind, KINDS)}")
     if not math.isfinite(limit):
         raise InputError(f"the limit must be a number, got {limit}")
     if level is not None and not 0.5 <= level < 1:
@@ -82,7 +83,8 @@ def _check_score(place: str, name: str, metric: str, kind: str, limit: float) ->
     if place and name in GENERATION:
         raise InputError(f"no '{metric}' is measured: texts are generated for the newest batch only; write '{name}'")
     if name not in known:
-        raise InputError(f"no '{metric}' is measured (there are: {', '.join(known)}; a task's is TASK.METRIC)")
+        hint = did_you_mean(name, known)
+        raise InputError(f"no '{metric}' is measured (there are: {', '.join(known)}; a task's is TASK.METRIC){hint}")
     if name in GENERATION and kind in CHANGES:
         raise InputError(
             f"{kind} cannot be told for '{name}': the unedited model writes no texts to compare with; use min or max"
@@ -93,7 +95,8 @@ def _check_score(place: str, name: str, metric: str, kind: str, limit: float) ->
 
 def _check_drift(name: str, metric: str, kind: str, level: float | None) -> None:
     if name not in DRIFT:
-        raise InputError(f"no '{metric}' is measured (there are: {', '.join(f'drift.{n}' for n in DRIFT)})")
+        there = [f"drift.{n}" for n in DRIFT]
+        raise InputError(f"no '{metric}' is measured (there are: {', '.join(there)}){did_you_mean(metric, there)}")
     if level is not None:
         raise InputError(
             f"'{metric}' is one number of weights or of a given text and has no confidence interval; "

@@ -20,6 +20,7 @@ from evals.scores.paired import PairedScore
 from evals.scores.scores import METRICS as SCORES
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 _ALIASES = {f"{name} of earlier edits": f"earlier.{name}" for name in (*SCORES, "GE", "RS")}
 _TEXT = re.compile(
@@ -135,8 +136,11 @@ def _of_metric(metric: Any, condition: Any) -> Gate:
 def _from_text(text: str) -> Gate:
     match = _TEXT.fullmatch(text.strip())
     if match is None:
+        words = text.rpartition(":")[2].split() or [""]
+        hint = "" if words[0] in _KINDS else did_you_mean(words[0], _KINDS)
         raise InputError(
-            f"gate {text!r} is not understood; write e.g. 'cola.mcc: max_drop 0.05 at 95 %' or 'earlier.ES: min 90'"
+            f"gate {text!r} is not understood{hint}; write e.g. 'cola.mcc: max_drop 0.05 at 95 %' or "
+            "'earlier.ES: min 90'"
         )
     try:
         limit = float(match["limit"])
@@ -151,7 +155,8 @@ def _from_mapping(data: Mapping[str, Any]) -> Gate:
     kinds = [kind for kind in _KINDS if kind in data]
     unknown = sorted(set(data) - {"metric", "level", *_KINDS})
     if len(kinds) != 1 or unknown:
-        raise InputError(f"gate {dict(data)!r} needs 'metric', one of {', '.join(_KINDS)}, and may have 'level'")
+        hint = did_you_mean(str(unknown[0]), ("metric", "level", *_KINDS)) if unknown else ""
+        raise InputError(f"gate {dict(data)!r} needs 'metric', one of {', '.join(_KINDS)}, and may have 'level'{hint}")
     try:
         if any(isinstance(data.get(name), bool) for name in (kinds[0], "level")):
             raise InputError(f"gate {dict(data)!r}: the limit and the level are numbers")
@@ -279,8 +284,11 @@ def _decided(gate: Gate, found: _Found) -> GateResult:
 
 def _measured(gate: Gate, scores: Mapping[str, Any], name: str) -> float:
     if name not in scores:
-        known = ", ".join(key for key, value in scores.items() if isinstance(value, int | float))
-        raise InputError(f"gate '{gate.name}': no '{gate.metric}' is measured (there are: {known})")
+        known = [key for key, value in scores.items() if isinstance(value, int | float)]
+        raise InputError(
+            f"gate '{gate.name}': no '{gate.metric}' is measured (there are: {', '.join(known)})"
+            f"{did_you_mean(name, known)}"
+        )
     value = scores[name]
     if value is None:
         raise InputError(

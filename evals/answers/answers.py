@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evals.likelihood.decoding import generate
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
@@ -99,6 +98,8 @@ def ask(model: CausalLM, tokenizer: Tokenizer, prompts: Iterable[str], asking: A
         Prompt -> answer.
     """
     distinct = list(dict.fromkeys(prompts))
+    from evals.likelihood.decoding import generate
+
     texts = generate(
         model,
         tokenizer,

@@ -11,8 +11,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from evals.forgetting import AgePoint, find_collapse, forgetting_curve, half_life
+from evals.report.diagnosis import diagnosis_share, diagnosis_view
 
 Summary = Mapping[str, Any]
+FEW = 5
+"""A mean over fewer batches than this is marked as one: a single bad batch, or the oldest one alone, makes it."""
 _PERCENT = (-2.0, 102.0)
 _SHOWN = ("ES", "PS", "NS", "S")
 SCORES = (*_SHOWN, "EM", "PM", "NM", "ET", "PT", "NT", "GE", "RS")
@@ -28,6 +31,8 @@ class Series:
         x, y: The measured points only.
         low, high: Ends of the interval at each point, or None; empty where there is none at all.
         shown: Whether it is drawn before the reader asks for it.
+        counts: Of how many batches each point is the mean; empty where points are no means. Points of fewer than `FEW`
+            are drawn as such: hollow, without a band.
     """
 
     name: str
@@ -36,6 +41,13 @@ class Series:
     low: list[float | None] = field(default_factory=list)
     high: list[float | None] = field(default_factory=list)
     shown: bool = True
+    counts: list[int] = field(default_factory=list)
+
+    @property
+    def solid(self) -> int:
+        """How many points from the first on are means of enough batches; all where they are no means."""
+        few = (position for position, count in enumerate(self.counts) if count < FEW)
+        return next(few, len(self.x))
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,10 @@ class Chart:
         caption: What it shows, also for readers who do not see it.
         x_label, y_label: Of all panels.
         panels: The panels.
-        kind: ``line``; ``stack`` for bars on top of each other; ``many`` for more lines than a legend can name.
+        kind: ``line``; ``stack`` for bars on top of each other; ``many`` for more lines than a legend can name: their
+            colours run from the first to the last, and the legend is a bar of them.
         over: What x counts: ``step`` (follows the filters of the page) or ``age``.
+        few: Points that are means over fewer batches are marked.
     """
 
     name: str
@@ -93,6 +107,12 @@ class Chart:
     panels: list[Panel]
     kind: str = "line"
     over: str = "step"
+    few: int = FEW
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are two places on the x axis: of one, a table tells all."""
+        return len({x for panel in self.panels for series in panel.series for x in series.x}) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -100,9 +120,12 @@ class Chart:
 
 
 def charts_of(run: Summary) -> list[Chart]:
-    """The charts of one run that have data, in the order of the page."""
-    found = (scores_chart(run), tasks_chart(run), batches_chart(run), drift_chart(run), seconds_chart(run))
-    return [chart for chart in found if chart is not None]
+    """The charts of one run that have something to show, in the order of the page."""
+    found = (
+        scores_chart(run), tasks_chart(run), batches_chart(run), drift_chart(run), diagnosis_chart(run),
+        seconds_chart(run),
+    )  # fmt: skip
+    return [chart for chart in found if chart is not None and chart.tells]
 
 
 def scores_chart(run: Summary) -> Chart | None:
@@ -124,7 +147,9 @@ def scores_chart(run: Summary) -> Chart | None:
         return None
     if not any(panel.shown for panel in panels):
         panels[0] = Panel(**{**vars(panels[0]), "shown": True})
-    caption = "Scores of the batch just edited in, and of all earlier edits on the same model, in percent."
+    names = {series.name for panel in panels for series in panel.series}
+    both = {"newest batch": "the batch just edited in", "all earlier edits": "all earlier edits on the same model"}
+    caption = f"Scores of {', and of '.join(text for name, text in both.items() if name in names)}, in percent."
     return Chart("scores", "Scores of new and earlier edits", caption, "step", "score, %", panels)
 
 
@@ -150,7 +175,10 @@ def tasks_chart(run: Summary) -> Chart | None:
     low, high = min(0.0, *values), max(0.0, *values)
     room = 0.05 * (high - low) or 0.01
     panels = [Panel(**{**vars(panel), "limits": (low - room, high + room)}) for panel in panels]
-    caption = "Change of each task's metric against the unedited model on the same documents, with its 95 % interval."
+    caption = "Change of each task's metric against the unedited model on the same documents"
+    caption += (
+        ", with its 95 % interval." if any(end is not None for p in panels for s in p.series for end in s.low) else "."
+    )
     return Chart("tasks", "Damage on tasks", caption, "step", "change of the metric", panels)
 
 
@@ -161,19 +189,27 @@ def ages_chart(runs: Mapping[str, Summary]) -> Chart | None:
         points = curve_points(run)
         if points:
             low, high = ([point.get(end) for point in points] for end in ("ci_low", "ci_high"))
-            series.append(Series(name, [p["age"] for p in points], [p["mean"] for p in points], low, high))
+            counts = [int(p["count"]) for p in points] if all(p.get("count") for p in points) else []
+            series.append(
+                Series(name, [p["age"] for p in points], [p["mean"] for p in points], low, high, counts=counts)
+            )
         age = half_life_of(run)
         if age is not None:
             whose = f"{name}: " if len(runs) > 1 else ""
             marks.append(Mark(age, f"{whose}half-life {age:.1f}"))
-    if not series:
-        return None
     metric = next(iter(runs.values())).get("forgetting_metric") or "ES"
-    caption = f"Mean {metric} of edits by their age in steps; the band is the 95 % interval over batches."
-    return Chart(
-        "forgetting_curve", "What is left of edits as they age", caption, "age of the edits, steps", f"{metric}, %",
-        [Panel("", series, _PERCENT, marks=marks)], over="age",
+    caption = f"Mean {metric} of edits by their age in steps"
+    if any(None not in (*s.low[: s.solid], *s.high[: s.solid]) and s.solid > 1 for s in series):
+        caption += "; the band is the 95 % interval over batches"
+    if any(s.counts for s in series):
+        caption += "; n is how many batches have that age"
+    if any(s.solid < len(s.x) for s in series):
+        caption += f". Hollow points are means of fewer than {FEW} batches, and say little"
+    found = Chart(
+        "forgetting_curve", "What is left of edits as they age", f"{caption}.", "age of the edits, steps",
+        f"{metric}, %", [Panel("", series, _PERCENT, marks=marks)], over="age",
     )  # fmt: skip
+    return found if found.tells else None
 
 
 def batches_chart(run: Summary) -> Chart | None:
@@ -189,7 +225,7 @@ def batches_chart(run: Summary) -> Chart | None:
             series.append(Series(f"edits of step {numbers[batch]}", [x for x, _ in known], [y for _, y in known]))
     if not series:
         return None
-    caption = f"{metric} of every batch at every later step, one line per batch; early batches are dark."
+    caption = f"{metric} of every batch at every later step, one line per batch; the bar of colours tells its step."
     marks = _collapse_marks(collapse_of(run).get(f"earlier.{metric}"))
     panel = Panel("", series, _PERCENT, marks=marks)
     return Chart("forgetting_batches", "Each batch over time", caption, "step", f"{metric}, %", [panel], kind="many")
@@ -216,11 +252,10 @@ def drift_chart(run: Summary) -> Chart | None:
         return None
     if all(not panel.shown or not any(s.shown for s in panel.series) for panel in panels):
         panels[0] = Panel(**{**vars(panels[0]), "shown": True})
-    caption = (
-        "Drift of the model: perplexity of plain text and KL(unedited || edited) on it; distance of the edited weights "
-        "from the unedited ones, of the outputs for ordinary keys (preservation) and of the values of all edits "
-        "(memorisation), each relative."
+    told = dict.fromkeys(
+        _DRIFT_TEXTS[key] for key, title in DRIFTS.items() if any(p.shown and p.title == title for p in panels)
     )
+    caption = f"Drift of the model: {'; '.join(told)}."
     return Chart("drift", "Drift of weights, outputs and values", caption, "step", "", panels)
 
 
@@ -233,6 +268,45 @@ DRIFTS = {
     "memorisation": "memorisation error",
 }
 """Kinds of drift -> how they are called."""
+_DRIFT_TEXTS = {
+    "perplexity": "perplexity of plain text",
+    "nll": "nats per token of plain text",
+    "kl": "KL(unedited || edited) on plain text",
+    "weight_norm": "distance of the edited weights from the unedited ones, relative",
+    "preservation": "distance of the outputs for ordinary keys, relative (preservation)",
+    "memorisation": "distance from the values of all edits, relative (memorisation)",
+}
+
+
+def diagnosis_chart(run: Summary) -> Chart | None:
+    """How every batch went into the weights: shares learnt, converged and written, and the load."""
+    steps = run.get("steps") or []
+    found = {int(step["step"]): diagnosis_view(step.get("diagnosis")) or {} for step in steps if step.get("diagnosis")}
+    panels = []
+    for title, (keys, digits) in _DIAGNOSIS.items():
+        series = [
+            series_of(name, steps, lambda step, k=key: diagnosis_share(found.get(int(step["step"])) or {}, k))
+            for key, name in keys.items()
+        ]
+        series = [s for s in series if s.x]
+        if series:
+            panels.append(Panel(title, series, _PERCENT if title.endswith("%") else None, digits=digits))
+    if not panels:
+        return None
+    told = "; ".join(_DIAGNOSIS_TEXTS[title] for title in _DIAGNOSIS if any(p.title == title for p in panels))
+    return Chart("diagnosis", "How the batches went in", f"{told[0].upper()}{told[1:]}.", "step", "", panels)
+
+
+_DIAGNOSIS: dict[str, tuple[dict[str, str], int]] = {
+    "target values, %": ({"converged": "converged", "reached": "answer at the argmax"}, 1),
+    "written, %": ({"written": "share of the residual written"}, 1),
+    "load": ({"load": "edits in force per key dimension"}, 4),
+}
+_DIAGNOSIS_TEXTS = {
+    "target values, %": "target values that converged, and that make the answer the argmax",
+    "written, %": "share of the residual that the batch wrote, at the layer where it is smallest",
+    "load": "edits in force per dimension of the keys",
+}
 
 
 def seconds_chart(run: Summary) -> Chart | None:
@@ -242,7 +316,8 @@ def seconds_chart(run: Summary) -> Chart | None:
     series = [series_of(part, steps, lambda step, p=part: (step.get("timings") or {}).get(p)) for part in parts]
     if not series:
         return None
-    caption = "Seconds of every step by part: the edit first, then what was measured."
+    caption = "Seconds of every step by part" + (": the edit first, then what was measured." if parts[0] == "edit" and
+                                                 len(parts) > 1 else ".")  # fmt: skip
     return Chart("seconds", "Seconds per step", caption, "step", "seconds", [Panel("", series, digits=2)], kind="stack")
 
 

@@ -20,6 +20,10 @@ ZSRE_COLUMNS = ("ET", "PT", "NT")
 """What zsRE tables report: efficacy, paraphrase and specificity accuracy per token, in percent."""
 
 
+TEXT_COLUMNS = {"perplexity": 2, "KL": 5}
+"""What plain text tells, with the digits shown: perplexity, and the divergence from the unedited model."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A score with its confidence interval; None where nothing tells it."""
@@ -43,7 +47,8 @@ class ComparisonRow:
 
     Attributes:
         label: What the row is called.
-        cells: Score name -> value and interval; `COLUMNS`, then tasks as ``cola.mcc``.
+        cells: Score name -> value and interval; `COLUMNS`, `TEXT_COLUMNS` where a text was given, then tasks as
+            ``cola.mcc`` and ``cola.f1_weighted``.
         seconds_per_edit: Time of the edits over their number; None for the unedited model.
         note: What the reader has to know, e.g. that the method broke off.
     """
@@ -120,9 +125,9 @@ def latex(rows: Sequence[ComparisonRow]) -> str:
         values = []
         for name in names:
             cell = row.cells.get(name, Cell(None))
-            text = "--" if cell.value is None else f"{cell.value:.{_digits(name)}f}"
+            text = "--" if cell.value is None else f"{cell.value:.{digits_of(name)}f}"
             if cell.value is not None and cell.low is not None and cell.high is not None:
-                text = f"${text}_{{\\pm {(cell.high - cell.low) / 2:.{_digits(name)}f}}}$"
+                text = f"${text}_{{\\pm {(cell.high - cell.low) / 2:.{digits_of(name)}f}}}$"
             values.append(text)
         seconds = "--" if row.seconds_per_edit is None else f"{row.seconds_per_edit:.2f}"
         lines.append(" & ".join([_escaped(row.label), *values, seconds]) + r" \\")
@@ -131,12 +136,12 @@ def latex(rows: Sequence[ComparisonRow]) -> str:
 
 def _texts(row: ComparisonRow, names: Sequence[str]) -> list[str]:
     seconds = "-" if row.seconds_per_edit is None else f"{row.seconds_per_edit:.2f}"
-    return [*(row.cells.get(name, Cell(None)).text(_digits(name)) for name in names), seconds]
+    return [*(row.cells.get(name, Cell(None)).text(digits_of(name)) for name in names), seconds]
 
 
-def _digits(name: str) -> int:
-    """Percentages with one digit, task metrics (between -1 and 1) with three."""
-    return 3 if "." in name else 1
+def digits_of(name: str) -> int:
+    """Digits a column is shown with: percentages with one, task metrics (between -1 and 1) with three."""
+    return TEXT_COLUMNS.get(name, 3 if "." in name else 1)
 
 
 def _markdown(text: str) -> str:

@@ -16,8 +16,9 @@ from seqedit.support.printable import visible
 
 INK = "#24292f"
 """Colour of text and axes; in SVG it becomes the page's own text colour."""
-# Okabe and Ito's palette: told apart also without colour vision.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# Okabe and Ito's palette, told apart also without colour vision; but grey instead of their second blue, which is only a
+# shade of the first.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#666e78")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 

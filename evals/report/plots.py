@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from evals.report.charts import Chart, Mark, Panel, Series, collapse_of
@@ -33,7 +35,10 @@ def plot_chart(chart: Chart | None) -> Figure | None:
     for index, panel in enumerate(panels):
         axes = quiet_axes(grid[index])
         _draw(axes, panel, chart.kind, names)
+        if chart.kind == "many":
+            _ramp(figure, axes, [series.name for series in panel.series if series.shown])
         step_ticks(axes, steps, most=10 * (3 - columns))
+        _counts(axes, panel)
         if panel.title:
             axes.set_title(panel.title, color=INK, fontsize=10, loc="left")
         # Shared ticks are labelled on the last row only; a panel above a gap would have none.
@@ -73,15 +78,45 @@ def _draw(axes: Axes, panel: Panel, kind: str, names: Sequence[str]) -> None:
 
 def _line(axes: Axes, series: Series, index: int) -> None:
     color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
-    size = 4 if len(series.x) <= 40 else 0
-    axes.plot(series.x, series.y, color=color, marker=marker, markersize=size, linewidth=1.5, label=series.name)
+    size, sure = 4 if len(series.x) <= 40 else 0, series.solid
+    axes.plot(
+        series.x[:sure], series.y[:sure], color=color, marker=marker, markersize=size, linewidth=1.5, label=series.name
+    )  # fmt: skip
+    if sure < len(series.x):
+        start = max(0, sure - 1)
+        axes.plot(series.x[start:], series.y[start:], color=color, linewidth=1.2, linestyle=(0, (3, 3)), alpha=0.8)
+        axes.plot(
+            series.x[sure:], series.y[sure:], color=color, marker=marker, markersize=4, linestyle="none",
+            markerfacecolor="none",
+        )  # fmt: skip
     ends = [
         (x, low, high)
-        for x, low, high in zip(series.x, series.low, series.high, strict=False)
+        for x, low, high in zip(series.x[:sure], series.low, series.high, strict=False)
         if low is not None and high is not None
     ]
     if ends:
         axes.fill_between(*zip(*ends, strict=True), color=color, alpha=0.18, linewidth=0)  # type: ignore[arg-type]
+
+
+def _counts(axes: Axes, panel: Panel) -> None:
+    """Under every tick how many batches its points are means of; of several runs the smallest number."""
+    counts: dict[int, int] = {}
+    for series in panel.series:
+        for x, count in zip(series.x, series.counts, strict=False):
+            counts[x] = min(count, counts.get(x, count))
+    if counts:
+        at = [int(x) for x in axes.get_xticks()]
+        axes.set_xticks(at, [f"{x}\nn {counts[x]}" if x in counts else str(x) for x in at])
+
+
+def _ramp(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    """The legend of lines that are too many to name: a bar of their colours, from the first to the last."""
+    colors = ListedColormap(colormaps["cividis"](np.linspace(0.15, 0.9, max(2, len(names)))))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), colors), ax=axes, shrink=0.8, ticks=[0, 1])
+    bar.ax.set_yticklabels([names[0], names[-1]])
+    bar.ax.tick_params(colors=INK, labelsize=9, length=0)
+    bar.ax.invert_yaxis()
+    bar.outline.set_visible(False)  # type: ignore[operator]
 
 
 def _stack(axes: Axes, shown: Sequence[Series], names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from evals.report.comparison import ComparisonRow
 from evals.report.table import tables_of, write_tables
-from evals.report.view import Figures, view_of
+from evals.report.view import MOST_ROWS, Figures, view_of
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.support.printable import json_text, visible
 
@@ -54,10 +54,7 @@ def write_report(
         EnvironmentFailure: if the directory cannot be written.
     """
     runs = _runs(summary)
-    # Prefixed where the page has ids of its own.
-    slugs = {name: _slug(name) for name in runs}
-    if len(set(slugs.values())) < len(slugs):
-        raise InputError(f"names of runs are too alike to name files by: {', '.join(runs)}")
+    slugs = check_report(summary, out_dir)
     out = Path(out_dir)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -77,8 +74,32 @@ def write_report(
     return path
 
 
+def check_report(summary: Summary | Mapping[str, Summary], out_dir: str | Path) -> dict[str, str]:
+    """Refuse what `write_report` would refuse, and write nothing.
+
+    Args:
+        summary: As for `write_report`.
+        out_dir: The same.
+
+    Returns:
+        Name of each run -> what its files are named after.
+
+    Raises:
+        InputError: if there is no run in the summary, or two runs' names differ by punctuation only.
+        EnvironmentFailure: if the directory is a file.
+    """
+    runs = _runs(summary)
+    # Prefixed where the page has ids of its own.
+    slugs = {name: _slug(name) for name in runs}
+    if len(set(slugs.values())) < len(slugs):
+        raise InputError(f"names of runs are too alike to name files by: {', '.join(runs)}")
+    if Path(out_dir).exists() and not Path(out_dir).is_dir():
+        raise EnvironmentFailure(f"report cannot be written to {out_dir}: it is no directory")
+    return slugs
+
+
 _NUMBERS = {"scores": "steps", "tasks": "tasks", "forgetting_matrix": "matrix", "forgetting_batches": "matrix",
-            "drift": "drift", "seconds": "seconds"}  # fmt: skip
+            "drift": "drift", "diagnosis": "diagnosis", "seconds": "seconds"}  # fmt: skip
 """Plot -> the part of its run's section that has its numbers."""
 _OWN_IDS = ("main", "runs", "comparison", "data", "report-data", "forgetting-curve")
 
@@ -105,7 +126,7 @@ def _live(view: Mapping[str, Any], figures: Figures) -> dict[str, Any]:
     """What the page's script draws and filters."""
     keys = ("step", "operation", "message", "state", "tripped")
     runs = {run["slug"]: [{key: step.get(key) for key in keys} for step in run["steps"]] for run in view["runs"]}
-    return {"charts": figures.data, "runs": runs}
+    return {"charts": figures.data, "runs": runs, "most": MOST_ROWS}
 
 
 def _json(value: Any) -> str:

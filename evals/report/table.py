@@ -24,7 +24,7 @@ TABLES = ("steps", "tasks", "forgetting", "facts", "gates", "drift_modules")
 FORMATS = ("csv", "json", "parquet")
 _STEP = ("entry", "operation", "method", "message", "time", "requests", "active")
 _FACT = ("subject", "prompt", "target_new", "target_true", "before", "after", "argmax_correct", "nll_new", "nll_true",
-         "in_force")  # fmt: skip
+         "in_force", "lost_at")  # fmt: skip
 
 
 def tables_of(runs: Mapping[str, Summary]) -> dict[str, Table]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evals.report.charts import (
     DRIFTS,
+    FEW,
     SCORES,
     Chart,
     ages_chart,
@@ -25,14 +25,29 @@ from evals.report.charts import (
 )
 from evals.report.comparison import Cell, ComparisonRow, columns
 from evals.report.comparison_plot import plot_comparison
+from evals.report.diagnosis import COLUMNS as DIAGNOSIS
 from evals.report.diagnosis import diagnosis_view
 from evals.report.figures import inline_svg, svg_text, write_png, write_svg
+from evals.report.force import (
+    entry_states,
+    fact_states,
+    facts_edited,
+    facts_in_force,
+    standing_step,
+    step_facts_in_force,
+)
+from evals.report.gate_view import gate_view
 from evals.report.plots import plot_chart, plot_forgetting_matrix
+from seqedit.support.printable import plain
 
 Summary = Mapping[str, Any]
 _EARLIER = ("ES", "PS", "NS", "S")
 # Scores per token are in the plots and the data files; the timeline is wide enough without them.
 _TIMELINE = tuple(name for name in SCORES if name not in ("ET", "PT", "NT"))
+MOST_ROWS = 50
+"""A table of more rows scrolls in a box of its own."""
+_FACT_COLUMNS = {"target_true": "true", "target_new": "new", "before": "before", "after": "after"}
+_ANSWERS = {"before": "before any edit", "after": "right after the step"}
 _TABLE_STEPS = 60
 """A matrix of more steps than this has its numbers in a file, not on the page."""
 
@@ -76,36 +91,85 @@ def view_of(
     comparison: Sequence[ComparisonRow] = (),
 ) -> dict[str, Any]:
     """Variables of the template, but for the script's data."""
-    first = next(iter(runs.values()))
     several = len(runs) > 1
+    shown = [
+        _run_view(name, slugs[name], run, figures, f"{slugs[name]}_" if several else "") for name, run in runs.items()
+    ]
+    overview = [run["overview"] for run in shown]
     return {
-        "title": first.get("title") or "Sequential edits",
+        "title": _title(runs),
         "several": several,
         "ages": figures.chart(ages_chart(runs), "", None),
-        "overview": [_overview(name, slugs[name], run) for name, run in runs.items()],
+        "overview": overview,
+        "overview_scores": [m for m in _EARLIER if any(row["last"].get(m) is not None for row in overview)],
+        "overview_earlier": [m for m in ("ES", "S") if any(row["earlier"].get(m) is not None for row in overview)],
         "comparison": _comparison(comparison, figures),
-        "runs": [
-            _run_view(name, slugs[name], run, figures, f"{slugs[name]}_" if several else "")
-            for name, run in runs.items()
-        ],
+        "runs": shown,
+        "with_changes": any(run["tasks"] for run in shown),
+        "abbreviations": _abbreviations(shown, comparison),
+        "few": FEW,
+        "most": MOST_ROWS,
     }
 
 
+def _title(runs: Mapping[str, Summary]) -> str:
+    """A run's own title; of several runs one that names them all."""
+    titles = {name: str(run.get("title") or "") for name, run in runs.items()}
+    if len(runs) == 1:
+        return next(iter(titles.values())) or "Sequential edits"
+    if len(set(titles.values())) == 1:
+        return f"{next(iter(titles.values())) or 'Sequential edits'}: {', '.join(titles)}"
+    named = [title if name.lower() in title.lower() else f"{title}: {name}" if title else name
+             for name, title in titles.items()]  # fmt: skip
+    return ", ".join(named)
+
+
+ABBREVIATIONS = {
+    "ES": "efficacy, the new answer is likelier than the true one",
+    "PS": "the same for paraphrases",
+    "NS": "the true answer is likelier for neighbours",
+    "S": "harmonic mean of ES, PS and NS",
+    "EM": "the new answer is the model's own",
+    "PM": "the same for paraphrases",
+    "NM": "the true answer is the model's own for neighbours",
+    "ET": "tokens of the new answer that are the model's own",
+    "PT": "the same for paraphrases",
+    "NT": "the same for neighbours",
+    "GE": "generation entropy",
+    "RS": "similarity of generated texts to reference texts",
+}
+"""Score -> what it is, for the page's foot."""
+
+
+def _abbreviations(runs: Sequence[Mapping[str, Any]], comparison: Sequence[ComparisonRow]) -> dict[str, str]:
+    """Those of the page's own tables and plots."""
+    shown = {name for run in runs for name in (*run["scores"], *run["earlier"])}
+    shown |= {title for run in runs for title in run["plotted"]}
+    shown |= {name for row in comparison for name in row.cells}
+    shown |= {run["forgetting_metric"] for run in runs if run["forgetting"] or run["curve"]}
+    return {name: text for name, text in ABBREVIATIONS.items() if name in shown}
+
+
 def _overview(name: str, slug: str, run: Summary) -> dict[str, Any]:
-    """The last scored step in one row."""
+    """The state in force at the end in one row."""
     steps = run.get("steps") or []
-    scored = [step for step in steps if any(step.get(m) is not None for m in SCORES)]
-    last = (scored or steps or [{}])[-1]
+    found, current = standing_step(steps)
+    last = found or {}
     return {
+        "step": last.get("step"),
+        "current": current,
+        "at_end": not steps or last.get("step") == steps[-1].get("step"),
+        "in_force": facts_in_force(steps),
         "name": name,
         "slug": slug,
         "steps": len(steps),
-        "requests": sum(int(step.get("requests") or 0) for step in steps),
+        "requests": facts_edited(steps),
         "last": _fractions(last),
         "earlier": _fractions(last.get("earlier") or {}),
         "seconds": sum(float(step.get("seconds") or 0) for step in steps),
         "half_life": half_life_of(run),
         "collapse": collapse_of(run),
+        "gated": any(step.get("gates") for step in steps),
         "tripped": sum(1 for step in steps for gate in step.get("gates") or [] if gate.get("tripped")),
     }
 
@@ -139,37 +203,53 @@ def _comparison(rows: Sequence[ComparisonRow], figures: Figures) -> Any:
 def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str) -> dict[str, Any]:
     steps = [dict(step) for step in run.get("steps") or []]
     metrics = {task: plotted_metric(entry) for step in steps for task, entry in (step.get("tasks") or {}).items()}
-    states = _states(steps)
-    for step in steps:
+    states, became = entry_states(steps), fact_states(steps)
+    for step, of_facts in zip(steps, became, strict=True):
         step["tasks"] = {task: _task_view(entry) for task, entry in (step.get("tasks") or {}).items()}
         step["earlier"] = _fractions(step.get("earlier") or {})
         step |= _fractions(step)
         step["state"] = states.get(step.get("step"), "")
         step["gone"] = bool(step["state"]) and not step["state"].startswith("in force")
-        step["gates"] = [_gate_view(gate) for gate in step.get("gates") or []]
+        step["in_force"] = step_facts_in_force(step)
+        step["gates"] = [gate_view(gate) for gate in step.get("gates") or []]
         step["tripped"] = any(gate["tripped"] for gate in step["gates"])
         step["perplexity"] = (step.get("drift") or {}).get("perplexity", step.get("perplexity"))
         spent = {part: value for part, value in (step.get("timings") or {}).items() if part != "edit"}
         step["evals"] = sum(spent.values()) if spent else None
         step["drift"] = {**{key: step.get(key) for key in DRIFTS}, **(step.get("drift") or {})}
-        step["diagnosis"] = diagnosis_view(step.get("diagnosis"))
-        step["facts"] = [_fact_view(fact) for fact in step.get("facts") or []]
+        step["diagnosis"] = diagnosis_view(step.get("diagnosis"), step.get("facts") or [])
+        step["facts"] = [_fact_view(fact, state) for fact, state in zip(step.get("facts") or [], of_facts, strict=True)]
     metric = run.get("forgetting_metric") or "ES"
     matrix = run.get("forgetting") or []
     if all(value is None for row in matrix for value in row):
         matrix = []
-    charts = [figures.chart(chart, prefix, slug) for chart in charts_of(run)]
+    made = charts_of(run)
+    charts = [figures.chart(chart, prefix, slug) for chart in made]
     caption = f"{metric} of every batch at every later step, in percent."
     live = {"kind": "heat", "run": slug, "title": f"{metric} of every batch over time", "caption": caption,
             "over": "step", "metric": metric, "cells": matrix,
             "steps": [step.get("step") for step in steps] if len(steps) == len(matrix) else None,
             "collapse": collapse_of(run).get(f"earlier.{metric}")}  # fmt: skip
-    heat = figures.add(plot_forgetting_matrix(run), f"{prefix}forgetting_matrix", caption, live)
+    # Of one step's batch the timeline tells the same.
+    known = sum(any(value is not None for value in row) for row in matrix)
+    drawn = plot_forgetting_matrix(run) if known > 1 else None
+    heat = figures.add(drawn, f"{prefix}forgetting_matrix", caption, live)
     placed = [*charts[:2], heat, *charts[2:]] if heat else charts
+    facts = [(step, fact) for step in steps for fact in step["facts"]]
+    diagnosis = [step["diagnosis"] for step in steps if step["diagnosis"]]
+    columns_of_diagnosis = {k: c for k, c in DIAGNOSIS.items() if any(d.get(k) is not None for d in diagnosis)}
+    told = [text for _, _, text in columns_of_diagnosis.values() if text]
+    fact_columns = {k: t for k, t in _FACT_COLUMNS.items() if any(fact.get(k) for _, fact in facts)}
+    answered = ", and what the model answered " if any(key in fact_columns for key in _ANSWERS) else ""
+    answers = [text for key, text in _ANSWERS.items() if key in fact_columns]
+    points = curve_points(run)
     return {
+        "diagnosis_caption": f"How each batch went into the weights; of several layers the worst. {'. '.join(told)}.",
+        "facts_caption": f"What was asked for{answered}{' and '.join(answers)}.",
         "name": name,
         "slug": slug,
         "prefix": prefix,
+        "plotted": [panel.title for chart in made if chart.name == "scores" for panel in chart.panels],
         "description": _description(run),
         "overview": _overview(name, slug, run),
         "stopped": run.get("stopped"),
@@ -182,9 +262,15 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "scores": [m for m in _TIMELINE if any(step.get(m) is not None for step in steps)],
         "earlier": [m for m in _EARLIER if any(step["earlier"].get(m) is not None for step in steps)],
         "drifts": {k: title for k, title in DRIFTS.items() if any(step["drift"][k] is not None for step in steps)},
+        "drifted": [step for step in steps if any(value is not None for value in step["drift"].values())],
         "timings": parts_of(steps),
+        "with_evals": any(step["evals"] is not None for step in steps),
         "with_perplexity": any(step["perplexity"] is not None for step in steps),
-        "with_diagnosis": any(step["diagnosis"] for step in steps),
+        "diagnosis": columns_of_diagnosis,
+        "with_diagnosis": bool(diagnosis),
+        "interference": [step for step in steps if step.get("interference")],
+        "losses": run.get("losses"),
+        "lost": [(step, fact) for step, fact in facts if fact.get("lost_at")],
         "with_warnings": any(step["diagnosis"] and step["diagnosis"]["warnings"] for step in steps),
         "with_gates": any(step["gates"] for step in steps),
         "with_state": any(step.get("operation") for step in steps),
@@ -192,8 +278,10 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "forgetting_left_out": sum(v is not None for row in matrix for v in row) if len(matrix) > _TABLE_STEPS else 0,
         "forgetting_metric": metric,
         "forgetting_steps": live["steps"] or list(range(1, len(matrix) + 1)),
-        "curve": curve_points(run),
-        "facts": [(step, fact) for step in steps for fact in step["facts"]],
+        "curve": points,
+        "few_batches": any(int(point.get("count") or FEW) < FEW for point in points),
+        "facts": facts,
+        "fact_columns": fact_columns,
         "figures": placed,
     }
 
@@ -201,31 +289,6 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
 def _fractions(scores: Summary) -> dict[str, Any]:
     """Scores that came as whole numbers (100) read like the others of their column (100.0)."""
     return {k: float(v) if k in SCORES and isinstance(v, int) else v for k, v in scores.items()}
-
-
-def _states(steps: Sequence[Summary]) -> dict[Any, str]:
-    """Step number -> in force or not, and by what it was taken out of force."""
-    by: dict[str, str] = {}
-    for step in steps:
-        for target in step.get("targets") or ():
-            by[str(target)] = (
-                f"{_PAST.get(str(step.get('operation')), step.get('operation'))} at step {step.get('step')}"
-            )
-    states = {}
-    for step in steps:
-        state = by.get(str(step.get("entry")), "")
-        if not state and step.get("active") is True:
-            facts = step.get("facts") or []
-            gone = sum(1 for fact in facts if fact.get("in_force") is False)
-            part = f"in force, {gone} of {len(facts)} superseded" if gone else "in force"
-            state = "superseded" if gone and gone == len(facts) else part
-        elif not state and step.get("active") is False and step.get("operation") not in (None, "revert"):
-            state = "not in force"
-        states[step.get("step")] = state
-    return states
-
-
-_PAST = {"revert": "reverted", "swap": "swapped", "merge": "merged"}
 
 
 def _task_view(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -251,15 +314,12 @@ def _change(entry: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     }
 
 
-def _gate_view(gate: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: gate.get(key) for key in ("gate", "value", "bound", "reason")} | {"tripped": bool(gate.get("tripped"))}
-
-
-def _fact_view(fact: Mapping[str, Any]) -> dict[str, Any]:
+def _fact_view(fact: Mapping[str, Any], state: str) -> dict[str, Any]:
     prompt = str(fact.get("prompt") or "–").replace("{}", str(fact.get("subject") or "{}"))
     correct = fact.get("argmax_correct")
     answer = "" if correct is None else "learnt" if correct else "not learnt"
-    return {**fact, "prompt": prompt, "learnt": answer, "gone": fact.get("in_force") is False}
+    gone = bool(state) and not state.startswith("in force")
+    return {**fact, "prompt": prompt, "learnt": answer, "state": state, "gone": gone}
 
 
 def _description(run: Summary) -> list[tuple[str, str]]:
@@ -273,7 +333,7 @@ def _description(run: Summary) -> list[tuple[str, str]]:
         method = {"name": method}
     rows += [(f"model {key}" if key != "name" else "model", value) for key, value in model.items()]
     rows += [(f"method: {key}" if key != "name" else "method", value) for key, value in method.items()]
-    return [(key, _plain(value)) for key, value in rows if value is not None]
+    return [(key, plain(value)) for key, value in rows if value is not None]
 
 
 def _baseline(run: Summary) -> list[tuple[str, str, Any]]:
@@ -295,7 +355,3 @@ def _at_chance(run: Summary) -> list[dict[str, Any]]:
     found = {name: values.get("chance") for name, values in (run.get("baseline") or {}).items()
              if isinstance(values, Mapping)}  # fmt: skip
     return [{"task": name, **chance} for name, chance in found.items() if chance and not chance["told"]]
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

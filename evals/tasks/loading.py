@@ -11,6 +11,7 @@ from typing import Any
 from evals.statistics.measures import is_bypass
 from evals.tasks.examples import SPLIT, TaskRows, leave_tested_out, set_examples
 from evals.tasks.library import shipped_tasks
+from evals.tasks.names import unknown_task
 from seqedit.errors import EnvironmentFailure, InputError
 
 
@@ -100,7 +101,7 @@ class TaskFinder:
     def _entry(self, name: str) -> Any:
         entry = self._glue_index().get(name) or self._index().task_index.get(name)
         if entry is None:
-            raise InputError(f"unknown lm-eval task {name!r}; `lm-eval ls tasks` lists them")
+            raise unknown_task(name, [*shipped_tasks(), *self._index().task_index])
         return entry
 
 

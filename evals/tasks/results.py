@@ -33,6 +33,23 @@ def aggregation_of(task: Any, metric: str) -> Aggregation:
     return found
 
 
+def metric_names(task: Any) -> set[str] | None:
+    """The metrics that a task may have, before any document was scored; None where only its documents tell.
+
+    Args:
+        task: lm-eval's task object.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    if not isinstance(task, ConfigurableTask) or task.config.process_results is not None:
+        return None
+    if type(task).process_results is not ConfigurableTask.process_results:
+        return None
+    filters = [chosen.name for chosen in task._filters]
+    names = {*task.aggregation(), WEIGHTED}
+    return names | {f"{name},{chosen}" for name in names for chosen in filters}
+
+
 def task_result(name: str, task: Any, samples: Sequence[Mapping[str, Any]], definition: str) -> TaskResult:
     """A task under one model.
 

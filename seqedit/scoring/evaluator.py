@@ -72,7 +72,8 @@ class StepScores:
             (ET, PT, NT) cost nothing more.
         earlier: The same averages over all earlier batches, with "requests", of which "scored" were scored, and
             "intervals"; None at the first step.
-        by_entry: Entry id -> averages over its live records.
+        by_entry: Entry id -> averages over its live records, with "answered" and "missed": the positions, among the
+            entry's requests, of the scored facts that the model answers with the new object, and of the others.
         answers: Digest of a request -> what the model says next, greedily.
         tasks: Task name -> main metric, change to the baseline and its interval, other metrics.
         outcomes: Task name -> per-document outcomes.
@@ -218,24 +219,28 @@ class Evaluator:
             [[record.request.digest() for record in records] for records in earlier],
             self.settings.earlier_records, seed=self.seed,
         )  # fmt: skip
-        chosen = [[earlier[i][j] for j in sample.by_batch().get(i, ())] for i in range(len(earlier))]
+        places = [list(sample.by_batch().get(i, ())) for i in range(len(earlier))]
+        chosen = [[earlier[i][j] for j in places[i]] for i in range(len(earlier))]
         first_new = sum(map(len, chosen))
         fresh = [] if newest is None else list(newest.records)
         tokens = self.tokens([*(r for records in chosen for r in records), *fresh])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
         start = 0
-        for batch, records in zip(batches, chosen, strict=True):
+        for batch, records, of_batch in zip(batches, chosen, places, strict=True):
             part = scores.subset(range(start, start + len(records)))
             start += len(records)
             if records:
-                found.by_entry[batch.entry] = {**part.summary, "requests": len(records)}
+                positions = [batch.live[j] for j in of_batch]
+                found.by_entry[batch.entry] = {**part.summary, "requests": len(records), **_answered(part, positions)}
         if newest is not None:
             # A swap keeps its place, so later batches may have superseded facts of the new batch too.
             live = scores.subset(first_new + i for i in newest.live)
             whole = scores.subset(range(first_new, first_new + len(fresh)))
             found.new = {**live.summary, "records": whole.to_dict()["records"]}
             if newest.live:
-                found.by_entry[newest.entry] = {**live.summary, "requests": len(newest.live)}
+                found.by_entry[newest.entry] = {
+                    **live.summary, "requests": len(newest.live), **_answered(live, list(newest.live))
+                }  # fmt: skip
                 found.new["intervals"] = _intervals(estimated_scores(live))
                 found.scored_new = ScoredFacts([fresh[i] for i in newest.live], live)
         if first_new:
@@ -316,6 +321,15 @@ class Evaluator:
                     seed=self.seed, resamples=self.settings.resamples,
                 )  # fmt: skip
             found.tasks[name] = row
+
+
+def _answered(scores: Scores, positions: Sequence[int]) -> dict[str, list[int]]:
+    """Positions of the facts whose new object is the model's own answer, and of those where it is another."""
+    found: dict[str, list[int]] = {"answered": [], "missed": []}
+    for position, row in zip(positions, scores.to_dict()["records"], strict=True):
+        if row["rewrite"]:
+            found["answered" if row["rewrite"][0]["argmax_correct"] else "missed"].append(position)
+    return found
 
 
 def _intervals(estimates: Mapping[str, Estimate | None]) -> dict[str, list[float]]:

@@ -41,7 +41,10 @@ def check_measured(
         place, name = split_metric(gate.metric)
         if place == "drift":
             if name in _TEXT and not text:
-                raise _refused(gate, "no text is given that it is measured on (evals.perplexity_text, --text)")
+                raise _refused(
+                    gate,
+                    "no text is given that it is measured on (evals.perplexity_text, --text, --drift-text of edit)",
+                )
             if name not in _TEXT and not drift:
                 raise _refused(gate, "drift of weights is measured by runs with evals.drift only")
             if name == "preservation" and not moments:

@@ -11,11 +11,10 @@ from evals.scores.survey import RecordSample
 from ledger import Ledger
 from seqedit.scoring.evaluator import Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
+from seqedit.scoring.kinds import KIND_FAILURE as KIND_FAILURE  # its place until it was needed without torch
 
 KIND_PAIRED = "paired"
 """Group of facts ("new", "earlier") -> score -> `evals.scores.paired.PairedScore.to_dict`."""
-KIND_FAILURE = "failure"
-"""Why the state of an entry could not be scored: "reason" -> text, or None where a later try succeeded."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from evals.scores.generation import Writing
 from seqedit.errors import InputError
 from seqedit.support.config import Config, setting
+from seqedit.support.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from evals.scores.generation import Writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +43,13 @@ class EvalSettings(Config):
         if self.generation_convention not in (None, "published", "continuation"):
             raise InputError(
                 f"evals: generation_convention is published or continuation, got {self.generation_convention!r}"
+                f"{did_you_mean(str(self.generation_convention), ('published', 'continuation'))}"
             )
 
     @property
     def writing(self) -> Writing:
         """How texts are written for GE and RS."""
+        from evals.scores.generation import Writing
+
         published = self.generation_convention == "published"
         return Writing(published, self.generation_tokens or (100 if published else 50))

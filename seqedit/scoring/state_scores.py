@@ -20,6 +20,7 @@ from seqedit.scoring.kinds import (
     KIND_FIXED,
     KIND_FORGETTING,
     KIND_GATES,
+    KIND_LEARNT,
     KIND_OUTCOMES,
     KIND_RECORDS,
     KIND_SCORES,
@@ -29,7 +30,7 @@ from seqedit.scoring.kinds import (
 
 OF_STATE = frozenset({KIND_OUTCOMES, KIND_DRIFT, KIND_FORGETTING, KIND_TASKS, KIND_FIXED})
 """Kinds that say something of the state as a whole (tasks: but for their changes against the state before)."""
-OF_BATCH = frozenset({KIND_SCORES, KIND_RECORDS, KIND_ANSWERS, KIND_GATES, KIND_TIMINGS, KIND_DIAGNOSIS})
+OF_BATCH = frozenset({KIND_SCORES, KIND_RECORDS, KIND_ANSWERS, KIND_GATES, KIND_TIMINGS, KIND_DIAGNOSIS, KIND_LEARNT})
 """Kinds that say something of the batch that led to the state, besides."""
 
 

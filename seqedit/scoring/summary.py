@@ -17,11 +17,13 @@ from seqedit.scoring.kinds import (
     KIND_DIAGNOSIS,
     KIND_DRIFT,
     KIND_GATES,
+    KIND_LEARNT,
     KIND_RECORDS,
     KIND_SCORES,
     KIND_TASKS,
     KIND_TIMINGS,
 )
+from seqedit.scoring.learnt import first_choices
 from seqedit.scoring.state_scores import batch_scores
 from seqedit.scoring.summary_types import FactSummary, RunSummary, StepSummary
 from seqedit.support.writing import write_whole
@@ -44,7 +46,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         batches in force at ``rev``, aged by one another.
     """
     history = ledger.log(rev)[::-1]
-    root, entries = history[0], history[1:]
+    # A note of what a rebase dropped is no step: its state is that of the entry before it.
+    root, entries = history[0], [e for e in history[1:] if e.operation != "rebase"]
     edits = [e for e in entries if e.adapter is not None]
     answers = ledger.scores(root.id, KIND_ANSWERS).get(KIND_ANSWERS, {})
     steps = [step_of(ledger, entry, number, answers) for number, entry in enumerate(entries, 1)]
@@ -134,6 +137,7 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "intervals": new.get("intervals"),
         "generated": new.get("generated"),
         "diagnosis": scores.get(KIND_DIAGNOSIS),
+        "learnt": scores.get(KIND_LEARNT),
         "failure": scores.get(KIND_FAILURE, {}).get("reason"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),
@@ -141,7 +145,7 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "gates": list(scores.get(KIND_GATES, {}).values()),
         "seconds": sum(timings.values()),
         "timings": timings,
-        "facts": _facts(entry, records, before or {}, scores.get(KIND_ANSWERS, {})),
+        "facts": _facts(entry, records, before or {}, scores.get(KIND_ANSWERS, {}), scores.get(KIND_LEARNT)),
     }
 
 
@@ -155,9 +159,14 @@ def _mark_force(steps: Sequence[StepSummary], ledger: Ledger, rev: str) -> None:
 
 
 def _facts(
-    entry: Entry, records: Sequence[dict[str, Any]], before: Mapping[str, str], after: Mapping[str, str]
+    entry: Entry,
+    records: Sequence[dict[str, Any]],
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    learnt: Mapping[str, Any] | None,
 ) -> list[FactSummary]:
     """Subject, prompt and targets of each request, with what the unedited and the new model answer."""
+    told = first_choices(learnt) if learnt else []
     facts: list[FactSummary] = []
     for position, request in enumerate(entry.requests):
         fact: FactSummary = {
@@ -172,6 +181,8 @@ def _facts(
             rewrite = records[position]["rewrite"][0]
             fact["nll_new"], fact["nll_true"] = rewrite["nll_new"], rewrite["nll_true"]
             fact["argmax_correct"] = rewrite["argmax_correct"]
+        elif position < len(told) and (known := told[position]) is not None:
+            fact["argmax_correct"] = known
         facts.append(fact)
     return facts
 

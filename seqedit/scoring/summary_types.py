@@ -18,6 +18,8 @@ class FactSummary(TypedDict):
     nll_new: NotRequired[float | None]
     nll_true: NotRequired[float | None]
     argmax_correct: NotRequired[bool]
+    lost_at: NotRequired[int]
+    lost_to: NotRequired[dict[str, Any] | None]
 
 
 class StepSummary(TypedDict):
@@ -50,6 +52,7 @@ class StepSummary(TypedDict):
     intervals: dict[str, Any] | None
     generated: list[dict[str, Any]] | None
     diagnosis: dict[str, Any] | None
+    learnt: NotRequired[dict[str, Any] | None]
     failure: str | None
     earlier: dict[str, Any] | None
     tasks: dict[str, dict[str, Any]]
@@ -59,6 +62,7 @@ class StepSummary(TypedDict):
     timings: dict[str, float]
     facts: list[FactSummary]
     active: NotRequired[bool]
+    interference: NotRequired[dict[str, Any]]
 
 
 class ModelSummary(TypedDict):
@@ -82,4 +86,5 @@ class RunSummary(TypedDict):
     half_life: float | None
     collapse: dict[str, dict[str, Any]]
     stopped: NotRequired[str | None]
+    losses: NotRequired[dict[str, Any]]
     runs: NotRequired[dict[str, RunSummary]]

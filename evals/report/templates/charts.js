@@ -36,6 +36,12 @@ function rampColor(share) {
   return `rgb(${a.map((v, i) => Math.round(v + (b[i] - v) * (at % 1))).join(",")})`;
 }
 
+/** A share of the way along the colours as it is drawn: the darkest third does not show on a dark page. */
+function shown(share) {
+  const dark = window.matchMedia("(prefers-color-scheme: dark)").matches && !window.matchMedia("print").matches;
+  return dark ? 0.35 + 0.6 * share : 0.05 + 0.85 * share;
+}
+
 function text(x, y, content, attributes) {
   return make("svg:text", { x, y, ...attributes }, content);
 }
@@ -94,15 +100,25 @@ class LineChart {
       bar.lastElementChild.classList.add("option");
       this.fitted = () => fit.has("fit");
     }
+    if (this.spec.kind === "many") bar.prepend(this.ramp());
     bar.hidden = !bar.childElementCount;
     return bar;
+  }
+  /** The legend of more lines than can be named: the colours from the first of them to the last. */
+  ramp() {
+    const ends = [this.names[0], this.names[this.names.length - 1]];
+    const colours = [0, 0.25, 0.5, 0.75, 1].map((share) => rampColor(shown(share)));
+    const bar = make("i", { "aria-hidden": "true" });
+    bar.style.background = `linear-gradient(to right, ${colours.join(", ")})`;
+    return make("span", { class: "ramp" }, ends[0], bar, ends[1]);
   }
   range() {
     const inside = this.spec.over === "step" && this.run ? this.run.range : [-Infinity, Infinity];
     return (s) => s.x.map((x, i) => ({ x, y: s.y[i], low: s.low[i] ?? null, high: s.high[i] ?? null }))
+      .map((p, i) => ({ ...p, n: (s.counts || [])[i] ?? null }))
       .filter((p) => p.x >= inside[0] && p.x <= inside[1]);
   }
-  draw() {
+  draw(given) {
     const cut = this.range();
     const panels = this.spec.panels.map((p, i) => ({ ...p, index: i })).filter((p) => this.panelsOn.has(p.index))
       .map((p) => ({ ...p, shownSeries: p.series.filter((s) => this.spec.kind === "many" || this.on.has(s.name))
@@ -115,17 +131,19 @@ class LineChart {
       this.drawn = [];
       return;
     }
-    const wide = this.host.clientWidth || 700;
-    const columns = panels.length > 1 && wide >= 560 ? 2 : 1;
+    const wide = given || this.host.clientWidth || 700;
+    const columns = panels.length > 1 && wide >= (given ? 400 : 560) ? 2 : 1;
     this.grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
     const width = Math.floor((wide - (columns - 1) * 16) / columns);
     this.grid.replaceChildren();
-    this.drawn = panels.map((p) => this.panel(p, width, panels.length > 1 ? 190 : 300));
+    this.drawn = panels.map((p) => this.panel(p, width, panels.length > 1 ? (given ? 140 : 190) : given ? 210 : 300));
   }
   panel(given, width, height) {
     const panel = this.fitted && this.fitted() ? { ...given, limits: null } : given;
     const stack = this.spec.kind === "stack";
-    const box = { left: 52, right: width - 18, top: panel.title ? 24 : 10, bottom: height - 36 };
+    const counts = new Map();
+    panel.shownSeries.forEach((s) => s.points.forEach((p) => { if (p.n !== null) counts.set(p.x, [...(counts.get(p.x) || []), p.n]); }));
+    const box = { left: 52, right: width - 18, top: panel.title ? 24 : 10, bottom: height - (counts.size ? 50 : 36) };
     const points = panel.shownSeries.flatMap((s) => s.points);
     let [low, high] = panel.limits || [Infinity, -Infinity];
     const sums = new Map();
@@ -151,6 +169,8 @@ class LineChart {
     for (const v of ticks(Math.ceil(x0), Math.floor(x1), Math.max(2, Math.min(12, width / 60)), true).at) {
       svg.append(make("svg:line", { class: "axis", x1: X(v), x2: X(v), y1: box.bottom, y2: box.bottom + 4 }),
         text(X(v), box.bottom + 17, String(v), { class: "tick", "text-anchor": "middle" }));
+      // Of several runs the smallest number stands for all.
+      if (counts.has(v)) svg.append(text(X(v), box.bottom + 31, `n ${Math.min(...counts.get(v))}`, { class: "tick", "text-anchor": "middle" }));
     }
     svg.append(make("svg:line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }),
       text((box.left + box.right) / 2, height - 3, this.spec.x_label, { class: "name", "text-anchor": "middle" }));
@@ -165,8 +185,6 @@ class LineChart {
       svg.append(make("svg:line", { class: "mark", x1: X(m.x), x2: X(m.x), y1: box.top, y2: box.bottom }),
         text(X(m.x) + (right ? -5 : 5), box.bottom - 6 - 14 * i, m.label, { class: "mark-label", "text-anchor": right ? "end" : "start" }));
     });
-    // The darkest third of the colours does not show on a dark page.
-    const ramp = (share) => (window.matchMedia("(prefers-color-scheme: dark)").matches ? 0.35 + 0.6 * share : 0.05 + 0.85 * share);
     const below = new Map();
     panel.shownSeries.forEach((s, index) => {
       const color = this.color(s.name);
@@ -179,19 +197,25 @@ class LineChart {
         }
         return;
       }
-      const known = s.points.filter((p) => p.low !== null && p.high !== null);
+      const sure = s.points.filter((p) => p.n === null || p.n >= this.spec.few);
+      const known = sure.filter((p) => p.low !== null && p.high !== null);
       if (known.length > 1) {
         const edge = known.map((p) => `${X(p.x)},${Y(p.high)}`).concat(known.slice().reverse().map((p) => `${X(p.x)},${Y(p.low)}`));
         svg.append(make("svg:polygon", { class: "band " + color, points: edge.join(" ") }));
       }
-      const line = make("svg:polyline", { class: "line " + color, points: s.points.map((p) => `${X(p.x).toFixed(1)},${Y(p.y).toFixed(1)}`).join(" ") });
+      const along = (points) => points.map((p) => `${X(p.x).toFixed(1)},${Y(p.y).toFixed(1)}`).join(" ");
+      const line = make("svg:polyline", { class: "line " + color, points: along(sure) });
+      if (sure.length < s.points.length) {
+        const rest = s.points.slice(Math.max(0, s.points.findIndex((p) => p.n !== null && p.n < this.spec.few) - 1));
+        svg.append(make("svg:polyline", { class: "line unsure " + color, points: along(rest) }));
+      }
       if (this.spec.kind === "many") {
         line.setAttribute("class", "line thin");
-        line.style.stroke = rampColor(ramp(index / Math.max(1, panel.shownSeries.length - 1)));
+        line.style.stroke = rampColor(shown(index / Math.max(1, panel.shownSeries.length - 1)));
       }
       svg.append(line);
       if (this.spec.kind === "line" && s.points.length <= 60) {
-        for (const p of s.points) svg.append(make("svg:circle", { class: "dot " + color, cx: X(p.x), cy: Y(p.y), r: s.points.length > 30 ? 2 : 3 }));
+        for (const p of s.points) svg.append(make("svg:circle", { class: `dot ${color}${p.n !== null && p.n < this.spec.few ? " hollow" : ""}`, cx: X(p.x), cy: Y(p.y), r: s.points.length > 30 ? 2 : 3 }));
       }
     });
     const cursor = make("svg:g", { class: "cursor" });
@@ -241,7 +265,8 @@ class LineChart {
       if (d.panel !== from.panel) continue;
       for (const s of shown) {
         const span = s.p.low !== null && s.p.high !== null ? ` (${written(s.p.low, d.panel.digits)} to ${written(s.p.high, d.panel.digits)})` : "";
-        lines.push({ text: `${s.name || this.spec.title} ${written(s.p.y, d.panel.digits)}${span}`, color: this.spec.kind === "many" ? null : this.color(s.name) });
+        const of = s.p.n === null || s.p.n === undefined ? "" : `, n ${s.p.n}`;
+        lines.push({ text: `${s.name || this.spec.title} ${written(s.p.y, d.panel.digits)}${span}${of}`, color: this.spec.kind === "many" ? null : this.color(s.name) });
       }
       if (this.spec.kind === "stack") lines.push({ text: `total ${written(shown.reduce((t, s) => t + s.p.y, 0), 2)}` });
     }
@@ -265,7 +290,7 @@ class HeatMap {
     this.readout = new Readout(figure);
     this.numbers = spec.steps || spec.cells.map((_, i) => i + 1);
   }
-  draw() {
+  draw(given) {
     const [from, to] = this.run.range;
     const all = this.numbers.map((n, i) => ({ n, i }));
     const rows = all.filter((s) => s.n >= from && s.n <= to && this.spec.cells[s.i].some((v) => v !== null));
@@ -274,9 +299,9 @@ class HeatMap {
       this.host.replaceChildren(make("p", { class: "soft" }, "No step in this range was measured."));
       return;
     }
-    const width = Math.min(this.host.clientWidth || 700, 720);
+    const width = Math.min(given || this.host.clientWidth || 700, 720);
     const side = Math.max(3, Math.min(44, (width - 150) / columns.length));
-    const tall = Math.max(2, Math.min(side, 560 / rows.length));
+    const tall = Math.max(2, Math.min(side, (given ? 230 : 560) / rows.length));
     const box = { left: 56, top: 10, width: side * columns.length, height: tall * rows.length };
     const height = box.top + box.height + 42;
     const svg = make("svg:svg", { viewBox: `0 0 ${width} ${height}`, tabindex: "0", role: "img", class: "plot",

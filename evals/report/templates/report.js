@@ -36,7 +36,7 @@
       if (search) {
         search.hidden = false;
         search.addEventListener("submit", (event) => event.preventDefault());
-        search.addEventListener("input", () => this.facts());
+        search.addEventListener("input", () => { this.facts(); fitAll(); });
       }
     }
     select(step) {
@@ -61,6 +61,7 @@
       this.form.querySelector("output").textContent = `${this.kept.size} of ${this.steps.size} steps shown${chosen}`;
       this.charts.forEach((chart) => chart.draw());
       this.facts();
+      fitAll();
     }
     facts() {
       const form = this.section.querySelector(".facts-form");
@@ -108,6 +109,45 @@
     });
   }
 
+  /** What a box hides: the rows that do not fit, and the columns beside them; said below it. */
+  class Box {
+    constructor(scroll) {
+      this.scroll = scroll;
+      this.note = scroll.nextElementSibling && scroll.nextElementSibling.classList.contains("more") ? scroll.nextElementSibling : null;
+      this.tall = scroll.classList.contains("tall");
+      scroll.addEventListener("scroll", () => this.tell(), { passive: true });
+    }
+    fit() {
+      if (!this.note || !this.scroll.clientWidth) return;
+      const rows = this.rows();
+      this.scroll.classList.toggle("tall", this.tall && rows.length > data.most);
+      // Ten rows and a piece of the next, which shows that there are more.
+      if (this.scroll.classList.contains("tall")) {
+        const top = this.scroll.firstElementChild.getBoundingClientRect().top;
+        this.scroll.style.maxHeight = `${Math.ceil(rows[9].getBoundingClientRect().bottom - top + rows[10].offsetHeight / 2 + 2)}px`;
+      } else this.scroll.style.maxHeight = "";
+      this.tell();
+    }
+    rows() { return [...this.scroll.querySelectorAll("tbody > tr:not([hidden])")]; }
+    tell() {
+      if (!this.note) return;
+      const said = [], rows = this.rows(), frame = this.scroll.getBoundingClientRect();
+      if (this.scroll.classList.contains("tall")) {
+        const head = this.scroll.querySelector("thead").getBoundingClientRect().bottom;
+        const inside = rows.map((row) => row.getBoundingClientRect())
+          .map((r) => r.top >= Math.max(frame.top, head) - 2 && r.bottom <= frame.bottom + 1);
+        const first = inside.indexOf(true);
+        said.push(`${inside.filter((v) => v).length} of ${rows.length}${first > 0 ? ` (from row ${first + 1})` : ""}, scroll`);
+      }
+      const left = this.scroll.scrollWidth - this.scroll.clientWidth - this.scroll.scrollLeft;
+      if (this.scroll.scrollWidth > this.scroll.clientWidth + 1) said.push(left > 1 ? "more columns to the right, scroll" : "more columns to the left, scroll");
+      this.note.hidden = !said.length;
+      this.note.textContent = said.join("; ");
+    }
+  }
+  const boxes = [...document.querySelectorAll(".scroll")].map((scroll) => new Box(scroll));
+  const fitAll = () => boxes.forEach((box) => box.fit());
+
   const runs = new Map();
   for (const [slug, about] of Object.entries(data.runs)) runs.set(slug, new Run(document.getElementById(slug), about));
   const charts = [];
@@ -132,18 +172,25 @@
   }
   document.querySelectorAll("table.sortable").forEach(sortable);
   for (const run of runs.values()) if (run.form) run.filter();
+  fitAll();
+  document.querySelectorAll("details").forEach((details) => details.addEventListener("toggle", fitAll));
   // What is folded away is printed too, but for tables wider than any sheet.
   let unfolded = [];
   window.addEventListener("beforeprint", () => {
     unfolded = [...document.querySelectorAll("details:not([open]):not([data-wide])")];
     unfolded.forEach((details) => { details.open = true; });
+    // Half the width of a sheet, so that letters keep their size.
+    charts.forEach((chart) => chart.draw(480));
   });
-  window.addEventListener("afterprint", () => unfolded.forEach((details) => { details.open = false; }));
+  window.addEventListener("afterprint", () => {
+    unfolded.forEach((details) => { details.open = false; });
+    charts.forEach((chart) => chart.draw());
+  });
   let width = window.innerWidth, waiting = 0;
   window.addEventListener("resize", () => {
     if (window.innerWidth === width) return;
     width = window.innerWidth;
     clearTimeout(waiting);
-    waiting = setTimeout(() => charts.forEach((chart) => chart.draw()), 100);
+    waiting = setTimeout(() => { charts.forEach((chart) => chart.draw()); fitAll(); }, 100);
   });
 })();

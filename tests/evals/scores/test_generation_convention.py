@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from evals.scores.generation import Writing, missing_scores, n_gram_entropy, score_generation
+from seqedit.comparing.compare_config import compare_config
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
 from seqedit.facts.snippets import read_attribute_snippets
-from seqedit.runs.compare_config import compare_config
 from seqedit.runs.config import run_config
 from seqedit.text.tokenization import encode
 

@@ -17,7 +17,7 @@ from seqedit.cli.output import files_of_tasks
 from seqedit.errors import InputError
 from seqedit.library.inputs import metric_of, tasks_of
 from seqedit.runs.config import run_config
-from seqedit.runs.runner import _task_files
+from seqedit.runs.preparation import task_files
 from seqedit.session.metrics import TaskMetric
 
 PAIRS = {
@@ -101,7 +101,7 @@ def test_run_files_the_shell_and_python_take_a_folder_alike(tmp_path: Path) -> N
     folder = str(tmp_path / "glue")
     wanted = load_tasks(["glue"], {"glue": folder}).definitions
     config = run_config(data(tasks={"glue": "glue"}), tmp_path)
-    assert load_tasks(list(config.tasks), _task_files(config)).definitions == wanted
+    assert load_tasks(list(config.tasks), task_files(config)).definitions == wanted
     for tasks in ({"glue": folder}, files_of_tasks([f"glue={folder}"])):
         loaded = tasks_of(tasks)
         assert loaded is not None
@@ -109,7 +109,7 @@ def test_run_files_the_shell_and_python_take_a_folder_alike(tmp_path: Path) -> N
     given = {"folder": "glue", "num_fewshot": 2, "fewshot_folder": "shots"}
     config = run_config(data(tasks={"glue": given}), tmp_path)
     assert config.tasks == {"glue": TaskRows(folder, 2, str(shots))}
-    shown = load_tasks(list(config.tasks), _task_files(config)).definitions
+    shown = load_tasks(list(config.tasks), task_files(config)).definitions
     assert shown != wanted
     for rows in ({"glue": TaskRows(folder, 2, shots)}, files_of_tasks([f"glue={folder}"], 2, [f"glue={shots}"])):
         loaded = tasks_of(rows)
@@ -123,7 +123,7 @@ def test_a_missing_folder_is_named_by_every_door(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"'glue'.*nowhere"):
         tasks_of({"glue": TaskRows(tmp_path / "nowhere")})
     with pytest.raises(InputError, match=r"'glue'.*nowhere"):
-        _task_files(run_config(data(tasks={"glue": "nowhere"}), tmp_path))
+        task_files(run_config(data(tasks={"glue": "nowhere"}), tmp_path))
 
 
 @pytest.mark.parametrize(
