@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from seqedit.shipping.export import Exported
     from seqedit.shipping.hub import Pushed
 
+_LOG = logging.getLogger(__name__)
 Format = Literal["peft", "merged", "bundle"]
 
 
@@ -64,7 +66,7 @@ class Giving(History):
             rank: Truncate the adapter to this rank; its card then says what that costs.
             records: Records to measure a truncation on; None for the facts themselves.
             scores: Whether recorded scores go with a bundle.
-            base_name: What adapter and card call the base model.
+            base_name: What adapter and card call the base model; by default what it loads by on this machine.
 
         Returns:
             ``out``.
@@ -86,10 +88,13 @@ class Giving(History):
             plan = plan_bundle(self.ledger, self._to_give(rev), single=single, scores=scores)
             write_bundle(self.ledger, plan, Path(out))
         else:
-            from seqedit.shipping.export import check_new, write_adapter
+            from seqedit.shipping.export import base_hint, check_new, write_adapter
 
             check_new(out)
-            write_adapter(self._exported(rev, single=single, rank=rank, records=records, base_name=base_name), out)
+            exported = self._exported(rev, single=single, rank=rank, records=records, base_name=base_name)
+            if (hint := base_hint(exported.adapter)) is not None:
+                _LOG.warning("%s", hint.replace("--base-name", "base_name="))
+            write_adapter(exported, out)
         return Path(out)
 
     def push_to_hub(
@@ -134,9 +139,11 @@ class Giving(History):
             The page.
         """
         from evals.report.report import write_report
+        from seqedit.scoring.losses import tell_losses
         from seqedit.scoring.summary import build_summary
 
-        return write_report(build_summary(self.ledger, self._id(rev), title=title), out)
+        at = self._id(rev)
+        return write_report(tell_losses(self.ledger, at, build_summary(self.ledger, at, title=title)), out)
 
     def _exported(
         self, rev: Entry | str, *, single: bool, rank: int | None, records: Facts | None, base_name: str | None

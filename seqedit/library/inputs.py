@@ -5,22 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from evals.gates import parse_gates
 from evals.scores.scores import METRICS
 from evals.tasks.examples import TaskRows
+from evals.tasks.names import check_names
 from seqedit.demo.location import resolve_demo_file
 from seqedit.errors import InputError
 from seqedit.facts.layouts import to_record
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record, Request
-from seqedit.session.metrics import FactMetric, PerplexityMetric, StateMetric, TaskMetric
+from seqedit.scoring.settings import EvalSettings
+from seqedit.session.metrics import DivergenceMetric, FactMetric, PerplexityMetric, StateMetric, TaskMetric
+from seqedit.support.suggestions import closest
 from seqedit.text.plain_text import TextSource
 
 if TYPE_CHECKING:
     import datasets
 
     from evals.tasks.tasks import LoadedTasks
+    from seqedit.runs.checked_edit import Checks, OnBroken
 
     Facts: TypeAlias = (
         str | Path | Request | Record | datasets.Dataset | datasets.DatasetDict
@@ -76,9 +81,10 @@ def tasks_of(tasks: Tasks | None, *, limit: int | None = None) -> LoadedTasks | 
         return None
     if isinstance(tasks, str):
         raise InputError(f"tasks are a list of names or a mapping of name to file, got '{tasks}'")
+    given = _files_of(tasks)
+    check_names(given)
     from evals.tasks.tasks import load_tasks
 
-    given = _files_of(tasks)
     return load_tasks(list(given), {n: file for n, file in given.items() if file is not None}, limit=limit)
 
 
@@ -101,6 +107,40 @@ def _rows_of(name: str, given: str | Path | TaskRows) -> TaskRows:
     )
 
 
+def checks_of(
+    gates: Any = None,
+    records: Facts | None = None,
+    tasks: Tasks | None = None,
+    text: str | Path | None = None,
+    *,
+    settings: EvalSettings | None = None,
+    on_gate: str = "revert",
+    zsre: str = "mend",
+) -> Checks:
+    """What is measured after an edit, and the limits that it must keep.
+
+    Args:
+        gates: Limits, as in a run; one text, a list or a mapping.
+        records: Records with paraphrases and neighbours of new and earlier facts.
+        tasks: lm-eval tasks.
+        text: Plain text whose perplexity and KL are measured.
+        settings: How it is measured; by default everything but generated texts.
+        on_gate: What a broken gate does: ``revert`` or ``stop``.
+        zsre: What zsRE records teach.
+
+    Raises:
+        InputError: names what cannot be used.
+    """
+    from seqedit.runs.checked_edit import Checks
+
+    chosen = settings or EvalSettings(generation=False)
+    return Checks(
+        parse_gates([gates] if isinstance(gates, str) else gates),
+        None if records is None else facts_of(records, zsre=zsre),
+        tasks_of(tasks, limit=chosen.task_documents), texts_of(text), chosen, cast("OnBroken", on_gate),
+    )  # fmt: skip
+
+
 def texts_of(text: str | Path | None) -> list[str]:
     """The lines of a plain text that hold something."""
     return [] if text is None else [line for line in TextSource(resolve_demo_file(str(text))) if line]
@@ -112,25 +152,30 @@ def metric_of(
     """A metric of states by its name.
 
     Args:
-        name: ``TASK.METRIC`` (``cola.mcc``), ``ES``, ``PS``, ``NS``, ``S`` and the other scores of facts, or ``ppl``.
+        name: ``TASK.METRIC`` (``cola.mcc``), ``ES``, ``PS``, ``NS``, ``S`` and the other scores of facts, ``ppl`` or
+            ``kl``.
         tasks: The task, to measure states that the ledger has no outcomes of.
         records: Records that scores of facts are measured on, the same for every state.
-        text: Text that ``ppl`` is measured on.
+        text: Text that ``ppl`` and ``kl`` are measured on.
 
     Raises:
         InputError: what the metric is measured on is missing.
     """
-    if name == "ppl":
+    if name in ("ppl", "kl"):
         if text is None:
-            raise InputError("ppl is measured on a text: give --text FILE, or text= in Python")
-        return PerplexityMetric(texts_of(text))
+            raise InputError(f"{name} is measured on a text: give --text FILE, or text= in Python")
+        return PerplexityMetric(texts_of(text)) if name == "ppl" else DivergenceMetric(texts_of(text))
     if name in METRICS:
         if records is None:
             raise InputError(
                 f"{name} is measured on records, the same for every state: give --records FILE, or records= in Python"
             )
         return FactMetric(name, facts_of(records))
-    task, _, metric = name.partition(".")
+    task, dot, metric = name.partition(".")
+    if not dot and task not in _files_of(tasks or ()) and (near := closest(name, (*METRICS, "ppl"), cutoff=0.75)):
+        raise InputError(
+            f"unknown metric '{name}'; did you mean '{near}'? (known: {', '.join(METRICS)}, ppl, and TASK.METRIC)"
+        )
     from evals.tasks.groups import on_folders
 
     given = on_folders(_files_of(tasks or ()))

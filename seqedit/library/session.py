@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ from ledger import Entry, Ledger
 from ledger.database.places import has_ledger
 from ledger.url_secrets import is_url, without_password
 from seqedit.adapters.adapter import Adapter
+from seqedit.defaults.filling import line_of, taken
 from seqedit.editing.editor import Moments
 from seqedit.editing.loading import Loading
 from seqedit.editing.rule import Settled, settle
@@ -19,7 +21,7 @@ from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.library.finding import Finding
-from seqedit.library.inputs import facts_of, tasks_of, texts_of
+from seqedit.library.inputs import checks_of, facts_of, tasks_of, texts_of
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -27,9 +29,11 @@ from seqedit.planning.order import Order
 from seqedit.planning.plan import Plan
 from seqedit.planning.planner import DANGER
 from seqedit.runs.callbacks import Callback
+from seqedit.runs.checked_edit import GateBroken, OnBroken, Recorded, edit_checked
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_check import check_measured
+from seqedit.scoring.learnt import learnt_line
 from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.split import SplitScoring
 from seqedit.session.entries import method_of
@@ -150,7 +154,7 @@ class Session(Finding):
     def edit(
         self,
         requests: Facts,
-        method: str,
+        method: str | None = None,
         config: EditConfig | None = None,
         *,
         preset: str | None = None,
@@ -161,13 +165,23 @@ class Session(Finding):
         check: Callable[[Adapter], None] | None = None,
         zsre: str = "mend",
         limit: int | None = None,
+        gates: Any = None,
+        records: Facts | None = None,
+        tasks: Tasks | None = None,
+        text: str | Path | None = None,
+        scoring: EvalSettings | None = None,
+        on_gate: OnBroken = "revert",
         **settings: Any,
     ) -> Entry:
         """Compute one batch, append it to the session's branch, and bring the model to the new state.
 
+        What it has taught is kept beside the entry (``ledger.scores(entry.id, "learnt")``) and logged. With gates,
+        records, tasks or a text the new state is scored as a run's step is, and the scores are kept too.
+
         Args:
             requests: Fact file, dataset, Hub id, or a sequence of requests or records.
-            method: Name of the method (`seqedit.method_names`).
+            method: Name of the method (`seqedit.method_names`); None for the one that is set for the ledger
+                (`seqedit config`), with the preset, hyperparameter file, layers and spread that are set there.
             config: Its settings, whole; else they come from ``preset``, ``hparams`` and ``settings``, and what those
                 leave open is settled for the model (`seqedit.editing.rule.settle`).
             preset: Name of a shipped preset, or a preset file; ``rule`` for settings by rule.
@@ -178,28 +192,48 @@ class Session(Finding):
             check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
             zsre: What zsRE records teach.
             limit: Take only the first facts.
+            gates: Limits that the new state must keep, as in a run (``"earlier.ES: min 90"``).
+            records: Records with paraphrases and neighbours of the facts, new and earlier; those that ``requests``
+                bring and those of the session's earlier edits are known.
+            tasks: lm-eval tasks, by name or with a local file of documents each.
+            text: Plain text whose perplexity and KL to the unedited model are measured.
+            scoring: How it is measured; by default everything but generated texts.
+            on_gate: What a broken gate does: ``revert`` takes the entry out of force, ``stop`` leaves it.
             settings: Single settings by name, such as ``layers=[5, 6]``; on top of all others.
 
         Raises:
-            InputError: facts, method or settings that do not fit; nothing was computed.
+            InputError: facts, method, settings or gates that do not fit; nothing was computed.
             BranchMoved: the branch moved under the session; nothing was recorded.
+            GateBroken: a gate was broken; what it says and ``on_gate`` was done.
         """
+        if method is None:
+            method, preset, hparams, settings = self._kept(config, preset, hparams, settings)
         given = _given(method, config, preset, hparams, settings)  # what does not fit is said before facts are read
-        records = facts_of(requests, zsre=zsre, limit=limit)
-        batch = requests_of(records)
+        facts = facts_of(requests, zsre=zsre, limit=limit)
+        batch = requests_of(facts)
         check_batch(batch)
+        checks = checks_of(gates, records, tasks, text, settings=scoring, on_gate=on_gate, zsre=zsre)
+        if checks.wanted:
+            given_too = {r.request.digest(): r for r in checks.records or ()}
+            checks = replace(checks, records=list({**self._known, **given_too}.values()))
+        checks.check(facts, method, self.ledger, self.tip)
         for overlap in self.ledger.overlaps(batch, self.tip):
             _LOG.info("%s", overlap)
         self.check_unmoved()  # before minutes are spent on second moments
         config = (settled := self._settled(given)).config
-        entry = super().edit(
-            batch, method, config, message=message or f"{len(batch)} facts by {method}", author=author, when=when,
-            check=check, noted=settled.provenance(),
-        )  # fmt: skip
-        self._diagnosed(entry)
-        self._known |= {record.request.digest(): record for record in records}
         self._made = method, config, len(batch)
-        return entry
+        if checks.wanted:
+            self._watch.begin()
+        noted = Recorded(message or f"{len(batch)} facts by {method}", author, when, check, settled.provenance())
+        made = edit_checked(
+            self, facts, method, config, checks, noted, lambda entry: self._watch.scored(self.ledger, entry.id)
+        )  # fmt: skip
+        self._diagnosed(made.entry)
+        _LOG.info("%s", learnt_line(made.learnt))
+        self._known |= {record.request.digest(): record for record in facts}
+        if made.tripped:
+            raise GateBroken(made)
+        return made.entry
 
     def plan(
         self,
@@ -298,6 +332,21 @@ class Session(Finding):
         if told:
             self._watch.scored(self.ledger, state)
         return found
+
+    def _kept(
+        self, config: EditConfig | None, preset: str | None, hparams: str | Path | None, settings: dict[str, Any]
+    ) -> tuple[str, str | None, str | Path | None, dict[str, Any]]:
+        """Method, preset, hyperparameter file and single settings, with what is set for the ledger."""
+        if config is not None:
+            raise InputError("config is all settings of a method: give the method too")
+        places = {"preset": preset, "hparams": hparams, **settings}
+        given = {name for name, value in places.items() if value is not None}
+        kept = taken(self.ledger.defaults(), given, ("method", "preset", "hparams", "layers", "spread"))
+        if "method" not in kept:
+            raise InputError("no method: give one, or set it once with `seqedit config method NAME`")
+        _LOG.info("%s", line_of(kept))
+        single: dict[str, Any] = {name: kept[name] for name in ("layers", "spread") if name in kept}
+        return kept["method"], kept.get("preset", preset), kept.get("hparams", hparams), {**single, **settings}
 
     def _settled(self, given: EditConfig | Given) -> Settled:
         """Settings for the session's model, and what is to be told of them."""

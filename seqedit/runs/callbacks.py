@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqedit.runs.config import RunConfig
 from seqedit.scoring.summary_types import RunSummary, StepSummary
 
+if TYPE_CHECKING:
+    from seqedit.runs.preparation import Prepared
+
 
 class Callback:
     """What a run tells while it goes on; subclass it and override what you need."""
+
+    def on_start(self, ready: Prepared) -> None:
+        """The inputs are checked: where the run begins, and what it will do; no ledger was made yet."""
 
     def on_run_begin(self, config: RunConfig) -> None:
         """The inputs are checked and the ledger is open; nothing was measured yet."""

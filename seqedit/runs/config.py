@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from evals.gates import Gate, parse_gates
 from evals.tasks.examples import TaskRows
+from ledger.database.defaults import defaults_at
+from seqedit.defaults.run_file import with_kept
 from seqedit.demo.location import DEMO_FILE, resolve_demo_file
-from seqedit.editing.settings import method_config
+from seqedit.editing.settings import Given, MethodChoice
 from seqedit.errors import InputError
+from seqedit.facts.files import FactFile, fact_files
 from seqedit.facts.layouts import check_convention
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
@@ -21,7 +24,10 @@ from seqedit.scoring.gate_check import check_measured
 from seqedit.scoring.settings import EvalSettings
 from seqedit.support.config import Config, setting
 from seqedit.support.files import read_mapping
+from seqedit.support.suggestions import did_you_mean
 
+ROOT = "root"
+"""What ``onto`` calls the unedited model."""
 Action = Literal["stop", "revert", "retry"]
 Then = Literal["stop", "continue"]
 
@@ -36,7 +42,7 @@ class OnGate:
         then: Whether the run goes on with the next batch after a revert, or after a retry that tripped too.
         batch_size: Batch size of a retry.
         method: Method of a retry; None for the run's.
-        settings: Its settings.
+        settings: Its settings; as they were given where some wait for the model.
         preset: The preset that they start from.
     """
 
@@ -44,7 +50,7 @@ class OnGate:
     then: Then = "stop"
     batch_size: int | None = None
     method: str | None = None
-    settings: EditConfig | None = None
+    settings: EditConfig | Given | None = None
     preset: str | None = None
 
 
@@ -54,10 +60,10 @@ class RunConfig:
 
     Attributes:
         model: Hub id, directory or shipped model.
-        facts: Fact file or Hub dataset.
+        facts: Fact file or Hub dataset; of several files, their names.
         zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
         method: Name of the editing method.
-        settings: Its settings.
+        settings: Its settings; as they were given where some wait for the model (`seqedit.runs.settling`).
         batch_size: Requests per step.
         steps: Number of batches; None means all facts.
         second_moments: Where second moments come from.
@@ -66,6 +72,10 @@ class RunConfig:
         context_templates: Groups of context templates; None means sampled from the model.
         ledger: Ledger directory or database URL.
         branch: Branch of the ledger that the run's entries go to.
+        onto: Where the run begins: a revision, ``root`` for the unedited model, or None for the head of ``branch``, of
+            HEAD's branch where that is a new one.
+        files: The files of facts where there are several, each in batches of its own; None for ``facts`` alone.
+        whole_files: Whether every file is one batch, whatever its size.
         out: Folder of summary, report and plots.
         seed: Seed of everything random.
         dtype: Weight type, ``auto`` keeps the checkpoint's.
@@ -77,12 +87,13 @@ class RunConfig:
         gates: Limits that every step must keep.
         on_gate: What happens when one does not.
         preset: The preset that the settings start from; a model of another shape than it was made for is warned of.
+        defaults: What of all this the ledger's configuration gave: option -> value.
     """
 
     model: str
     facts: str
     method: str
-    settings: EditConfig
+    settings: EditConfig | Given
     batch_size: int
     ledger: str
     out: Path
@@ -92,6 +103,9 @@ class RunConfig:
     tasks: Mapping[str, str | TaskRows | None] = field(default_factory=dict)
     context_templates: list[list[str]] | None = None
     branch: str = "main"
+    onto: str | None = None
+    files: tuple[FactFile, ...] | None = None
+    whole_files: bool = False
     seed: int = 0
     dtype: str = "auto"
     device: str | None = None
@@ -102,6 +116,7 @@ class RunConfig:
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
     preset: str | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_convention(self.zsre)
@@ -110,12 +125,15 @@ class RunConfig:
         if self.steps is not None and self.steps < 1:
             raise InputError(f"steps must be at least 1, got {self.steps}")
         if self.order not in ORDERS:
-            raise InputError(f"field 'order' must be {' or '.join(ORDERS)}, got {self.order!r}")
+            hint = did_you_mean(str(self.order), ORDERS)
+            raise InputError(f"field 'order' must be {' or '.join(ORDERS)}, got {self.order!r}{hint}")
+        if self.whole_files and self.order == "clustered":
+            raise InputError("field 'order': every file is one batch; give 'batch_size' to cut files into batches")
 
 
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
-    "context_templates", "ledger", "branch", "out", "seed", "dtype", "device", "title", "shuffle", "order",
+    "context_templates", "ledger", "branch", "onto", "out", "seed", "dtype", "device", "title", "shuffle", "order",
     "gates", "on_gate", "zsre",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
@@ -124,21 +142,34 @@ _NEEDED = ("model", "facts", "method", "out")
 def read_run_config(path: str | Path) -> RunConfig:
     """A run's YAML (or JSON) configuration; relative paths are relative to the file.
 
+    What it does not say is taken from what its ledger keeps (`seqedit config`), if it is there.
+
     Raises:
         InputError: a field is unknown, missing or does not fit; names the file and the field.
     """
     data = read_mapping(path)
     try:
-        return run_config(data, Path(path).parent)
+        place = _ledger_of(data, Path(path).parent)
+        data, found = with_kept(data, {} if place is None else defaults_at(place))
+        return replace(run_config(data, Path(path).parent), defaults=found)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def _ledger_of(data: Mapping[str, Any], folder: Path) -> str | None:
+    """Where a run's ledger is; None where its file says neither that nor where its results go."""
+    ledger = data.get("ledger")
+    if ledger is not None:
+        return str(ledger) if "://" in str(ledger) else str(folder / str(ledger))
+    return None if data.get("out") is None else str(folder / str(data["out"]) / "ledger")
 
 
 def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     """A run's configuration from JSON types; relative paths are relative to ``folder``."""
     for name in data:
         if name not in _KNOWN:
-            raise InputError(f"unknown field '{name}' (known: {', '.join(_KNOWN)})")
+            hint = did_you_mean(str(name), _KNOWN)
+            raise InputError(f"unknown field '{name}' (known: {', '.join(_KNOWN)}){hint}")
     for name in _NEEDED:
         if data.get(name) is None:
             raise InputError(f"field '{name}' is missing")
@@ -164,11 +195,13 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         evals["perplexity_text"] = local(str(evals["perplexity_text"]))
     if evals.get("attribute_snippets") is not None:
         evals["attribute_snippets"] = local(str(evals["attribute_snippets"]))
+    files = fact_files(data["facts"], folder, local)
+    whole_files = files is not None and data.get("batch_size") is None
+    onto = None if data.get("onto") is None else str(data["onto"])
     out = folder / str(data["out"])
-    ledger = data.get("ledger")
     gates = parse_gates(data.get("gates"))
     chosen = EvalSettings.from_dict(evals)
-    on_gate = _on_gate(data.get("on_gate"), integers.batch_size, data.get("preset"))
+    on_gate = _on_gate(data.get("on_gate"), None if whole_files else integers.batch_size, data.get("preset"))
     trained = [name for name in (str(data["method"]), on_gate.method) if name and not _diagnosed(name)]
     check_measured(
         gates, counterfact=chosen.counterfact, generation=chosen.generation, drift=chosen.drift,
@@ -177,19 +210,20 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     )  # fmt: skip
     return RunConfig(
         model=str(local(str(data["model"]))),
-        facts=str(local(str(data["facts"]))),
+        facts=str(local(str(data["facts"]))) if files is None else _named(data["facts"], files),
         method=str(data["method"]),
-        settings=method_config(
-            str(data["method"]), preset=data.get("preset"), settings=dict(data.get("settings") or {})
-        ),
+        settings=_settings(str(data["method"]), data.get("preset"), data.get("settings")),
         batch_size=integers.batch_size,
         steps=integers.steps,
         second_moments=SecondMomentSettings.from_dict(moments),
         evals=chosen,
         tasks=_tasks(data.get("tasks") or {}, local),
         context_templates=data.get("context_templates"),
-        ledger=str(out / "ledger" if ledger is None else ledger if "://" in str(ledger) else folder / str(ledger)),
-        branch=str(data.get("branch", "main")),
+        ledger=str(_ledger_of(data, folder)),
+        branch=str(data.get("branch") or (onto if onto not in (None, ROOT) else "main")),
+        onto=onto,
+        files=files,
+        whole_files=whole_files,
         out=out,
         seed=integers.seed,
         dtype=str(data.get("dtype", "auto")),
@@ -204,6 +238,15 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
     )
 
 
+def _settings(method: str, preset: str | None, settings: Mapping[str, Any] | None) -> EditConfig | Given:
+    return MethodChoice(preset=preset, settings=dict(settings or {})).settings_of(method)
+
+
+def _named(given: Any, files: Sequence[FactFile]) -> str:
+    """Several files as messages name them."""
+    return given if isinstance(given, str) else ", ".join(file.name for file in files)
+
+
 def _diagnosed(method: str) -> bool:
     """Whether the diagnosis of a method's edits tells what converged and what was written: the closed forms' does."""
     return get_method(method).needs_second_moments
@@ -215,7 +258,7 @@ def _flag(name: str, value: Any) -> bool:
     return value
 
 
-def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
+def _on_gate(value: Any, batch_size: int | None, preset: str | None) -> OnGate:
     """``stop``, ``revert``, ``retry``, or a mapping with ``action``, ``then`` and what a retry changes."""
     data: dict[str, Any] = {}
     if isinstance(value, str):
@@ -223,25 +266,25 @@ def _on_gate(value: Any, batch_size: int, preset: str | None) -> OnGate:
     elif isinstance(value, Mapping):
         data = {str(k): v for k, v in value.items()}
     known = {"action", "then", "batch_size", "method", "preset", "settings"}
-    if (value is not None and not isinstance(value, str | Mapping)) or set(data) - known:
+    unknown = sorted(set(data) - known)
+    if (value is not None and not isinstance(value, str | Mapping)) or unknown:
         raise InputError(
             f"field 'on_gate' must be stop, revert or retry, or a mapping with 'action', 'then', 'batch_size', "
-            f"'method', 'preset' and 'settings', got {value!r}"
+            f"'method', 'preset' and 'settings', got {value!r}{did_you_mean(unknown[0], known) if unknown else ''}"
         )
     action: Action = data.get("action", "stop")
     then: Then = data.get("then", "stop")
     if action not in get_args(Action) or then not in get_args(Then):
-        raise InputError(f"on_gate: 'action' is stop, revert or retry and 'then' stop or continue, got {value!r}")
+        hint = did_you_mean(str(action), get_args(Action)) or did_you_mean(str(then), get_args(Then))
+        raise InputError(f"on_gate: 'action' is stop, revert or retry and 'then' stop or continue, got {value!r}{hint}")
     size = data.get("batch_size")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size <= 0):
         raise InputError(f"on_gate: batch_size must be a positive integer, got {size!r}")
     method = data.get("method")
     settings = None
     if method is not None:
-        settings = method_config(
-            str(method), preset=data.get("preset", preset), settings=dict(data.get("settings") or {})
-        )
-    if action == "retry" and method is None and (size is None or size >= batch_size):
+        settings = _settings(str(method), data.get("preset", preset), data.get("settings"))
+    if action == "retry" and method is None and (size is None or (batch_size is not None and size >= batch_size)):
         raise InputError("on_gate: a retry needs a smaller 'batch_size' or another 'method'")
     named = None if method is None else data.get("preset", preset)
     return OnGate(action, then, size, None if method is None else str(method), settings, named)
@@ -289,3 +332,14 @@ def _task(name: str, given: Any, local: Any) -> str | TaskRows | None:
     same = _flag(f"tasks.{name}.same_examples", given.get("same_examples", False))
     examples = given.get(_TASK_FIELDS[rows[0]])
     return TaskRows(local(str(given[rows[0]])), number, None if examples is None else local(str(examples)), same)
+
+
+def settings_of(settings: EditConfig | Given) -> EditConfig:
+    """Settings that were settled.
+
+    Raises:
+        TypeError: they were not.
+    """
+    if isinstance(settings, Given):
+        raise TypeError(f"the settings of '{settings.method}' wait for the model: see seqedit.runs.settling.settle_run")
+    return settings

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from evals.report.report import write_report
-from seqedit.demo.location import DEMO_PREFIX, demo_folder
+from seqedit.demo.location import demo_folder
+from seqedit.editing.rule import planned
 from seqedit.errors import InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Record
 from seqedit.models.edited import EditedModel
+from seqedit.models.names import check_demo
+from seqedit.models.unloaded import check_model
 from seqedit.parallel.ranks import Ranks
-from seqedit.runs.config import RunConfig, run_config
+from seqedit.runs.config import ROOT, RunConfig, run_config
+from seqedit.runs.preparation import check_start
 from seqedit.runs.runner import run
 from seqedit.scoring.summary import write_summary
 from seqedit.scoring.summary_types import RunSummary, StepSummary
@@ -39,10 +43,7 @@ TASKS = ("cola", "sst2", "mrpc", "rte")
 
 def demo_config(method: str, out: Path, *, model: str, steps: int, batch_size: int, seed: int = 0) -> RunConfig:
     """The run of one method on the demo world, with the settings of the shipped preset."""
-    if not model.startswith(DEMO_PREFIX):
-        raise InputError(
-            f"the demo runs on demo-gpt2 or demo-llama, not on '{model}'; for other models see `seqedit run`"
-        )
+    check_demo(model)
     world = demo_folder()
     return run_config(
         {
@@ -58,6 +59,7 @@ def demo_config(method: str, out: Path, *, model: str, steps: int, batch_size: i
             "second_moments": {"text": str(world / "corpus.txt")},
             "ledger": str(out.absolute() / "ledger"),
             "branch": method,
+            "onto": ROOT,
             "out": str(out.absolute() / method),
             "seed": seed,
             "title": f"{method.upper()} on the demo world",
@@ -83,10 +85,7 @@ def run_demo(
         The summary (of the first method, with all of them under "runs") and the path of the report.
     """
     runs: dict[str, RunSummary] = {}
-    configs = [demo_config(method, out, model=model, steps=steps, batch_size=batch_size) for method in methods]
-    records = load_records(configs[0].facts)
-    random.Random(configs[0].seed).shuffle(records)  # the file has one relation after the other
-    records = distinct_records(records, steps * batch_size)
+    configs, records = _prepared(out, model, steps, batch_size, methods)
     ranks = ranks or Ranks()
     loaded = EditedModel(*ranks.load_model(model), name=model)
     for method, config in zip(methods, configs, strict=True):
@@ -98,6 +97,34 @@ def run_demo(
     summary: RunSummary = {**runs[methods[0]], "runs": runs}
     write_summary(out / "summary.json", summary)
     return summary, write_report(runs, out)
+
+
+def _prepared(
+    out: Path, model: str, steps: int, batch_size: int, methods: Sequence[str]
+) -> tuple[list[RunConfig], list[Record]]:
+    """The runs of a demonstration, and their facts."""
+    configs = [demo_config(method, out, model=model, steps=steps, batch_size=batch_size) for method in methods]
+    records = load_records(configs[0].facts)
+    random.Random(configs[0].seed).shuffle(records)  # the file has one relation after the other
+    return configs, distinct_records(records, steps * batch_size)
+
+
+def plan_demo(out: Path, *, model: str, steps: int, batch_size: int, resume: bool = False) -> dict[str, Any]:
+    """What `run_demo` would do, as JSON types; no model is loaded and nothing is written.
+
+    Raises:
+        InputError: what `run_demo` would refuse before its first step.
+    """
+    configs, records = _prepared(out, model, steps, batch_size, METHODS)
+    for config in configs:
+        parts = check_model(config.model)
+        parts.check_layers(planned(config.settings, parts).config.layers)
+        check_start(config, resume=resume)
+    files = [str(out / name) for name in ("ledger", "summary.json", "report.html")]
+    return {
+        "operation": "demo", "model": model, "methods": list(METHODS), "steps": steps, "facts": len(records),
+        "tasks": list(TASKS), "files": files,
+    }  # fmt: skip
 
 
 def distinct_records(records: Sequence[Record], count: int) -> list[Record]:

@@ -6,7 +6,7 @@ a resumed run follows the same path, reverts and retries included, and everythin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evals.gate_rules import CHANGES, GENERATION, split_metric
@@ -18,11 +18,15 @@ from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Record, requests_of
 from seqedit.methods.config import EditConfig
 from seqedit.runs.config import RunConfig
+from seqedit.runs.facts import FactBatch
+from seqedit.runs.settling import settings_of
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
 from seqedit.scoring.kinds import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES
 from seqedit.scoring.summary import baseline_of, step_of
 from seqedit.session.session import Session
+
+MakeEntry = Callable[[Sequence[Record], str, EditConfig, str, Mapping[str, Any], Mapping[str, str]], Entry]
 
 
 class Driver:
@@ -35,7 +39,18 @@ class Driver:
         outcomes: Task outcomes of the unedited model.
         on_entry: Called with every new entry when it is scored.
         averages: CounterFact averages of the unedited model over the run's facts, noted beside every entry.
+        there: Entries of the run that the branch holds already, oldest first; by default all of the branch after
+            ``start``.
+        edit: Makes the entry of a batch (records, method, settings, message, noted, facts_file); by default
+            `Session.edit`.
+        noted: What the adapters of batches record of where settings came from (`Settled.provenance`).
+        noted_retry: The same of a retry by a method of its own; by default ``noted``.
+        start: Id of the entry that the run begins at; the root by default.
+        records: Entry id -> its records, of the entries before.
     """
+
+    unscored = "revert it, or continue with --resume once the cause is gone"
+    """What can be done about an entry that cannot be scored."""
 
     def __init__(
         self,
@@ -45,18 +60,34 @@ class Driver:
         outcomes: Mapping[str, Any],
         on_entry: Callable[[Entry], None],
         averages: Mapping[str, Any] | None = None,
+        *,
+        there: Iterable[Entry] | None = None,
+        edit: MakeEntry | None = None,
+        noted: Mapping[str, Any] | None = None,
+        noted_retry: Mapping[str, Any] | None = None,
+        start: str | None = None,
+        records: Mapping[str, Sequence[Record]] | None = None,
     ) -> None:
+        self.noted = dict(noted or {})
+        self.noted_retry = self.noted if noted_retry is None else dict(noted_retry)
         self.session, self.config, self.evaluator, self.outcomes = session, config, evaluator, outcomes
         self.on_entry = on_entry
         self.ledger = session.ledger
-        self.there: Iterator[Entry] = iter(self.ledger.log(session.tip)[::-1][1:])
-        self.records: dict[str, Sequence[Record]] = {}
+        self.start = start or self.ledger.root()
+        log = self.ledger.log(session.tip)[::-1]
+        place = [entry.id for entry in log].index(self.start)
+        # Without notes of what a rebase dropped, which are no part of any run.
+        found = (entry for entry in log[place + 1 :] if entry.operation != "rebase")
+        self.there: Iterator[Entry] = iter(found if there is None else there)
+        self._edit = edit or self._edited
+        self.number = 0
+        self.records: dict[str, Sequence[Record]] = dict(records or {})
         self.averages = dict(averages or {})
         root = self.ledger.root()
         drift = self.ledger.scores(root, KIND_DRIFT).get(KIND_DRIFT, {})
         self.baseline = {**baseline_of(self.ledger, self.ledger.entry(root)), "drift": drift}
 
-    def drive(self, batches: Sequence[Sequence[Record]]) -> str | None:
+    def drive(self, batches: Sequence[FactBatch]) -> str | None:
         """Do all batches.
 
         Returns:
@@ -69,8 +100,10 @@ class Driver:
         """
         config = self.config
         for number, batch in enumerate(batches, 1):
-            name = f"step {number}: {len(batch)} facts by {config.method}"
-            entry, tripped = self._attempt(batch, config.method, config.settings, name)
+            self.number = number
+            name = f"{batch.title or f'step {number}'}: {len(batch.records)} facts by {config.method}"
+            settings = settings_of(config.settings)
+            entry, tripped = self._attempt(batch, batch.records, config.method, settings, name, self.noted)
             if not tripped:
                 continue
             why = f"step {number}: {'; '.join(map(str, tripped))}"
@@ -86,15 +119,16 @@ class Driver:
                 return self._left(f"{why}; {failed}")
         return self._left(None)
 
-    def _retry(self, number: int, batch: Sequence[Record]) -> str | None:
+    def _retry(self, number: int, whole: FactBatch) -> str | None:
         """A batch once more, as the configuration says; why that failed too, or None."""
-        retry = self.config.on_gate
+        retry, batch = self.config.on_gate, whole.records
         size = retry.batch_size or len(batch)
-        method, settings = retry.method or self.config.method, retry.settings or self.config.settings
+        method, settings = retry.method or self.config.method, settings_of(retry.settings or self.config.settings)
         parts = [batch[i : i + size] for i in range(0, len(batch), size)]
         for part_number, part in enumerate(parts, 1):
-            name = f"step {number}, retry {part_number} of {len(parts)}: {len(part)} facts by {method}"
-            entry, tripped = self._attempt(part, method, settings, name)
+            title = whole.title or f"step {number}"
+            name = f"{title}, retry {part_number} of {len(parts)}: {len(part)} facts by {method}"
+            entry, tripped = self._attempt(whole, part, method, settings, name, self.noted_retry)
             if tripped:
                 self._revert(entry, tripped)
                 if retry.then == "stop":
@@ -102,14 +136,20 @@ class Driver:
         return None
 
     def _attempt(
-        self, batch: Sequence[Record], method: str, settings: EditConfig, message: str
+        self,
+        source: FactBatch,
+        batch: Sequence[Record],
+        method: str,
+        settings: EditConfig,
+        message: str,
+        noted: Mapping[str, Any],
     ) -> tuple[Entry, list[GateResult]]:
         """One batch as an entry, scored, and the gates that it trips."""
         entry = next(self.there, None)
         if entry is not None:
             self._check(entry, batch, method, settings)
         else:
-            entry = self.session.edit(requests_of(batch), method, settings, message=message)
+            entry = self._edit(batch, method, settings, message, noted, source.file)
         self.records[entry.id] = batch
         results = self._decided(entry)
         if results is None:
@@ -117,11 +157,19 @@ class Driver:
             if reason is not None and not self.config.gates:
                 raise NumericsError(
                     f"{message}: the model after entry {entry.id[:12]} cannot be scored: {reason}; the entry stays: "
-                    "revert it, or continue with --resume once the cause is gone"
+                    f"{self.unscored}"
                 )
             results = self._gates(entry, reason)
         self.on_entry(entry)
         return entry, [result for result in results if result.tripped]
+
+    def _edited(
+        self, batch: Sequence[Record], method: str, settings: EditConfig, message: str, noted: Mapping[str, Any],
+        facts_file: Mapping[str, str],
+    ) -> Entry:  # fmt: skip
+        return self.session.edit(
+            requests_of(batch), method, settings, message=message, noted=noted, facts_file=facts_file
+        )
 
     def _decided(self, entry: Entry) -> list[GateResult] | None:
         """What was decided of an entry's gates when it was made; None where something is still to be done.
@@ -201,7 +249,7 @@ class Driver:
         done = next(self.there, None)
         if done is None:
             message = f"gate: {'; '.join(result.gate for result in tripped)}: revert {entry.message}"
-            self.on_entry(self.session.revert(entry.id, message=message))
+            self.on_entry(self.session.revert(entry.id, message=message, reason="; ".join(map(str, tripped))))
         elif done.operation != "revert" or done.targets != (entry.id,):
             raise self._foreign(done, f"the revert of {entry.id[:12]}, which tripped a gate")
         else:

@@ -7,15 +7,14 @@ from typing import Any
 
 from ledger.ledger import Ledger
 from ledger.url_secrets import without_password
-from seqedit.errors import EnvironmentFailure
+from seqedit.editing.rule import planned
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import requests_of
 from seqedit.methods.config import ClosedFormConfig, EditConfig
-from seqedit.models.anatomy import Anatomy, anatomy
-from seqedit.models.loading import resolve_model
+from seqedit.models.anatomy import Anatomy
+from seqedit.models.unloaded import empty_anatomy
 from seqedit.runs.config import RunConfig
-from seqedit.runs.facts import load_facts
-from seqedit.runs.runner import batches_of
+from seqedit.runs.preparation import Prepared
 
 
 def adapter_bytes(ledger: Ledger, config: EditConfig | None, facts: int) -> int | None:
@@ -43,23 +42,12 @@ def bytes_on(model: str, config: EditConfig, facts: int) -> int:
         InputError: the model has no such layers.
         EnvironmentFailure: its configuration cannot be read.
     """
-    weights = [projection.weight for projection in empty_anatomy(model).projections_of(config.layers)]
-    return _bytes([(int(w.shape[0]), int(w.shape[1])) for w in weights], config, facts)
+    return _bytes(_weights(empty_anatomy(model), config), config, facts)
 
 
-def empty_anatomy(model: str) -> Anatomy:
-    """Anatomy of a model without its weights: modules and shapes only."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    source = resolve_model(model)
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise EnvironmentFailure(f"the configuration of model '{model}' cannot be read: {error}") from error
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config)
-    return anatomy(empty)
+def _weights(parts: Anatomy, config: EditConfig) -> list[tuple[int, int]]:
+    shapes = [projection.weight.shape for projection in parts.projections_of(config.layers)]
+    return [(int(shape[0]), int(shape[1])) for shape in shapes]
 
 
 def plan_lines(plan: Mapping[str, Any]) -> list[str]:
@@ -82,37 +70,47 @@ def plan_lines(plan: Mapping[str, Any]) -> list[str]:
     for fact in plan["facts"]:
         lines.append(f"  {fact['prompt'].replace('{}', fact['subject'])} -> {fact['target_new']}")
     lines += [f"  {text}" for text in plan.get("overlaps", [])]
-    return lines
+    return lines + list(plan.get("notes", []))
 
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
-def planned_run(config: RunConfig) -> dict[str, Any]:
+def planned_run(config: RunConfig, ready: Prepared) -> dict[str, Any]:
     """What a run would do, batch by batch, with the facts that later batches supersede.
 
-    Raises:
-        InputError: wrong configuration or facts, as the run itself would say.
+    Args:
+        config: The run.
+        ready: It, with all that it would be refused for checked (`seqedit.runs.preparation.prepare`).
     """
-    facts = load_facts(config)
-    batches = batches_of(facts, config)
-    seen: dict[tuple[str, str], tuple[int, str]] = {}
+    seen: dict[tuple[str, str], tuple[str, str]] = {}
+    for entry in ready.earlier:
+        for request in entry.requests:
+            seen[request.fact] = f"entry {entry.id[:12]}", request.target_new
     steps = []
-    for number, batch in enumerate(batches, 1):
+    for number, batch in enumerate(ready.batches, 1):
         superseded = []
-        for request in requests_of(batch):
+        for request in requests_of(batch.records):
             if request.fact in seen:
-                step, target = seen[request.fact]
+                place, target = seen[request.fact]
                 kind = "repeats" if canonical(target) == canonical(request.target_new) else "supersedes"
-                superseded.append(f"{kind} step {step}: {request.text} -> {request.target_new} (was {target})")
-            seen[request.fact] = number, request.target_new
-        steps.append({"step": number, "facts": len(batch), "overlaps": superseded})
-    size = bytes_on(config.model, config.settings, config.batch_size)
+                superseded.append(f"{kind} {place}: {request.text} -> {request.target_new} (was {target})")
+            seen[request.fact] = f"step {number}", request.target_new
+        told = {"message": batch.title, "file": batch.file["name"]} if config.files is not None and batch.file else {}
+        steps.append({"step": number, "facts": len(batch.records), **told, "overlaps": superseded})
+    largest = max((len(batch.records) for batch in ready.batches), default=0)
+    parts, retry = None if ready.edited is None else ready.edited.parts, config.on_gate.settings
+    ahead = planned(config.settings, parts)
+    again = () if retry is None else planned(retry, parts).notes
+    size = 0 if parts is None else _bytes(_weights(parts, ahead.config), ahead.config, largest)
+    start = ready.start
     return {
-        "operation": "run", "model": config.model, "method": config.method, "settings": config.settings.to_dict(),
-        "layers": list(config.settings.layers), "ledger": without_password(config.ledger), "branch": config.branch,
-        "steps": steps, "facts": sum(len(batch) for batch in batches), "adapter_bytes": size,
+        "operation": "run", "model": config.model, "method": config.method, "settings": ahead.settings(),
+        "by_rule": list(ahead.waiting), "notes": [*ahead.notes, *(f"a retry: {note}" for note in again)],
+        "layers": list(ahead.config.layers), "ledger": without_password(config.ledger), "branch": start.branch,
+        "onto": start.entry, "new_branch": start.new, "resumed": start.resumed, "start": str(start),
+        "files": ready.files, "steps": steps, "facts": len(ready.records), "adapter_bytes": size,
         "tasks": sorted(config.tasks), "order": config.order,
     }  # fmt: skip
 
@@ -120,12 +118,17 @@ def planned_run(config: RunConfig) -> dict[str, Any]:
 def run_lines(plan: Mapping[str, Any]) -> list[str]:
     """A planned run as lines of text."""
     steps = plan["steps"]
+    if not steps:
+        return [*plan["files"], "nothing new"]
     lines = [
+        *plan["files"],
         f"would run {len(steps)} steps, {plan['facts']} facts by {plan['method']} on {plan['model']}, layers "
         f"{','.join(map(str, plan['layers']))}",
-        f"ledger {plan['ledger']}, branch {plan['branch']}; each adapter about {_size(plan['adapter_bytes'])}",
+        f"ledger {plan['ledger']}, {plan['start']}; each adapter about {_size(plan['adapter_bytes'])}",
         f"scored after every step: CounterFact{''.join(', ' + task for task in plan['tasks'])}",
+        *plan["notes"],
     ]
     if plan["order"] == "clustered":
         lines.append("order clustered: the model's keys decide which facts share a step; below, the file's order")
+    lines += [f"step {step['step']}: {step['facts']} facts of {step['file']}" for step in steps if "file" in step]
     return lines + [f"step {step['step']} {text}" for step in steps for text in step["overlaps"]]

@@ -16,8 +16,9 @@ from typing import Any
 from seqedit.distribution.plugins import TRACKERS, plugins
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.runs.callbacks import Callback
-from seqedit.runs.config import RunConfig
+from seqedit.runs.config import RunConfig, settings_of
 from seqedit.scoring.summary_types import StepSummary
+from seqedit.support.suggestions import did_you_mean
 
 
 def step_metrics(step: Mapping[str, Any]) -> dict[str, float]:
@@ -119,7 +120,8 @@ class TrackerSink(Callback):
     def on_run_begin(self, config: RunConfig) -> None:
         """Open a run of the tracker."""
         about = {"model": config.model, "method": config.method, "batch_size": config.batch_size,
-                 "facts": config.facts, "seed": config.seed, "settings": config.settings.to_dict()}  # fmt: skip
+                 "facts": config.facts, "seed": config.seed,
+                 "settings": settings_of(config.settings).to_dict()}  # fmt: skip
         where: dict[str, Any] = {}
         if self.name == "wandb":
             config.out.mkdir(parents=True, exist_ok=True)
@@ -177,7 +179,10 @@ def make_sinks(wanted: Sequence[str]) -> list[Callback]:
         name, _, place = text.partition(":")
         known = _TRACKERS if name in _TRACKERS else {**plugins(TRACKERS), **_TRACKERS}
         if name not in known:
-            raise InputError(f"unknown sink '{text}' (known: {', '.join(known)}; each may be followed by :PROJECT)")
+            raise InputError(
+                f"unknown sink '{text}' (known: {', '.join(known)}; each may be followed by :PROJECT)"
+                f"{did_you_mean(name, known)}"
+            )
         sinks.append(known[name](place or None))
     return sinks
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ledger.ledger import Ledger
 from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
 from seqedit.session.metrics import StateMetric
 from seqedit.session.opening import open_session
-from seqedit.session.session import Session
+
+if TYPE_CHECKING:
+    from seqedit.session.session import Session
 
 
 def bisect_ledger(
@@ -41,11 +44,7 @@ def bisect_ledger(
     Raises:
         InputError: ``good`` is no ancestor of ``bad``, or the two are not good and bad.
     """
-    start = ledger.resolve(good)
-    history = [entry.id for entry in ledger.log(bad)]
-    if start not in history:
-        raise InputError(f"{start[:12]} is not in the history of {history[0][:12]}: nothing to bisect between them")
-    path = history[: history.index(start) + 1][::-1]
+    path = _path(ledger, good, bad)
     opened = session
 
     known: dict[str, float] = {}
@@ -75,6 +74,66 @@ def bisect_ledger(
     finally:
         if opened is not None:
             opened.restore()
+
+
+def plan_bisect(
+    ledger: Ledger,
+    metric: StateMetric,
+    good: str,
+    bad: str = "HEAD",
+    *,
+    threshold: float | None = None,
+    drop: float | None = None,
+) -> Planned:
+    """What `bisect_ledger` would measure; nothing is measured or written.
+
+    Raises:
+        InputError: as far as the values that the ledger holds tell, what `bisect_ledger` would refuse.
+    """
+    path = _path(ledger, good, bad)
+    if len(path) < 2:
+        raise InputError(_NOTHING)
+    values = {entry: value for entry in path if (value := metric.stored(ledger, entry)) is not None}
+    missing = [entry for entry in path if entry not in values]
+    for entry in missing:
+        metric.check(entry)
+    ends = sum(entry not in values for entry in {path[0], path[-1]})
+    most = min(len(missing), ends + (len(path) - 2).bit_length())
+    if drop is not None and path[0] in values:
+        threshold = values[path[0]] + (drop if metric.lower_is_better else -drop)
+    elif drop is not None:
+        return Planned(tuple(path), values, most)
+    try:
+        bisect(path, values.__getitem__, threshold=threshold, lower_is_better=metric.lower_is_better)
+    except KeyError:  # the first that must be measured
+        return Planned(tuple(path), values, most)
+    return Planned(tuple(path), values, 0)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A bisection that is to be made.
+
+    Attributes:
+        path: Ids of the states from the good one to the bad one.
+        known: Entry id -> value, of those that the ledger holds a value of.
+        most: How many states have to be measured at most.
+    """
+
+    path: tuple[str, ...]
+    known: dict[str, float]
+    most: int
+
+
+def _path(ledger: Ledger, good: str, bad: str) -> list[str]:
+    start = ledger.resolve(good)
+    history = [entry.id for entry in ledger.log(bad)]
+    if start not in history:
+        raise InputError(f"{start[:12]} is not in the history of {history[0][:12]}: nothing to bisect between them")
+    return history[: history.index(start) + 1][::-1]
+
+
+_NOTHING = "nothing to bisect: the good and the bad entry are the same"
 
 
 @dataclass(frozen=True)
@@ -117,7 +176,7 @@ def bisect(
         InputError: fewer than two states, or the ends are not good and bad.
     """
     if len(history) < 2:
-        raise InputError("nothing to bisect: the good and the bad entry are the same")
+        raise InputError(_NOTHING)
     values: dict[str, float] = {}
 
     def look(identifier: str) -> float:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from evals.likelihood.decoding import generate
 from ledger.history.diff import StateDiff
 from ledger.ledger import Ledger
-from seqedit.adapters.sums import concatenate
 from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
 from seqedit.session.opening import open_session
-from seqedit.session.session import Session
+
+if TYPE_CHECKING:
+    from seqedit.session.session import Session
 
 
 def delta_norms(ledger: Ledger, found: StateDiff) -> dict[str, float]:
     """Module name -> Frobenius norm of the difference of two states' weights; adapters of both cancel exactly."""
+    stored = ledger.stored_norms(found.adapters_added, found.adapters_removed)
+    if stored is not None:
+        return stored
+    from seqedit.adapters.sums import concatenate
+
     added = concatenate(ledger.adapter(entry) for entry in found.adapters_added)
     removed = concatenate(ledger.adapter(entry) for entry in found.adapters_removed)
     norms = {}
@@ -53,6 +59,8 @@ def answers_of(
     Returns:
         Prompt -> (answer in the old state, answer in the new one), of every changed fact and every probe.
     """
+    from evals.likelihood.decoding import generate
+
     prompts = list(dict.fromkeys([*_prompts(found), *probes]))
     if not prompts:
         return {}

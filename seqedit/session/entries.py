@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
-from seqedit.adapters.adapter import Adapter
-from seqedit.editing.settings import MethodChoice
+from seqedit.editing.settings import Given, MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.methods.recorded import completed
 from seqedit.scoring.kinds import KIND_DIAGNOSIS
+
+if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
 
 
 def diagnosis_scores(adapter: Adapter) -> dict[str, Any]:
@@ -40,12 +42,19 @@ def method_of(entry: Entry) -> tuple[str, EditConfig]:
 
 
 def settings_for(old: Entry, choice: MethodChoice) -> tuple[str, EditConfig]:
-    """Method and settings to edit an entry's facts anew.
+    """The same as `chosen_for`, with the method's defaults where something waits for the model."""
+    name, chosen = chosen_for(old, choice)
+    return name, chosen.config() if isinstance(chosen, Given) else chosen
+
+
+def chosen_for(old: Entry, choice: MethodChoice) -> tuple[str, EditConfig | Given]:
+    """Method and settings to edit an entry's facts anew; as they were given where some wait for the model.
 
     Args:
         old: The entry.
         choice: What was chosen. Its single settings come on top of the entry's own where the method stays and neither
-            preset nor file is given; another method takes the entry's layers where nothing else names any.
+            preset nor file is given, so that nothing waits; another method takes the entry's layers where nothing else
+            names any, and the rest is settled for the model (`seqedit.editing.rule.settle`).
 
     Raises:
         InputError: the entry's own settings are asked for and it has none, or a setting does not fit.
@@ -58,7 +67,24 @@ def settings_for(old: Entry, choice: MethodChoice) -> tuple[str, EditConfig]:
             below = config.to_dict()
         elif old.method.get("layers"):
             below = {"layers": old.method["layers"]}
-    return name, choice.config(name, below)
+    return name, choice.settings_of(name, below)
+
+
+def inherited(adapter: Adapter, method: str, config: EditConfig) -> dict[str, Any]:
+    """What an adapter recorded of where its settings came from, as far as it is true of another's too.
+
+    Args:
+        adapter: The adapter whose facts are edited anew.
+        method: Method of the new one.
+        config: Its settings.
+    """
+    recorded, now = adapter.method.get("solved_by") or adapter.method, {"name": method, **config.to_dict()}
+    if recorded.get("name") != method:
+        return {}
+    ruled = adapter.provenance.get("by_rule") or {}
+    kept = {name: value for name, value in ruled.items() if now.get(name) == value}
+    preset = adapter.provenance.get("preset") if completed(recorded) == now else None
+    return {**({"by_rule": kept} if kept else {}), **({"preset": preset} if preset else {})}
 
 
 def active_entry(ledger: Ledger, rev: str, verb: str, state: str = "HEAD") -> Entry:

@@ -98,16 +98,10 @@ def evaluate_state(
         NumericsError: the model's outputs are not finite, and there is no gate to say so.
     """
     ledger = session.ledger
-    entry = ledger.resolve(rev)
+    entry, found = scored_facts(ledger, rev, records=records, tasks=evaluator.task_names, gates=gates)
     active, live = ledger.active(entry), ledger.live_requests(entry)
-    if not active:
-        raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
-    known = {record.request.digest(): record for record in records}
     newest = _newest(ledger, entry, active)
-    found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
     every = [record for batch in found.values() for record in batch]
-    check_tasks(gates, evaluator.task_names)
-    check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
     outcomes = measure_baseline(session, evaluator, every, of_run=False)
     baseline = baseline_of(ledger, ledger.entry(ledger.root()))
     # The unedited model under these tasks, which may not be those that the ledger's runs have measured.
@@ -151,6 +145,35 @@ def evaluate_state(
     return StateScores(entry, step, baseline, tuple(check_gates(gates, whole, before, interval)))
 
 
+def scored_facts(
+    ledger: Ledger, rev: str, *, records: Sequence[Record], tasks: Sequence[str], gates: Sequence[Gate]
+) -> tuple[str, dict[str, list[Record]]]:
+    """What `evaluate_state` scores, and what it refuses before it measures; no model is needed.
+
+    Args:
+        ledger: The ledger.
+        rev: The state.
+        records: As for `evaluate_state`.
+        tasks: Names of the tasks that are measured.
+        gates: Limits.
+
+    Returns:
+        Id of the state's entry, and its entries in force with a record of each of their facts.
+
+    Raises:
+        InputError: the state has no edits, or a gate's metric is not measured.
+    """
+    entry = ledger.resolve(rev)
+    active = ledger.active(entry)
+    if not active:
+        raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
+    known = {record.request.digest(): record for record in records}
+    found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
+    check_tasks(gates, list(tasks))
+    check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
+    return entry, found
+
+
 def _newest(ledger: Ledger, entry: str, active: Sequence[Entry]) -> Entry:
     """The batch that was made last, wherever it composes."""
     made = {e.id: position for position, e in enumerate(ledger.log(entry))}
@@ -166,7 +189,12 @@ def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:
 
 
 def measure_baseline(
-    session: Session, evaluator: Evaluator, records: Sequence[Record], *, of_run: bool = True
+    session: Session,
+    evaluator: Evaluator,
+    records: Sequence[Record],
+    *,
+    also: Sequence[Record] = (),
+    of_run: bool = True,
 ) -> dict[str, Any]:
     """Task outcomes of the unedited model; what the ledger's root lacks of them and of the records' scores is measured.
 
@@ -177,13 +205,14 @@ def measure_baseline(
         session: Model and ledger; the model is at HEAD again afterwards.
         evaluator: What to measure.
         records: The records that are scored later.
+        also: Further ones, which are scored later and do not count in the averages: of edits before a run.
         of_run: Whether the averages over these records become the ledger's baseline, which summaries of its runs show;
             else they only do where it has none.
     """
     ledger = session.ledger
     root = ledger.root()
     known = known_outcomes(ledger, evaluator.tasks)
-    facts = FactBaseline(ledger, evaluator, records if evaluator.settings.counterfact else [])
+    facts = FactBaseline(ledger, evaluator, [*records, *also] if evaluator.settings.counterfact else [])
     missing, scored = facts.missing, session.is_scored(root)
     tasks = any(name not in known for name in evaluator.task_names)
     perplexity = PerplexityMetric(evaluator.texts)
@@ -201,7 +230,7 @@ def measure_baseline(
     scores.new = {}
     keep_apart(ledger, scores)
     if of_run or not scored:
-        scores.new = facts.averages() if facts.records else {}
+        scores.new = FactBaseline(ledger, evaluator, records).averages() if facts.records else {}
         if evaluator.texts:
             nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
             scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-import torch
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
-from seqedit.adapters.adapter import Adapter
-from seqedit.editing.settings import MethodChoice
+from seqedit.editing.settings import Given, MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.recorded import completed
-from seqedit.session.entries import before, diagnosis_scores, settings_for
-from seqedit.session.merging import HOWS, How, Part, check_parts, merge_adapters, place_of
-from seqedit.session.session import Session
+from seqedit.session.entries import before, chosen_for, diagnosis_scores, inherited
+from seqedit.session.merging import How, Part, check_how, check_parts, merge_adapters, place_of
+
+if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
+    from seqedit.session.session import Session
 
 
 def parts_of(ledger: Ledger, revs: Sequence[str], state: str = "HEAD") -> list[tuple[Entry, Part]]:
@@ -49,24 +50,24 @@ def parts_of(ledger: Ledger, revs: Sequence[str], state: str = "HEAD") -> list[t
 
 def solved_by(
     found: Sequence[tuple[Entry, Part]], how: str, choice: MethodChoice
-) -> tuple[str | None, EditConfig | None]:
-    """Method and settings of a merge by ``solve``; None and None where nothing was chosen.
+) -> tuple[str | None, EditConfig | Given | None]:
+    """Method and settings of a merge by ``solve``; None and None where nothing was chosen: they are the entries'.
 
     Args:
-        found: The entries (`parts_of`); the first's method and settings are what a choice changes.
+        found: The entries (`parts_of`); the first's method and settings are what a choice changes. With another method
+            some may wait for the model (`seqedit.session.entries.chosen_for`).
         how: How they are merged.
         choice: What was chosen.
 
     Raises:
         InputError: something was chosen for another way, which computes nothing; or a setting does not fit.
     """
-    if how not in HOWS:
-        raise InputError(f"entries are merged by one of {', '.join(HOWS)}, got {how!r}")
+    check_how(how)
     if not choice.given:
         return None, None
     if how != "solve":
         raise InputError(f"a method and its settings are for merging by 'solve'; '{how}' works on the stored deltas")
-    return settings_for(found[0][0], choice)
+    return chosen_for(found[0][0], choice)
 
 
 def merge(
@@ -82,6 +83,8 @@ def merge(
     message: str | None = None,
     author: str = "",
     when: str | None = None,
+    reason: str = "",
+    noted: Mapping[str, Any] | None = None,
 ) -> Entry:
     """Merge entries into one, in the place of the last of them; entries of other branches are brought in.
 
@@ -97,6 +100,8 @@ def merge(
         message: Free text.
         author: Free text.
         when: ISO 8601 UTC; now by default.
+        reason: Why; kept in the entry.
+        noted: What the provenance of ``solve``'s adapter is to say besides of where the settings came from.
 
     Raises:
         InputError: see `parts_of` and `merge_adapters`.
@@ -115,6 +120,7 @@ def merge(
         if session is None:
             raise InputError("merging by 'solve' needs the model")
         adapter = solve_jointly(session, found, method, config)
+        adapter = replace(adapter, provenance={**adapter.provenance, **(noted or {})})
     else:
         adapter = merge_adapters(parts, how, density=density, seed=seed)
     active = {e.id for e in ledger.active(head)}
@@ -126,10 +132,14 @@ def merge(
             branch=branch, operation="merge",
             targets=[e.id for e, _ in found if e.id in active],
             others=[e.id for e, _ in found if e.id not in active],
-            scores=diagnosis_scores(adapter) if how == "solve" else None,
+            scores=diagnosis_scores(adapter) if how == "solve" else None, reason=reason,
         )  # fmt: skip
 
-    return append(branch, head) if session is None else session.extend(append)
+    if session is None:
+        return append(branch, head)
+    made = session.extend(append)
+    session.learnt()
+    return made
 
 
 def solve_jointly(
@@ -149,6 +159,42 @@ def solve_jointly(
         InputError: entries without target values (trained ones), of different methods, or with target values for
             different places.
     """
+    method, config = check_solvable(found, method, config)
+    ledger = session.ledger
+    active = [e.id for e in ledger.active(session.tip)]
+    targets = [e for e, _ in found if e.id in active]
+    base = before(ledger, targets[-1], targets, session.tip) if targets else ledger.active(session.tip)
+    import torch
+
+    from seqedit.adapters.adapter import Adapter
+
+    values = torch.cat([p.adapter.target_values[list(p.live)] for _, p in found if p.adapter.target_values is not None])
+    first = found[0][1].adapter
+    adapter = session.compute_on(
+        base, [r for _, part in found for r in part.requests], method, config,
+        context_templates=first.provenance.get("context_templates"), seed=first.provenance.get("seed") or 0,
+        target_values=values,
+    )  # fmt: skip
+    settings = {
+        "name": "merge", "how": "solve", "entries": [e.id for e, _ in found], "layers": list(config.layers),
+        "solved_by": dict(adapter.method),
+    }  # fmt: skip
+    merged = {**inherited(first, method, config), "adapters": [part.adapter.digest for _, part in found]}
+    return Adapter(
+        deltas=adapter.deltas, requests=adapter.requests, method=settings, base_model=adapter.base_model,
+        keys=adapter.keys, target_values=adapter.target_values, fan_in_fan_out=adapter.fan_in_fan_out,
+        provenance={**adapter.provenance, **merged},
+    )  # fmt: skip
+
+
+def check_solvable(
+    found: Sequence[tuple[Entry, Part]], method: str | None = None, config: EditConfig | None = None
+) -> tuple[str, EditConfig]:
+    """The method and settings that entries are solved jointly by.
+
+    Raises:
+        InputError: as `solve_jointly`.
+    """
     for entry, part in found:
         if part.adapter.target_values is None or not get_method_of(entry, method).needs_second_moments:
             raise InputError(
@@ -165,26 +211,7 @@ def solve_jointly(
                 f"entry {entry.id[:12]} has target values for the {_place(part.adapter)}, not for the {wanted[0]} of "
                 f"layer {wanted[1]}"
             )
-    ledger = session.ledger
-    active = [e.id for e in ledger.active(session.tip)]
-    targets = [e for e, _ in found if e.id in active]
-    base = before(ledger, targets[-1], targets, session.tip) if targets else ledger.active(session.tip)
-    values = torch.cat([p.adapter.target_values[list(p.live)] for _, p in found if p.adapter.target_values is not None])
-    first = found[0][1].adapter
-    adapter = session.compute_on(
-        base, [r for _, part in found for r in part.requests], method, config,
-        context_templates=first.provenance.get("context_templates"), seed=first.provenance.get("seed") or 0,
-        target_values=values,
-    )  # fmt: skip
-    settings = {
-        "name": "merge", "how": "solve", "entries": [e.id for e, _ in found], "layers": list(config.layers),
-        "solved_by": dict(adapter.method),
-    }  # fmt: skip
-    return Adapter(
-        deltas=adapter.deltas, requests=adapter.requests, method=settings, base_model=adapter.base_model,
-        keys=adapter.keys, target_values=adapter.target_values, fan_in_fan_out=adapter.fan_in_fan_out,
-        provenance={**adapter.provenance, "adapters": [part.adapter.digest for _, part in found]},
-    )  # fmt: skip
+    return method, config
 
 
 def get_method_of(entry: Entry, method: str | None) -> Any:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-from torch import Tensor
-
-from seqedit.adapters.adapter import Adapter
-from seqedit.adapters.delta import Delta, Dense
-from seqedit.adapters.sums import concatenate
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request, check_batch
 from seqedit.methods import get_method, method_names
 from seqedit.methods.config import EditConfig, TargetPlace
-from seqedit.support.random_state import seeded
+from seqedit.support.suggestions import did_you_mean
 from seqedit.version import __version__
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from seqedit.adapters.adapter import Adapter
+    from seqedit.adapters.delta import Delta
 
 How = Literal["sum", "solve", "ties", "dare"]
 HOWS: tuple[How, ...] = ("sum", "solve", "ties", "dare")
@@ -46,6 +46,16 @@ class Part:
         return tuple(self.adapter.requests[position] for position in self.live)
 
 
+def check_how(how: str) -> None:
+    """Refuse a way to merge that there is not.
+
+    Raises:
+        InputError: names those there are.
+    """
+    if how not in HOWS:
+        raise InputError(f"entries are merged by one of {', '.join(HOWS)}, got {how!r}{did_you_mean(how, HOWS)}")
+
+
 def check_parts(parts: Sequence[Part]) -> tuple[Request, ...]:
     """The requests of a merge.
 
@@ -66,6 +76,16 @@ def check_parts(parts: Sequence[Part]) -> tuple[Request, ...]:
     return requests
 
 
+def check_density(density: float) -> None:
+    """Refuse a share that `merge_adapters` cannot keep of a delta.
+
+    Raises:
+        InputError: it does not lie between 0 and 1.
+    """
+    if not 0 < density < 1:
+        raise InputError(f"density must lie between 0 and 1, got {density}; 'sum' keeps everything")
+
+
 def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, seed: int = 0) -> Adapter:
     """One adapter instead of several.
 
@@ -81,13 +101,17 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
     Raises:
         InputError: as `check_parts`; an unknown ``how``; a density that is not between 0 and 1.
     """
+    import torch
+
+    from seqedit.adapters.adapter import Adapter
+    from seqedit.adapters.sums import concatenate
+
     requests = check_parts(parts)
     settings: dict[str, Any] = {"name": "merge", "how": how, "entries": [part.entry for part in parts]}
     if how == "sum":
         deltas: Mapping[str, Delta] = concatenate(part.adapter for part in parts)
     elif how in ("ties", "dare"):
-        if not 0 < density < 1:
-            raise InputError(f"density must lie between 0 and 1, got {density}; 'sum' keeps everything")
+        check_density(density)
         settings |= {"density": density} | ({"seed": seed} if how == "dare" else {})
         deltas = _by_peft([part.adapter for part in parts], how, density, seed)
     else:
@@ -110,7 +134,11 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
 
 
 def _by_peft(adapters: Sequence[Adapter], how: How, density: float, seed: int) -> dict[str, Delta]:
+    import torch
     from peft.utils.merge_utils import dare_linear, ties
+
+    from seqedit.adapters.delta import Dense
+    from seqedit.support.random_state import seeded
 
     deltas: dict[str, Delta] = {}
     with seeded(seed):  # PEFT draws from the global generator
@@ -124,6 +152,8 @@ def _by_peft(adapters: Sequence[Adapter], how: How, density: float, seed: int) -
 
 def _keys(parts: Sequence[Part]) -> dict[str, Tensor]:
     """Keys of the requests in force, module by module, for later edits to protect."""
+    import torch
+
     found: dict[str, list[Tensor]] = {}
     for part in parts:
         for name, keys in part.adapter.keys.items():
@@ -133,6 +163,8 @@ def _keys(parts: Sequence[Part]) -> dict[str, Tensor]:
 
 def _target_values(parts: Sequence[Part]) -> Tensor | None:
     """Target values of the requests in force; None unless all parts have them for one and the same place."""
+    import torch
+
     values = [part.adapter.target_values for part in parts]
     places = {(place_of(part.adapter.method), max(part.adapter.deltas, default="")) for part in parts}
     if len(places) > 1 or any(v is None for v in values):

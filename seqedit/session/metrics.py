@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from evals.likelihood.perplexity import perplexity_of, score_perplexity
-from evals.scores.counterfact import score_records
 from evals.scores.scores import METRICS
 from evals.statistics.outcomes import TaskResult
-from evals.tasks.tasks import LoadedTasks, evaluate_tasks
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record
 from seqedit.scoring.kinds import KIND_FIXED, KIND_OUTCOMES
-from seqedit.session.session import Session
 from seqedit.support.digests import json_digest
+from seqedit.support.suggestions import did_you_mean
 
-__all__ = ["KIND_FIXED", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]
+if TYPE_CHECKING:
+    from evals.tasks.tasks import LoadedTasks
+    from seqedit.session.session import Session
+
+__all__ = ["KIND_FIXED", "DivergenceMetric", "FactMetric", "PerplexityMetric", "StateMetric", "TaskMetric"]
 
 
 class StateMetric(Protocol):
@@ -33,6 +34,9 @@ class StateMetric(Protocol):
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """The value that the ledger holds for a state, or None."""
+
+    def check(self, entry: str) -> None:
+        """Refuse what `measure` would refuse before it measures."""
 
     def measure(self, session: Session, entry: str) -> float:
         """The value of the state the model is at, which is written to the ledger as that of ``entry``."""
@@ -66,13 +70,20 @@ class TaskMetric:
             return None  # measured with another definition of the task: it is measured anew
         return self._value(result, entry)
 
-    def measure(self, session: Session, entry: str) -> float:
-        """Evaluates the task."""
+    def check(self, entry: str) -> None:
+        """Without the task there is nothing to measure."""
         if self.loaded is None:
             raise InputError(
                 f"the ledger has no outcomes of task '{self.task}' for entry {entry[:12]}; give the task to measure "
                 f"it, e.g. --task {self.task}=FILE.jsonl"
             )
+
+    def measure(self, session: Session, entry: str) -> float:
+        """Evaluates the task."""
+        from evals.tasks.tasks import evaluate_tasks
+
+        self.check(entry)
+        assert self.loaded is not None
         result = evaluate_tasks(session.edited.model, session.edited.tokenizer, self.loaded)[self.task]
         value = self._value(result, entry)
         if self.task not in session.ledger.scores(entry, KIND_OUTCOMES).get(KIND_OUTCOMES, {}):
@@ -100,7 +111,9 @@ class TaskMetric:
         if self.metric is None:
             return result.value
         if self.metric not in result.told:
-            raise InputError(f"task '{self.task}' has no metric '{self.metric}' (it has: {', '.join(result.told)})")
+            hint = did_you_mean(self.metric, result.told)
+            there = ", ".join(result.told)
+            raise InputError(f"task '{self.task}' has no metric '{self.metric}' (it has: {there}){hint}")
         return result.told[self.metric]
 
 
@@ -111,7 +124,9 @@ class FactMetric:
 
     def __init__(self, name: str, records: Sequence[Record]) -> None:
         if name not in METRICS:
-            raise InputError(f"unknown score '{name}' (known: {', '.join(METRICS)}, ppl, and TASK.METRIC)")
+            known = (*METRICS, "ppl", "kl")
+            hint = did_you_mean(name, known)
+            raise InputError(f"unknown score '{name}' (known: {', '.join(known)}, and TASK.METRIC){hint}")
         self.name, self.records = name, list(records)
         self._digest = json_digest([record.to_dict() for record in self.records])[:16]
 
@@ -120,8 +135,13 @@ class FactMetric:
         value = ledger.state_scores(entry, KIND_FIXED).get(self._key(self.name))
         return None if value is None else float(value)
 
+    def check(self, entry: str) -> None:
+        """Records can always be scored."""
+
     def measure(self, session: Session, entry: str) -> float:
         """Scores the records; all scores are kept."""
+        from evals.scores.counterfact import score_records
+
         scores = score_records(session.edited.model, session.edited.tokenizer, self.records).summary
         session.ledger.add_scores(
             entry, KIND_FIXED, {self._key(name): value for name, value in scores.items() if value is not None}
@@ -146,11 +166,47 @@ class PerplexityMetric:
 
     def stored(self, ledger: Ledger, entry: str) -> float | None:
         """From an earlier measurement of the same texts."""
+        from evals.likelihood.perplexity import perplexity_of
+
         nll = ledger.state_scores(entry, KIND_FIXED).get(self.key)
         return None if nll is None else perplexity_of(float(nll))
 
+    def check(self, entry: str) -> None:
+        """Texts can always be scored."""
+
     def measure(self, session: Session, entry: str) -> float:
         """Scores the texts."""
+        from evals.likelihood.perplexity import score_perplexity
+
         found = score_perplexity(session.edited.model, session.edited.tokenizer, self.texts)
         session.ledger.add_scores(entry, KIND_FIXED, {self.key: found.nll})
         return found.value
+
+
+class DivergenceMetric:
+    """KL(p_unedited || p_edited) on plain texts, in nats per token: 0 where nothing was edited."""
+
+    name, lower_is_better = "kl", True
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self.key = f"kl:{json_digest(self.texts)[:16]}"
+
+    def stored(self, ledger: Ledger, entry: str) -> float | None:
+        """From an earlier measurement of the same texts; of a state without edits it is known."""
+        if not ledger.active_ids(entry):
+            return 0.0
+        value = ledger.state_scores(entry, KIND_FIXED).get(self.key)
+        return None if value is None else float(value)
+
+    def check(self, entry: str) -> None:
+        """Texts can always be scored."""
+
+    def measure(self, session: Session, entry: str) -> float:
+        """Runs the texts through the model with its edits on and off."""
+        from evals.likelihood.divergence import score_divergence
+
+        edited = session.edited
+        found = min(score_divergence(edited.model, edited.tokenizer, self.texts, edited.unedited).kl, 1e300)
+        session.ledger.add_scores(entry, KIND_FIXED, {self.key: found})
+        return found

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ledger.ledger import Ledger
 from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
-from seqedit.session.session import Session
+
+if TYPE_CHECKING:
+    from seqedit.session.session import Session
 
 
 def open_session(ledger: Ledger, loading: Loading | None = None) -> Session:
@@ -19,6 +23,8 @@ def open_session(ledger: Ledger, loading: Loading | None = None) -> Session:
         InputError: the model is not the ledger's base model.
         EnvironmentFailure: the model cannot be loaded.
     """
+    from seqedit.session.session import Session
+
     how = loading or Loading()
     edited = how.load(ledger.base_model.name)
     if edited.base_model.fingerprint != ledger.base_model.fingerprint:

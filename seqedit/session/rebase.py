@@ -9,19 +9,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
 from ledger.errors import BranchMoved, Conflict
+from ledger.history.entries import utc_now
+from ledger.history.rewrites import rewrite_of
 from ledger.ledger import Ledger
-from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.methods.recorded import completed
 from seqedit.scoring.state_scores import scores_to_copy
-from seqedit.session.entries import diagnosis_scores, method_of
-from seqedit.session.session import Session
+from seqedit.session.entries import diagnosis_scores, inherited, method_of
+
+if TYPE_CHECKING:
+    from seqedit.adapters.adapter import Adapter
+    from seqedit.session.session import Session
 
 PREFIX = "rebase/"
+NOTE = "rebase"
+"""Operation of an entry that only says what a rebase dropped."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,18 +56,21 @@ class RebasePlan:
         head: Where it is.
         start: Id of the entry that the new history begins after.
         steps: What is done, in order.
+        state: Id of the newest entry of ``head``'s history that is more than a note of what an earlier rebase dropped;
+            ``head`` itself, where that is not given.
     """
 
     branch: str
     head: str
     start: str
     steps: tuple[Step, ...]
+    state: str | None = None
 
     @property
     def changes(self) -> bool:
         """Whether the branch would move at all."""
         kept = [s.entry.id for s in self.steps if s.action == "keep"]
-        return len(kept) < len(self.steps) or (kept[-1] if kept else self.start) != self.head
+        return len(kept) < len(self.steps) or (kept[-1] if kept else self.start) not in (self.head, self.state)
 
 
 def computed_on(ledger: Ledger, entry: Entry) -> tuple[str, ...]:
@@ -96,12 +105,19 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         earlier = ledger.active(start)
     there = {e.adapter for e in earlier}
     wanted = [e for e in active if e.adapter not in there]
-    history = [e.id for e in ledger.log(head)][::-1]
+    history = {e.id: e for e in ledger.log(head)}
+
+    def follows(parent: str, tip: str) -> bool:
+        # A note of what an earlier rebase dropped changes no state, so it stands between no two entries.
+        while parent != tip and parent in history and history[parent].operation == NOTE:
+            parent = history[parent].parents[0]
+        return parent == tip
+
     steps: list[Step] = []
     state = tuple(str(e.adapter) for e in earlier)
     tip, known = start, True  # known: nothing was recomputed yet, so the new state's digests are the old ones
     for entry in wanted:
-        if known and entry.operation == "edit" and entry.parents[0] == tip and entry.id in history:
+        if known and entry.operation == "edit" and entry.id in history and follows(entry.parents[0], tip):
             action, tip = "keep", entry.id
         elif known and computed_on(ledger, entry) == state:
             action, tip = "reuse", ""
@@ -111,7 +127,8 @@ def plan_rebase(ledger: Ledger, *, onto: str | None = None, order: Sequence[str]
         steps.append(Step(entry, action))
         state = (*state, str(entry.adapter))
     kept = [s.entry.id for s in steps if s.action == "keep"]
-    return RebasePlan(branch, head, kept[-1] if kept else start, tuple(steps))
+    end = kept[-1] if kept else start
+    return RebasePlan(branch, head, end, tuple(steps), end if follows(head, end) else head)
 
 
 def reordered(ledger: Ledger, active: Sequence[Entry], order: Sequence[str]) -> list[Entry]:
@@ -135,15 +152,24 @@ def rebase(
     resume: bool = False,
     message: str = "rebase",
     on_step: Callable[[Step, Entry], None] | None = None,
+    author: str = "",
+    reason: str = "",
+    operation: str | None = None,
 ) -> str:
     """Carry out a plan and move the branch.
+
+    The last entry that it makes keeps what became of the old history (`ledger.history.rewrites`); where it makes none,
+    because all that is in force stays as it is, a note of its own does.
 
     Args:
         session: Model and ledger.
         plan: What to do (`plan_rebase`).
         resume: Go on with one that was interrupted.
-        message: Line of the reflog.
+        message: Line of the reflog, and message of what the entry keeps.
         on_step: Called with every step that is done and the new entry.
+        author: Who does it.
+        reason: Why.
+        operation: ``rebase`` or ``reorder``; by default what ``message`` begins with.
 
     Returns:
         Id of the entry that the branch is at now.
@@ -159,11 +185,24 @@ def rebase(
     work = PREFIX + plan.branch
     todo = [step for step in plan.steps if step.action != "keep"]
     done = _begun(ledger, work, plan, todo, resume)
+    name = operation or ("reorder" if message.startswith("reorder") else NOTE)
+
+    def kept(last: Step | None) -> dict[str, Any]:
+        pairs = [(step.entry.id, new.id) for step, new in zip(todo, done, strict=False)]
+        return rewrite_of(
+            name, ledger.log(plan.head)[::-1], {e.id for e in ledger.log(plan.start)},
+            pairs if last is None else [*pairs, (last.entry.id, None)],
+            time=utc_now(), author=author, message=message, reason=reason,
+        )  # fmt: skip
+
     for step in todo[len(done) :]:
-        new = _replay(session, step, work, done[-1].id if done else plan.start)
+        last = len(done) + 1 == len(todo)
+        new = _replay(session, step, work, done[-1].id if done else plan.start, kept(step) if last else None)
         done.append(new)
         if on_step is not None:
             on_step(step, new)
+    if not done and plan.changes:
+        done.append(ledger.record_rewrite(kept(None), branch=work, parent=plan.start, author=author))
     tip = done[-1].id if done else plan.start
     try:
         ledger.reset(tip, branch=plan.branch, expected=plan.head, message=message)
@@ -175,13 +214,31 @@ def rebase(
     return tip
 
 
-def abort(ledger: Ledger) -> bool:
-    """Drop the new history of an interrupted rebase of HEAD's branch; whether there was one."""
+def abort(ledger: Ledger, *, dry_run: bool = False) -> bool:
+    """Drop the new history of an interrupted rebase of HEAD's branch; whether there was one.
+
+    Args:
+        ledger: The ledger.
+        dry_run: Only look.
+    """
     work = PREFIX + ledger.branch()
     if work not in ledger.branches():
         return False
-    ledger.delete_branch(work)
+    if not dry_run:
+        ledger.delete_branch(work)
     return True
+
+
+def check_begun(ledger: Ledger, plan: RebasePlan, *, resume: bool) -> int:
+    """How many steps of a plan an interrupted rebase has done already; refuses what `rebase` refuses, changes nothing.
+
+    Raises:
+        InputError: an interrupted rebase is there and ``resume`` is not set, or it was another one.
+    """
+    work = PREFIX + plan.branch
+    if work not in ledger.branches():
+        return 0
+    return len(_begun(ledger, work, plan, [step for step in plan.steps if step.action != "keep"], resume))
 
 
 def _begun(ledger: Ledger, work: str, plan: RebasePlan, todo: Sequence[Step], resume: bool) -> list[Entry]:
@@ -208,7 +265,7 @@ def _begun(ledger: Ledger, work: str, plan: RebasePlan, todo: Sequence[Step], re
     return made
 
 
-def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
+def _replay(session: Session, step: Step, work: str, tip: str, rewrite: Mapping[str, Any] | None = None) -> Entry:
     old, ledger = step.entry, session.ledger
     adapter = ledger.adapter(old)
     scores: Mapping[str, Any] | Callable[[Entry], dict[str, dict[str, Any]]] | None = None
@@ -224,13 +281,15 @@ def _replay(session: Session, step: Step, work: str, tip: str) -> Entry:
             target_values=adapter.target_values if solved else None,
         )  # fmt: skip
         # A merge stays one: its target values are what it solves for, on whatever state.
+        known = inherited(adapter, method, config)
+        fresh = replace(fresh, provenance={**fresh.provenance, **known})
         adapter = fresh if not solved else _as_merge(fresh, adapter)
         scores = diagnosis_scores(adapter)
     elif step.action == "copy":
         _LOG.info("entry %s is taken over as it is: no method can compute it again", old.id[:12])
     return ledger.append(
         adapter, branch=work, parent=tip, message=old.message, author=old.author, time=old.time,
-        scores=scores,
+        scores=scores, reason=old.reason, origin=old.origin, rewrite=rewrite, facts_file=old.facts_file,
     )  # fmt: skip
 
 

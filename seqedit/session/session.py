@@ -26,12 +26,15 @@ from seqedit.scoring.kinds import (
     KIND_DIAGNOSIS,
     KIND_DRIFT,
     KIND_FORGETTING,
+    KIND_LEARNT,
     KIND_OUTCOMES,
     KIND_RECORDS,
     KIND_SCORES,
     KIND_TASKS,
     KIND_TIMINGS,
 )
+from seqedit.scoring.learnt import learnt_from, learnt_of
+from seqedit.scoring.split import SplitScoring
 
 
 class Session:
@@ -216,6 +219,7 @@ class Session:
         when: str | None = None,
         check: Callable[[Adapter], None] | None = None,
         noted: Mapping[str, Any] | None = None,
+        facts_file: Mapping[str, str] | None = None,
     ) -> Entry:
         """Compute a batch, append it to the session's branch, and bring the model to the new state.
 
@@ -228,6 +232,7 @@ class Session:
             when: Its time; now, by default.
             check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
             noted: What the adapter's provenance is to say besides, such as `seqedit.editing.rule.Settled.provenance`.
+            facts_file: Name and SHA-256 of the file that the facts come from, for the entry to keep.
 
         Raises:
             BranchMoved: the branch moved under the session; nothing was recorded.
@@ -244,17 +249,33 @@ class Session:
             lambda branch, tip: self.ledger.append(
                 adapter, message=message, author=author, time=when, parent=tip, branch=branch,
                 scores={KIND_TIMINGS: {"edit": seconds}, KIND_DIAGNOSIS: adapter.provenance["diagnosis"]},
+                facts_file=facts_file,
             )
         )  # fmt: skip
 
-    def revert(self, rev: str, *, message: str | None = None) -> Entry:
+    def learnt(self) -> dict[str, Any]:
+        """What the newest entry has taught (`seqedit.scoring.learnt.learnt_of`), which is kept beside it."""
+        self._be_at_tip()
+        entry = self.ledger.entry(self.tip)
+        live = self.ledger.live_requests(self.tip).get(entry.id, ())
+        scorer = SplitScoring(self.ranks).scorer
+        found = learnt_of(self.edited.model, self.edited.tokenizer, entry.requests, scorer, live)
+        if entry.adapter is not None:  # a revert teaches nothing
+            self.ledger.add_scores(entry.id, KIND_LEARNT, found)
+        return found
+
+    def revert(self, rev: str, *, message: str | None = None, author: str = "", reason: str = "") -> Entry:
         """Take an entry of the session's branch out of force and bring the model to the new state.
 
         Raises:
             BranchMoved: the branch moved under the session; nothing was recorded.
         """
         target = self.named(rev)
-        return self.extend(lambda branch, tip: self.ledger.revert(target, message=message, parent=tip, branch=branch))
+        return self.extend(
+            lambda branch, tip: self.ledger.revert(
+                target, message=message, author=author, reason=reason, parent=tip, branch=branch
+            )
+        )
 
     def score(
         self, evaluator: Evaluator, records: Mapping[str, Sequence[Record]], baseline: Mapping[str, Any] | None
@@ -289,6 +310,9 @@ class Session:
             start = time.perf_counter()
             scores.drift |= self.drift()
             scores.timings["drift"] = scores.timings.get("drift", 0.0) + time.perf_counter() - start
+        if scores.new.get("records"):
+            first = [bool(record["rewrite"][0]["argmax_correct"]) for record in scores.new["records"]]
+            self.ledger.add_scores(head.id, KIND_LEARNT, learnt_from(head.requests, first, live[head.id]))
         self.record_scores(head.id, scores)
         return scores
 

@@ -12,7 +12,8 @@ from ledger.reading import Reader
 from seqedit.adapters import card as cards
 from seqedit.adapters.adapter import BaseModel
 from seqedit.facts.requests import Request
-from seqedit.support.printable import escape, json_text, one_line
+from seqedit.models.loading import loadable_name
+from seqedit.support.printable import escape, json_text, one_line, plain
 
 MAX_FACTS = 100
 MAX_ENTRIES = 50
@@ -71,7 +72,7 @@ def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str |
         ledger: The ledger.
         rev: The state; or the entry, with ``single``.
         single: Only this entry's own adapter.
-        base_name: What to call the base model instead of the name the ledger has for it.
+        base_name: What to call the base model instead of what it is loaded by (`loadable_name`).
     """
     identifier = ledger.resolve(rev)
     if single:
@@ -81,7 +82,7 @@ def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str |
         entries = ledger.active(identifier)
         live = ledger.live_requests(identifier)
         requests = [entry.requests[position] for entry in entries for position in live[entry.id]]
-    base = BaseModel(base_name or ledger.base_model.name, ledger.base_model.fingerprint)
+    base = BaseModel(base_name or loadable_name(ledger.base_model.name), ledger.base_model.fingerprint)
     # The scores of an entry are those of the whole state it made, not of its adapter alone.
     before, after = ({}, {}) if single else (_scores(ledger, ledger.root()), _scores(ledger, identifier))
     return Shipped(identifier, base, entries, requests, single, before, after)
@@ -217,6 +218,7 @@ def _truncation_section(truncation: Truncation | None) -> list[str]:
 def _entry_section(entries: Sequence[Entry]) -> list[str]:
     """Entries in a table; the settings once for each distinct configuration."""
     names: dict[str, str] = {}
+    found = {_settings(entry): entry.method for entry in entries}
     for entry in entries:
         names.setdefault(_settings(entry), chr(ord("A") + len(names)) if len(names) < 26 else f"S{len(names) + 1}")
     rows = [
@@ -233,14 +235,24 @@ def _entry_section(entries: Sequence[Entry]) -> list[str]:
         *cards.table(("entry", "time", "method", "settings", "facts", "message"), rows),
         *(["", f"... and {left:,} more."] if left else []),
         "",
-        "Settings:",
-        *[f"- {name}: {escape(text)}" for text, name in names.items() if name in shown],
+        *_settings_table({name: found[text] for text, name in names.items() if name in shown}),
         "",
     ]
 
 
 def _settings(entry: Entry) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(entry.method.items()) if key != "name") or "none"
+    """The settings as one text, the same for the same settings."""
+    return json_text({key: value for key, value in entry.method.items() if key != "name"}, sort_keys=True)
+
+
+def _settings_table(columns: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Settings by name, a column for each configuration."""
+    fields = sorted({key for method in columns.values() for key in method if key != "name"})
+    rows = [
+        [escape(field), *(escape(plain(method[field])) if field in method else "–" for method in columns.values())]
+        for field in fields
+    ]
+    return cards.table(("setting", *columns), rows) if rows else ["No settings."]
 
 
 def _number(value: Any, digits: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ledger.errors import failures
 from ledger.reading import Reader
 from seqedit.adapters.adapter import Adapter, BaseModel
+from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Dense
 from seqedit.adapters.files import CARD
 from seqedit.adapters.sums import concatenate, truncate
@@ -45,7 +46,7 @@ def export_adapter(
         rev: The state; or the entry, with ``single``.
         single: Only this entry's own adapter.
         rank: Truncate every module's delta to this rank; None loses nothing.
-        base_name: Name of the base model to write into the adapter, where the ledger has a local path.
+        base_name: Name of the base model to write into the adapter; by default one that loads on this machine.
 
     Raises:
         InputError: no such revision, nothing to export, or a rank below 1.
@@ -68,6 +69,18 @@ def export_adapter(
         provenance={**exact.provenance, "truncated_from": exact.digest, "truncation_errors": errors},
     )
     return Exported(adapter, exact, replace(shipped, truncation=Truncation(rank, errors)))
+
+
+def base_hint(adapter: Adapter) -> str | None:
+    """What is to be told of the name that an adapter has for its base model; None for a Hub id.
+
+    Stock PEFT loads the base by it (``AutoPeftModelForCausalLM``), and a path of this machine means nothing on others.
+    """
+    name = adapter.base_model.name
+    if is_hub_id(name) and not Path(name).exists():
+        return None
+    where = "a path of this machine" if Path(name).exists() else "a path that is not there"
+    return f"the adapter names its base model by {where} ({name}): for others give its Hub id with --base-name"
 
 
 def _whole(ledger: Reader, shipped: Shipped) -> Adapter:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ledger.bundles.import_bundle import Diverged
-from ledger.bundles.write import plan_bundle, write_bundle
+from ledger.bundles.write import BundlePlan, plan_bundle, write_bundle
 from ledger.reading import Reader
 from seqedit.adapters.card import is_hub_id
-from seqedit.adapters.hub import hub_errors
-from seqedit.errors import CheckFailed, InputError
+from seqedit.adapters.hub import NotLoggedIn, hub_errors
+from seqedit.errors import CheckFailed, EnvironmentFailure, InputError
 from seqedit.shipping.export import Exported, write_adapter
 
 FOLDER = "ledger"
@@ -30,19 +30,21 @@ class Pushed:
 
     Attributes:
         repository: Id of the repository.
-        created: Whether it was made.
+        created: Whether it was made; None where a dry run could not look.
         replaced: Id of the entry whose state it held before; None where it held none.
         commit: Id of the commit; None in a dry run.
         url: Where it is; None in a dry run.
         bundle_bytes: Size of the bundle's objects.
+        not_looked: Why a dry run could not look at the repository; None where it could.
     """
 
     repository: str
-    created: bool
+    created: bool | None
     replaced: str | None
     commit: str | None
     url: str | None
     bundle_bytes: int
+    not_looked: str | None = None
 
 
 def push_state(
@@ -68,7 +70,8 @@ def push_state(
         message: Message of the commit.
         scores: Whether recorded scores go with the history.
         force: Also where the repository holds a state that is not part of this one's history.
-        dry_run: Look, and change nothing.
+        dry_run: Look, and change nothing. Without a login or a network everything is checked that is here, and the
+            result says that nobody looked at the repository.
 
     Raises:
         InputError: no valid id, no such repository, a token that may not do this, or a base model that has only a
@@ -85,6 +88,41 @@ def push_state(
         )
     plan = plan_bundle(ledger, exported.shipped.rev, scores=scores)
     api = HfApi(library_name="seqedit")
+    try:
+        repository, head, replaced, missing = _look(api, repository, revision, plan, force)
+    except (NotLoggedIn, EnvironmentFailure) as error:
+        if not dry_run:
+            raise
+        return Pushed(repository, None, None, None, None, plan.object_bytes, str(error))
+    if dry_run:
+        return Pushed(repository, missing, replaced, None, None, plan.object_bytes)
+    with hub_errors(repository, conflict=Diverged), tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "repository"
+        write_adapter(exported, folder, place=repository)
+        (folder / FOLDER).mkdir()
+        write_bundle(ledger, plan, folder / BUNDLE)
+        (folder / TIP).write_text(json.dumps({"tip": plan.tip, "entries": len(plan.entries)}) + "\n", "utf-8")
+        if missing:
+            api.create_repo(repository, private=private, exist_ok=True)
+        if revision is not None:
+            api.create_branch(repository, branch=revision, exist_ok=True)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        # One commit, so that nobody sees the adapter of one state beside the history of another; upload_folder
+        # may split a large one. The parent is the commit that was looked at: a push in between is refused.
+        commit = api.create_commit(
+            repository,
+            [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
+            commit_message=message or f"seqedit: state {plan.tip[:12]}, {len(exported.shipped.entries)} batches",
+            revision=revision,
+            parent_commit=head,
+        )
+    return Pushed(repository, missing, replaced, commit.oid, commit.commit_url, plan.object_bytes)
+
+
+def _look(
+    api: Any, repository: str, revision: str | None, plan: BundlePlan, force: bool
+) -> tuple[str, str | None, str | None, bool]:
+    """The repository's full id, its newest commit, the state it holds, and whether it has to be made."""
     with hub_errors(repository, conflict=Diverged):
         account = api.whoami()["name"]
         repository = repository if "/" in repository else f"{account}/{repository}"
@@ -95,30 +133,7 @@ def push_state(
                 f"{repository} holds state {replaced[:12]}, which is not in the history of {plan.tip[:12]}; "
                 f"`seqedit pull {repository} --branch NAME` fetches it, --force replaces it"
             )
-        missing = head is None and not api.repo_exists(repository)
-        if dry_run:
-            return Pushed(repository, missing, replaced, None, None, plan.object_bytes)
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "repository"
-            write_adapter(exported, folder, place=repository)
-            (folder / FOLDER).mkdir()
-            write_bundle(ledger, plan, folder / BUNDLE)
-            (folder / TIP).write_text(json.dumps({"tip": plan.tip, "entries": len(plan.entries)}) + "\n", "utf-8")
-            if missing:
-                api.create_repo(repository, private=private, exist_ok=True)
-            if revision is not None:
-                api.create_branch(repository, branch=revision, exist_ok=True)
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            # One commit, so that nobody sees the adapter of one state beside the history of another; upload_folder
-            # may split a large one. The parent is the commit that was looked at: a push in between is refused.
-            commit = api.create_commit(
-                repository,
-                [CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files],
-                commit_message=message or f"seqedit: state {plan.tip[:12]}, {len(exported.shipped.entries)} batches",
-                revision=revision,
-                parent_commit=head,
-            )
-    return Pushed(repository, missing, replaced, commit.oid, commit.commit_url, plan.object_bytes)
+        return repository, head, replaced, head is None and not api.repo_exists(repository)
 
 
 @contextmanager

@@ -155,3 +155,51 @@ def test_what_does_not_go_together_is_refused_by_name(files: Path, tmp_path: Pat
             session.edit(5, "memit", preset=MODEL)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="no such file"):
             session.evaluate(tasks={"cola": "missing.jsonl"})
+
+
+def test_edit_keeps_what_was_learnt_and_scores_with_gates(files: Path, tmp_path: Path) -> None:
+    from seqedit.runs.checked_edit import GateBroken
+
+    with Session.from_pretrained(MODEL, ledger=tmp_path / "ledger") as session:
+        first = session.edit(files / "facts1.jsonl", "memit", preset=MODEL, message="March")
+        learnt = session.ledger.scores(first.id)["learnt"]
+        assert learnt["requests"] == 4
+        assert learnt["learnt"] + len(learnt["missed"]) == 4
+        assert KIND_SCORES not in session.ledger.scores(first.id)
+        before = weights(session)
+        tasks = {"cola": files / "cola.jsonl"}
+        with pytest.raises(GateBroken, match=r"breaks a gate: tripped: ES: max 1; .*; reverted by") as broken:
+            session.edit(files / "facts2.jsonl", "memit", preset=MODEL, message="April", gates="ES: max 1", tasks=tasks)
+        found = broken.value.edit
+        assert found.reverted is not None
+        assert session.tip == found.reverted.id
+        assert same(before, weights(session))
+        assert [e.id for e in session.ledger.active(session.tip)] == [first.id]
+        scores = session.ledger.scores(found.entry.id)
+        assert scores["gates"]["ES: max 1"]["tripped"]
+        assert scores["tasks"]["cola"]["change"] is not None
+        # The same scores as the same state gets from `evaluate`, and EM is the share that was learnt.
+        again = session.edit(
+            files / "facts2.jsonl", "memit", preset=MODEL, gates=["earlier.ES: min 1", "written: min 0"],
+            records=files / "facts1.jsonl",
+        )  # fmt: skip
+        kept = session.ledger.scores(again.id)
+        assert kept[KIND_SCORES]["EM"] == 100 * kept["learnt"]["learnt"] / 4
+        assert kept[KIND_SCORES]["earlier"]["requests"] == 4
+        assert session.evaluate().step["ES"] == kept[KIND_SCORES]["ES"]
+        count = len(session.ledger.log(session.tip))
+        with pytest.raises(InputError, match="no method: give one, or set it once"):
+            session.edit(files / "facts1.jsonl")
+        refused: tuple[dict[str, Any], ...] = (
+            {"gates": "cola.mcc: min 0.1"},
+            {"gates": "ES rises"},
+            {"gates": "ES: min 1", "on_gate": "retry"},
+        )
+        for wrong in refused:
+            with pytest.raises(InputError):
+                session.edit(files / "facts1.jsonl", "memit", preset=MODEL, **wrong)
+        assert len(session.ledger.log(session.tip)) == count
+        session.ledger.set_defaults({"method": "emmet", "preset": MODEL, "layers": "0"})
+        made = session.edit(files / "facts1.jsonl")
+        assert (made.method["name"], made.method["layers"]) == ("emmet", [0])
+        assert session.edit(files / "facts2.jsonl", layers=[1]).method["layers"] == [1]

@@ -33,6 +33,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "rebase": Session.rebase,
     "reorder": Session.reorder,
     "revert": Session.revert,
+    "cherry-pick": Session.cherry_pick,
     "undo": Session.undo,
     "log": Session.log,
     "show": Ledger.entry,
@@ -40,6 +41,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "diff": Session.diff,
     "bisect": Session.bisect,
     "branch": Session.branches,
+    "tag": Session.tag,
+    "status": Session.status,
     "checkout": Session.switch,
     "reset": Ledger.reset,
     "reflog": Ledger.moves,
@@ -56,8 +59,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "tune": Session.tune,
 }
 WITHOUT = {
-    "benchmark": "works on an unedited model or on adapters, without a session: seqedit.runs.case_sets",
-    "compare": "runs several jobs beside each other: seqedit.runs.compare",
+    "benchmark": "works on an unedited model or on adapters, without a session: seqedit.comparing.case_sets",
+    "config": "what the command line takes where an option is not given: Ledger.defaults and set_defaults",
+    "compare": "runs several jobs beside each other: seqedit.comparing.compare",
     "demo": "shows the command line itself",
     "locate": "works on the unedited model, without a ledger: seqedit.locating",
     "score": "works on a model with adapters, without a ledger: evals.score_records",

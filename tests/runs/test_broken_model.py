@@ -19,14 +19,14 @@ from evals.scores.counterfact import score_records
 from evals.tasks.tasks import evaluate_tasks, load_tasks
 from ledger import Ledger
 from seqedit.cli.main import run as command
+from seqedit.comparing.compare import compare
+from seqedit.comparing.compare_config import read_compare_config
 from seqedit.errors import NumericsError
 from seqedit.facts.loading import load_records
 from seqedit.forward.access import output_head
 from seqedit.keys.templates import sample_context_templates
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.runs.compare import compare
-from seqedit.runs.compare_config import read_compare_config
 from seqedit.runs.config import read_run_config
 from seqedit.runs.runner import run
 from seqedit.scoring.evaluator import Evaluator

@@ -12,8 +12,8 @@ import yaml
 
 from ledger import Ledger
 from seqedit.cli.main import run
+from seqedit.comparing.compare_config import compare_config
 from seqedit.errors import InputError
-from seqedit.runs.compare_config import compare_config
 from seqedit.runs.config import read_run_config
 from tests.conftest import REFERENCE
 

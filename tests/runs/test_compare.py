@@ -88,6 +88,39 @@ def test_a_comparison_goes_on_where_it_stopped(tmp_path: Path, capsys: Any) -> N
     assert len(rows) == 4
 
 
+def test_texts_and_tasks_bring_the_columns_that_a_run_measures_at_every_step(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "wiki.txt").write_text("Venxa plays golf in the town by the river.\nBado sings on Sundays.\n" * 3)
+    evals = {"generation": False, "resamples": 100, "perplexity_text": "wiki.txt"}
+    config = write(tmp_path, methods={"memit": METHODS["memit"]}, evals=evals, every_step=True)
+    assert run(["compare", str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    unedited, memit = (row["cells"] for row in found["rows"])
+    assert unedited["KL"]["value"] == 0 < memit["KL"]["value"]
+    steps = json.loads((tmp_path / "out" / "memit" / "summary.json").read_text())["steps"]
+    assert memit["KL"]["value"] == pytest.approx(steps[-1]["drift"]["kl"], rel=1e-6)
+    assert memit["perplexity"]["value"] == pytest.approx(steps[-1]["drift"]["perplexity"], rel=1e-6)
+    cell, task = memit["cola.f1_weighted"], steps[-1]["tasks"]["cola"]
+    assert cell["value"] == task["f1_weighted"]
+    assert cell["low"] - unedited["cola.f1_weighted"]["value"] == pytest.approx(task["f1_weighted_ci_low"])
+    assert "on wiki.txt" in found["notes"]["perplexity, KL"]
+    table = list(csv.DictReader((tmp_path / "out" / "comparison.csv").read_text().splitlines()))
+    assert float(table[1]["KL"]) == memit["KL"]["value"]
+    assert f"{memit['KL']['value']:.5f}" in (tmp_path / "out" / "comparison.md").read_text()
+    # With another text the row is another one, though the file is called the same.
+    (tmp_path / "wiki.txt").write_text("Something else altogether was said in the town.\n" * 3)
+    assert run(["compare", str(config), "--resume", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)["rows"][1]["cells"]
+    assert other["perplexity"]["value"] != memit["perplexity"]["value"]
+    assert other["ES"] == memit["ES"]
+
+
+def test_a_text_is_refused_where_every_batch_is_edited_alone(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "wiki.txt").write_text("Venxa plays golf.")
+    evals = {"generation": False, "perplexity_text": "wiki.txt"}
+    assert run(["compare", str(write(tmp_path, independent=True, tasks={}, evals=evals))]) == 2
+    assert "evals.perplexity_text" in capsys.readouterr().err
+
+
 def test_a_method_that_breaks_off_is_scored_where_it_stopped_and_says_so(tmp_path: Path, capsys: Any) -> None:
     diverging = {"method": "ft", "settings": {"layers": [1], "learning_rate": 1e30}}
     config = write(tmp_path, methods={"wild": diverging, "memit": METHODS["memit"]}, tasks={})

@@ -10,12 +10,13 @@ import pytest
 
 from evals.scores.counterfact import score_records
 from seqedit.cli.main import run
+from seqedit.comparing.compare_config import read_compare_config
 from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
 from seqedit.models.fingerprint import base_model_of
 from seqedit.models.loading import load_model
-from seqedit.runs.compare_config import read_compare_config
+from seqedit.runs.settling import settings_of
 from tests.runs.test_compare import METHODS, write
 
 SINGLE: dict[str, Any] = {
@@ -34,7 +35,7 @@ def test_each_edit_is_made_on_the_unedited_model_and_scored_on_its_own_facts(tmp
     for number, record in enumerate(load_records(tmp_path / "facts.json")[:3]):
         model, tokenizer = load_model(config.model)  # a fresh one for every edit
         adapter = compute_adapter(
-            model, tokenizer, requests_of([record]), "ft", config.settings,
+            model, tokenizer, requests_of([record]), "ft", settings_of(config.settings),
             base_model=base_model_of(model), context_templates=config.context_templates or [["{}"]],
         )  # fmt: skip
         apply_adapter(model, adapter)

@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
         "method": "emmet",
         "batch_size": 2,
         "out": "out",
-        "settings": {"layers": [1, 2], "steps": 20, "second_moment_weight": 50, "clamp_norm_factor": 1.5,
-                     "weight_decay": 0.001},
+        "settings": {"layers": [1, 2], "steps": 20, "learning_rate": 0.5, "second_moment_weight": 50,
+                     "clamp_norm_factor": 1.5, "weight_decay": 0.001},
         "second_moments": {"file": str(REFERENCE / "second_moments.safetensors")},
         "context_templates": [["{}"], ["It rained. {}"]],
         "tasks": {"cola": "cola.jsonl"},
@@ -105,6 +105,7 @@ def test_log_and_show_give_json_with_the_contracts_fields(folder: Path, capsys: 
     for row in rows:
         assert set(row) == {
             "id", "parents", "operation", "adapter", "method", "requests", "active", "message", "time", "scores",
+            "author", "reason", "origin", "refs",
         }  # fmt: skip
     assert rows[0]["scores"]["ES"] == summary["steps"][-1]["ES"]
     assert rows[0]["scores"]["tasks"]["cola"]["mcc"] == summary["steps"][-1]["tasks"]["cola"]["mcc"]

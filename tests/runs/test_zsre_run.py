@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from seqedit.cli.main import run as cli_main
-from seqedit.runs.compare import compare
-from seqedit.runs.compare_config import compare_config
+from seqedit.comparing.compare import compare
+from seqedit.comparing.compare_config import compare_config
 from seqedit.runs.config import read_run_config, run_config
 from seqedit.runs.runner import run
 from tests.conftest import REFERENCE

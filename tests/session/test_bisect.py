@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evals.likelihood.divergence import score_divergence
 from evals.tasks.tasks import load_tasks
 from ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import requests_of
+from seqedit.library.inputs import metric_of
 from seqedit.methods import get_method
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.session.bisect import bisect, bisect_ledger
-from seqedit.session.metrics import FactMetric, PerplexityMetric, TaskMetric
+from seqedit.session.metrics import DivergenceMetric, FactMetric, PerplexityMetric, TaskMetric
 from seqedit.session.session import Session
 from tests.conftest import REFERENCE
 
@@ -95,6 +97,33 @@ def test_an_entry_that_ruins_the_model_is_found_by_perplexity(session: Any, reco
     )  # fmt: skip
     assert again.first_bad == planted
     assert not any(looked)  # the ledger has them now
+
+
+def test_it_is_found_by_the_divergence_from_the_unedited_model(session: Any, records: Any, planted: str) -> None:
+    metric, root = DivergenceMetric([record.request.text for record in records]), session.ledger.root()
+    measured: dict[str, bool] = {}
+
+    def look(entry: str, value: float, anew: bool) -> None:
+        measured[entry] = anew
+
+    found = bisect_ledger(session.ledger, metric, root, session=session, on_value=look)
+    assert found.first_bad == planted
+    assert found.values[root] == 0
+    assert [entry for entry, anew in measured.items() if not anew] == [root]  # known without a look
+    session.checkout(planted)
+    texts = [record.request.text for record in records]
+    far = score_divergence(session.edited.model, session.edited.tokenizer, texts, session.edited.unedited)
+    assert found.values[planted] == pytest.approx(far.kl)
+    session.restore()
+    assert bisect_ledger(session.ledger, metric, root, threshold=1e-3).first_bad == planted  # the ledger has them now
+
+
+def test_kl_is_a_metric_by_name_and_asks_for_its_text(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("One line.\nAnother line.\n")
+    found = metric_of("kl", text=tmp_path / "text.txt")
+    assert (found.name, found.lower_is_better) == ("kl", True)
+    with pytest.raises(InputError, match=r"kl is measured on a text: give --text"):
+        metric_of("kl")
 
 
 def test_scores_of_fixed_records_and_of_a_task_find_it_too(

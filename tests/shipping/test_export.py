@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,44 @@ def test_a_dry_run_writes_nothing_and_wrong_input_is_refused_with_nothing_writte
     assert run(["export", *ledger, "--format", "peft", "--out", out]) == 2
     assert "not an empty directory" in capsys.readouterr().err
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")], "something was left behind"
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_export_of_a_shipped_model_names_a_base_that_stock_peft_loads(
+    alone: bool, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    edited = EditedModel(*load_model("demo-gpt2", device="cpu"), name="demo-gpt2")
+    with Ledger.create(tmp_path / "ledger", edited.base_model, time=TIME) as ledger:
+        ledger.append(edit(edited, 0), time=TIME)
+        edited.apply(list(ledger.adapters()))
+    out = tmp_path / "out"
+    arguments = ["export", "--ledger", str(tmp_path / "ledger"), "--format", "peft", "--out", str(out)]
+    assert run([*arguments, *(["--entry"] if alone else [])]) == 0
+    assert "for others give its Hub id with --base-name" in capsys.readouterr().err
+    monkeypatch.chdir(out)  # the name means the same from every folder
+    loaded = AutoPeftModelForCausalLM.from_pretrained(out, torch_dtype=torch.float32)
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.allclose(loaded(ids).logits, edited.model(ids).logits, atol=1e-4)
+    card = (out / "README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1]).get("base_model") is None
+    assert str(Path(json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"])) not in card
+    assert Adapter.from_pretrained(out).base_model.fingerprint == edited.base_model.fingerprint
+
+
+def test_a_base_at_a_relative_path_is_named_so_that_it_loads_from_elsewhere(tmp_path: Path, monkeypatch: Any) -> None:
+    from seqedit.models.loading import loadable_name
+    from seqedit.shipping.export import base_hint
+
+    base = save_base(tmp_path / "base", "gpt2")
+    monkeypatch.chdir(tmp_path)
+    assert loadable_name("base") == str(base)
+    assert loadable_name("gpt2-xl") == "gpt2-xl"
+    assert loadable_name("./gone") == "./gone"
+    adapter = build_adapter(0)
+    for name, said in ((str(base), "a path of this machine"), ("./gone", "a path that is not there")):
+        named = replace(adapter, base_model=replace(adapter.base_model, name=name))
+        assert said in str(base_hint(named))
+    assert base_hint(replace(adapter, base_model=replace(adapter.base_model, name="me/base"))) is None

@@ -17,8 +17,8 @@ from evals.report.spreadsheet import cell
 from evals.report.table import tables_of, write_tables
 from seqedit.adapters.card import escape
 from seqedit.adapters.files import model_card
+from seqedit.comparing.compare import write_comparison
 from seqedit.facts.requests import Request
-from seqedit.runs.compare import write_comparison
 
 LIVE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 TEXT = "$a_{\x1b[2J\x07\x9b31m\u202e\u2066 <img src=x onerror=alert(1)> [x](javascript:alert(1))`</td>`|\n# forged\n- x"

@@ -194,6 +194,30 @@ def test_a_dry_run_changes_nothing(hub: str, place: Path, tmp_path: Path, capsys
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [("no token", "hf auth login"), ("no network", "cannot be reached"), ("offline", "HF_HUB_OFFLINE")],
+)
+def test_a_dry_push_without_login_or_network_checks_what_is_here_and_says_that_it_did_not_look(
+    trouble: str, said: str, hub: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    if trouble == "no token":
+        monkeypatch.delenv("HF_TOKEN")
+    elif trouble == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        point_to(monkeypatch, "http://127.0.0.1:9")  # nobody listens there
+    push = ["push", "tester/edits", "--ledger", str(place), "--dry-run"]
+    assert run([*push, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["dry_run"], found["created"], found["replaced"], found["entries"]) == (True, None, None, 2)
+    assert said in found["not_looked"]
+    assert run(push) == 0
+    assert said in capsys.readouterr().err
+    assert run(["push", "../evil", *push[2:]]) == 2  # what is wrong here is refused all the same
+    assert "no repository id" in capsys.readouterr().err
+
+
 def test_the_card_names_no_path_of_this_machine(hub: str, edited: EditedModel, tmp_path: Path, capsys: Any) -> None:
     from seqedit.adapters.adapter import BaseModel
 

@@ -10,9 +10,11 @@ from typing import Any
 
 from evals.tasks.examples import TaskRows
 from seqedit.errors import InputError
-from seqedit.runs.config import RunConfig, run_config
+from seqedit.facts.files import fact_files
+from seqedit.runs.config import ROOT, RunConfig, run_config
 from seqedit.scoring.settings import EvalSettings
 from seqedit.support.files import read_mapping
+from seqedit.support.suggestions import did_you_mean
 
 _OF_METHOD = ("method", "preset", "settings", "second_moments")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,59}")
@@ -63,6 +65,10 @@ def compare_config(data: Mapping[str, Any], folder: Path) -> CompareConfig:
     for name in ("method", "settings", "branch"):
         if name in data:
             raise InputError(f"field '{name}' belongs to a method of 'methods', not beside it")
+    if "onto" in data:
+        raise InputError("field 'onto': the runs of a comparison all begin at the unedited model")
+    if fact_files(data.get("facts") or "", folder, lambda path: path) is not None:
+        raise InputError("field 'facts': the runs of a comparison share their batches, which are cut from one file")
     if data.get("order", "file") != "file":
         raise InputError(
             "field 'order': the runs of a comparison share their batches, which are cut in the file's order"
@@ -77,10 +83,10 @@ def compare_config(data: Mapping[str, Any], folder: Path) -> CompareConfig:
     if evals.generation_convention is None:  # a comparison is read beside published tables
         evals = replace(evals, generation_convention="published")
         runs = {label: replace(one, evals=evals) for label, one in runs.items()}
-    if independent and (tasks or every_step or evals.generation):
+    if independent and (tasks or every_step or evals.generation or evals.perplexity_text is not None):
         raise InputError(
             "field 'independent': batches that are edited one by one are scored on their own facts only; leave out "
-            "'tasks' and 'every_step' and set evals: {generation: false}"
+            "'tasks', 'every_step' and evals.perplexity_text, and set evals: {generation: false}"
         )
     if not every_step:
         silent = replace(evals, counterfact=False, generation=False)
@@ -98,9 +104,10 @@ def _run(label: str, given: Any, common: Mapping[str, Any], folder: Path) -> Run
         raise InputError(f"method '{label}' must be a mapping, got {type(own).__name__}")
     for name in own:
         if name not in _OF_METHOD:
-            raise InputError(f"method '{label}': unknown field '{name}' (known: {', '.join(_OF_METHOD)})")
+            hint = did_you_mean(str(name), _OF_METHOD)
+            raise InputError(f"method '{label}': unknown field '{name}' (known: {', '.join(_OF_METHOD)}){hint}")
     branch = label.replace(" ", "_").replace("+", "-and-")
-    data = {**common, "method": label, **own, "branch": f"compare/{branch}", "title": label}
+    data = {**common, "method": label, **own, "branch": f"compare/{branch}", "onto": ROOT, "title": label}
     if data.get("ledger") is None:
         data["ledger"] = str(Path(str(common.get("out", "."))) / "ledger")
     data["out"] = str(Path(str(common.get("out", "."))) / branch)

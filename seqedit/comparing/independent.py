@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evals.scores.counterfact import score_records
 from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.editing.editor import Editor
+from seqedit.editing.rule import Recorded, settle
+from seqedit.editing.settings import Given
 from seqedit.errors import CheckFailed, NumericsError
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import moments_provider
 from seqedit.runs.config import RunConfig
+from seqedit.runs.settling import OnSettled, log_settled, settings_of
 from seqedit.support.digests import json_digest
 from seqedit.support.progress import progress_bar
 
@@ -41,8 +44,9 @@ class IndependentScores:
 
 
 def score_independent(
-    config: RunConfig, edited: EditedModel, batches: Sequence[Sequence[Record]], place: Path, *, resume: bool
-) -> IndependentScores:
+    config: RunConfig, edited: EditedModel, batches: Sequence[Sequence[Record]], place: Path, *, resume: bool,
+    told: OnSettled = log_settled,
+) -> IndependentScores:  # fmt: skip
     """Edit and score every batch from the unedited model, which is written back at the end.
 
     Args:
@@ -51,16 +55,19 @@ def score_independent(
         batches: Records of each batch.
         place: JSON-lines file of the finished batches.
         resume: Keep what the file holds; else it is begun anew.
+        told: Called with the settings that the configuration left open, once they are settled for the model.
 
     Raises:
         CheckFailed: the file holds other batches than these.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
+    config, noted = _settled(config, edited, place if resume else None, told)
     done = _read(place, config, edited, batches) if resume and place.is_file() else []
     if not done:
         place.unlink(missing_ok=True)
     try:
         for row in _rows(config, edited, batches, len(done)):
+            row |= {"noted": noted} if noted else {}
             with place.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             done.append(row)
@@ -68,6 +75,28 @@ def score_independent(
         edited.write({})
     records = tuple(_record(r) for row in done for r in row["records"])
     return IndependentScores(Scores(records), sum(r["seconds"] for r in done), sum(bool(r["failed"]) for r in done))
+
+
+def _settled(
+    config: RunConfig, edited: EditedModel, place: Path | None, told: OnSettled
+) -> tuple[RunConfig, dict[str, Any]]:
+    """The configuration with all settings, those that the file's batches were edited with if it has any."""
+    if not isinstance(config.settings, Given):
+        return config, {}
+    recorded = []
+    if place is not None and place.is_file():
+        try:
+            row = json.loads(place.read_text("utf-8").splitlines()[0])
+            settings = dict(row["settings"])
+            recorded.append(Recorded({"name": settings.pop("method"), **settings}, row.get("noted", {})))
+        except (ValueError, KeyError, TypeError, IndexError):
+            pass  # cut short, or none of ours: what reads the whole file says so
+    edited.write({})
+    found = settle(
+        config.settings, Editor(edited, moments_provider(edited, config.second_moments, name=config.model)), recorded
+    )
+    told(found)
+    return replace(config, settings=found.config), found.provenance()
 
 
 def _rows(
@@ -86,7 +115,7 @@ def _rows(
             batch, failed = batches[number], ""
             begin = time.perf_counter()
             try:
-                adapter = editor.compute(requests_of(batch), config.method, config.settings)
+                adapter = editor.compute(requests_of(batch), config.method, settings_of(config.settings))
                 seconds = time.perf_counter() - begin
                 edited.apply([adapter])
                 scores = score_records(edited.model, edited.tokenizer, batch)
@@ -97,7 +126,7 @@ def _rows(
             edited.write({})
             yield {
                 "requests": [record.request.digest() for record in batch],
-                "settings": {"method": config.method, **config.settings.to_dict()},
+                "settings": {"method": config.method, **settings_of(config.settings).to_dict()},
                 "records_digest": json_digest([record.to_dict() for record in batch]),
                 "base": _base(config, edited),
                 "seconds": seconds,
@@ -127,7 +156,7 @@ def _read(
             break
         try:
             row = json.loads(line)
-            settings = json.loads(json.dumps({"method": config.method, **config.settings.to_dict()}))
+            settings = json.loads(json.dumps({"method": config.method, **settings_of(config.settings).to_dict()}))
             expected = [r.request.digest() for r in batches[len(rows)]] if len(rows) < len(batches) else None
             same = row["requests"] == expected and row["settings"] == settings
             if same and "records_digest" in row:  # earlier versions did not note these

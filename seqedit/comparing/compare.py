@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from evals.likelihood.divergence import score_divergence
+from evals.likelihood.perplexity import score_perplexity
 from evals.report.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
 from evals.report.comparison_plot import plot_comparison
 from evals.report.figures import write_png
@@ -18,28 +22,33 @@ from evals.scores.intervals import score_intervals
 from evals.scores.scores import Scores
 from evals.statistics.chance import warn_of_chance
 from evals.statistics.changes import task_changes
+from evals.statistics.classification import WEIGHTED
 from evals.statistics.outcomes import TaskResult
 from evals.statistics.resampling import percentile_interval
 from evals.tasks.tasks import LoadedTasks, evaluate_tasks, load_tasks
 from ledger import Ledger
+from seqedit.comparing.compare_config import CompareConfig
+from seqedit.comparing.independent import score_independent
+from seqedit.editing.rule import Settled
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Record
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
 from seqedit.parallel.ranks import Ranks
-from seqedit.runs.compare_config import CompareConfig
 from seqedit.runs.config import RunConfig
-from seqedit.runs.facts import load_facts, reference_texts
-from seqedit.runs.independent import score_independent
-from seqedit.runs.runner import batches_of, run
+from seqedit.runs.facts import batches_of, load_facts, reference_texts
+from seqedit.runs.runner import run
+from seqedit.runs.settling import OnSettled, log_settled
 from seqedit.scoring.kinds import KIND_TIMINGS
 from seqedit.scoring.split import SplitScoring
 from seqedit.scoring.summary import write_summary
 from seqedit.support.digests import json_digest
 from seqedit.support.printable import escape
+from seqedit.text.plain_text import TextSource
 
 KIND_COMPARISON = "comparison"
 OnRow = Callable[[ComparisonRow], None]
+OnLabelSettled = Callable[[str, Settled], None]
 
 
 def compare(
@@ -51,6 +60,7 @@ def compare(
     records: Sequence[Record] | None = None,
     edited: EditedModel | None = None,
     ranks: Ranks | None = None,
+    told: OnLabelSettled | None = None,
 ) -> list[ComparisonRow]:
     """Run every method and leave tables, plot and ledger under ``config.out``.
 
@@ -65,6 +75,7 @@ def compare(
         records: The facts, instead of reading them.
         edited: The loaded, unedited model, instead of loading it.
         ranks: Processes that do a share of the work; ``edited``, if given, is theirs (`Ranks.load_model`).
+        told: Called with a method's label and its settings, where the configuration left some open.
 
     Returns:
         The rows: the unedited model, then the methods in their order.
@@ -78,24 +89,25 @@ def compare(
     if edited is None:
         load = load_model if ranks is None else ranks.load_model
         edited = EditedModel(*load(first.model, dtype=first.dtype, device=first.device), name=first.model)
-    files = {name: file for name, file in config.tasks.items() if file is not None}
-    tasks = load_tasks(list(config.tasks), files, limit=config.evals.task_documents) if config.tasks else None
+    tasks = compared_tasks(config)
     judge = _Judge(config, edited, facts, tasks, SplitScoring(ranks))
     rows: list[ComparisonRow] = []
     for label, run_config in config.runs.items():
         if on_start is not None:
             on_start(label)
+        said_of = log_settled if told is None else partial(told, label)
         if config.independent:
             if not rows:
                 rows.append(judge.unedited())
                 _tell(on_row, rows[-1])
-            rows.append(judge.independent(label, run_config, resume))
+            rows.append(judge.independent(label, run_config, resume, said_of))
             _tell(on_row, rows[-1])
             write_comparison(config.out, rows, config.title, comparison_notes(config, facts))
             continue
         note = ""
         try:
-            run(replace(run_config, shuffle=False), resume=resume, records=facts, edited=edited, ranks=ranks)
+            one = replace(run_config, shuffle=False)
+            run(one, resume=resume, records=facts, edited=edited, ranks=ranks, told=said_of)
         except NumericsError as error:
             note = f"broke off: {error}"
         with Ledger.open(run_config.ledger, edited.base_model) as ledger:
@@ -113,6 +125,16 @@ def compare(
     return rows
 
 
+def compared_tasks(config: CompareConfig) -> LoadedTasks | None:
+    """The tasks that the last state of every method is scored on.
+
+    Raises:
+        InputError: one does not exist, or its file.
+    """
+    files = {name: file for name, file in config.tasks.items() if file is not None}
+    return load_tasks(list(config.tasks), files, limit=config.evals.task_documents) if config.tasks else None
+
+
 def _tell(on_row: OnRow | None, row: ComparisonRow) -> None:
     if on_row is not None:
         on_row(row)
@@ -120,10 +142,15 @@ def _tell(on_row: OnRow | None, row: ComparisonRow) -> None:
 
 def comparison_notes(config: CompareConfig, facts: Sequence[Record]) -> dict[str, str]:
     """What the table's reader has to know: score -> its convention, or why it is null."""
+    notes = {}
+    if config.evals.perplexity_text is not None:
+        notes["perplexity, KL"] = (
+            f"on {Path(config.evals.perplexity_text).name}; KL(p_unedited || p_edited), in nats per token"
+        )
     if not config.evals.generation:
-        return {"GE, RS": "not measured (evals: {generation: false})"}
+        return {"GE, RS": "not measured (evals: {generation: false})", **notes}
     missing = {name: f"null: {reason}" for name, reason in missing_scores(_writing(config, facts) or facts).items()}
-    return {name: missing.get(name, str(config.evals.writing)) for name in ("GE", "RS")}
+    return {name: missing.get(name, str(config.evals.writing)) for name in ("GE", "RS")} | notes
 
 
 def _writing(config: CompareConfig, facts: Sequence[Record]) -> list[Record]:
@@ -168,6 +195,8 @@ class _Judge:
         self.split = split
         self.config, self.edited, self.facts, self.tasks = config, edited, facts, tasks
         self.vectorizer = fit_vectorizer(reference_texts(next(iter(config.runs.values())), facts))
+        text = config.evals.perplexity_text
+        self.texts = [] if text is None else [line for line in TextSource(text) if line]
         self.baseline: dict[str, TaskResult] = {}
         self.unpaired: dict[str, str] = {}
 
@@ -204,12 +233,17 @@ class _Judge:
         """SHA-256 (hex) of all that a row depends on besides its state: facts, settings, and what it is paired with."""
         paired = {name: result.to_dict() for name, result in self.baseline.items()}
         facts = [record.to_dict() for record in self.facts]
-        return json_digest({"facts": facts, "evals": self.config.evals.to_dict(), "tasks": paired})
+        told: dict[str, Any] = {"facts": facts, "evals": self.config.evals.to_dict(), "tasks": paired}
+        # Rows of earlier versions have no such columns; those that need none are good.
+        told |= {"texts": self.texts} if self.texts else {}
+        told |= {"weighted": True} if any(WEIGHTED in result.told for result in self.baseline.values()) else {}
+        return json_digest(told)
 
-    def independent(self, label: str, run_config: RunConfig, resume: bool) -> ComparisonRow:
+    def independent(self, label: str, run_config: RunConfig, resume: bool, told: OnSettled) -> ComparisonRow:
         """The row of a method whose batches are edited one by one."""
         batches = batches_of(self.facts, replace(run_config, shuffle=False))
-        found = score_independent(run_config, self.edited, batches, run_config.out / "batches.jsonl", resume=resume)
+        found = score_independent(run_config, self.edited, batches, run_config.out / "batches.jsonl", resume=resume,
+                                  told=told)  # fmt: skip
         note = f"{found.failed} of {len(batches)} batches could not be computed" if found.failed else ""
         return ComparisonRow(label, self._fact_cells(found.scores), found.seconds / len(self.facts), note)
 
@@ -232,8 +266,17 @@ class _Judge:
             )  # fmt: skip
             cells["GE"] = _mean([r.entropy for r in written.records], settings.resamples)
             cells["RS"] = _mean([r.reference for r in written.records], settings.resamples)
-        cells |= self._tasks()
-        return cells
+        return cells | self._plain_text() | self._tasks()
+
+    def _plain_text(self) -> dict[str, Cell]:
+        """Perplexity, and the divergence from the unedited model, of the state; nothing without a text."""
+        if not self.texts:
+            return {}
+        model, tokenizer = self.edited.model, self.edited.tokenizer
+        found = score_perplexity(model, tokenizer, self.texts, scorer=self.split.scorer)
+        far = score_divergence(model, tokenizer, self.texts, self.edited.unedited)
+        # JSON has no infinity.
+        return {"perplexity": Cell(min(found.value, 1e300)), "KL": Cell(min(far.kl, 1e300))}
 
     def _tasks(self) -> dict[str, Cell]:
         if self.tasks is None:
@@ -247,13 +290,9 @@ class _Judge:
             change = task_changes(result, self.baseline[name], resamples=self.config.evals.resamples)
             if "change" not in change:
                 self.unpaired[name] = f"{name}.{result.main_metric} cannot be paired: {change['unpaired']}"
-                cells[f"{name}.{result.main_metric}"] = Cell(change[result.main_metric])
-                continue
-            base = change[result.main_metric] - change["change"]
-            # The interval is that of the change, which pairing makes narrow, put around the baseline's value.
-            cells[f"{name}.{result.main_metric}"] = Cell(
-                change[result.main_metric], base + change["ci_low"], base + change["ci_high"]
-            )
+            cells[f"{name}.{result.main_metric}"] = _paired(change, result.main_metric, "")
+            if WEIGHTED in change and result.main_metric != WEIGHTED:
+                cells[f"{name}.{WEIGHTED}"] = _paired(change, WEIGHTED, f"{WEIGHTED}_")
         return cells
 
 
@@ -265,6 +304,15 @@ def _in_force(facts: Sequence[Record]) -> list[Record]:
 
 def _cell(value: float | None, ends: tuple[float, float] | None) -> Cell:
     return Cell(value) if ends is None else Cell(value, *ends)
+
+
+def _paired(change: Mapping[str, Any], metric: str, prefix: str) -> Cell:
+    """A task's metric; its interval is that of the change, which pairing makes narrow, around the baseline's value."""
+    value = change[metric]
+    if f"{prefix}change" not in change:
+        return Cell(value)
+    base = value - change[f"{prefix}change"]
+    return Cell(value, base + change[f"{prefix}ci_low"], base + change[f"{prefix}ci_high"])
 
 
 def _mean(values: Sequence[float | None], resamples: int) -> Cell:
