@@ -1,4 +1,4 @@
-"""The command tree. Each module of verbs adds its own to it."""
+"""The command tree. Each module of verbs adds its own to it, when one of them is asked for (`seqedit.cli.verbs`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.terminal import say
+from seqedit.cli.verbs import VerbGroup
 
 app = typer.Typer(
     name="seqedit",
+    cls=VerbGroup,
     help="Change what a language model knows, batch after batch: every batch an adapter, in a ledger, measured.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )

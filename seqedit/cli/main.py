@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.editing import begin, edit, locate, mend, plan, stats, tune  # noqa: F401  (each adds its verbs)
-from seqedit.cli.history import branches, history, operations, questions  # noqa: F401
-from seqedit.cli.measuring import benchmark, compare, evaluate, runs, score, tasks  # noqa: F401
+from seqedit.cli.interrupts import told
 from seqedit.cli.parallel import run_in_ranks
-from seqedit.cli.shipping import hub, ship, upkeep  # noqa: F401
 from seqedit.cli.terminal import discard, drop_closed, finish, say, warnings_shown
+from seqedit.cli.usage import is_usage_error, tell_usage_error
 from seqedit.distribution.import_names import check_import_names
-from seqedit.errors import SeqeditError
+from seqedit.errors import Interrupted, SeqeditError
 
 if TYPE_CHECKING:
     from seqedit.parallel.ranks import Ranks
+
+COMPLETE = "_SEQEDIT_COMPLETE"
+"""Set by the shell's script that ``seqedit --show-completion`` prints."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,35 +52,33 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None, ranks: Ranks | None) -> int:
-    command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
+    if COMPLETE in os.environ:  # a shell asks what may follow; it reads stdout, and the process ends here
+        command._main_shell_completion({}, "seqedit", COMPLETE)
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         # Not `command.main`: it ends the process with exit code 1 where the reader of the output went away.
-        given = sys.argv[1:] if arguments is None else arguments
         with command.make_context("seqedit", list(given), obj=ranks) as context:
             result = command.invoke(context)
     except SeqeditError as error:
         return _fail(str(error), error.exit_code)
     except typer.Exit as error:
         return int(error.exit_code)
+    except Interrupted as error:
+        return _fail(told(error, list(given)), error.exit_code)
     except (typer.Abort, KeyboardInterrupt, EOFError):
-        return _fail("interrupted; a run continues with --resume", 130)
+        return _fail("interrupted; what was finished before is kept, and what was not is not recorded", 130)
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         # Lines of ours do not get here; the help does. Without a closed output it was another connection.
         return 0 if drop_closed() else _fail("a connection was closed by the other side", 3)
     except OSError as error:
         return _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 3)
     except Exception as error:
-        # Usage errors; which click they come from (typer brings its own) differs between typer's versions.
-        show = getattr(error, "show", None)
-        if show is None:
-            if "torch" in sys.modules and _out_of_memory(error):
-                return _fail(f"memory ran out: {str(error).strip() or type(error).__name__}", 3)
-            raise
-        said = io.StringIO()
-        show(said)
-        for line in said.getvalue().splitlines():
-            say(line, err=True)
-        return 2
+        if is_usage_error(error):
+            return tell_usage_error(error)
+        if "torch" in sys.modules and _out_of_memory(error):
+            return _fail(f"memory ran out: {str(error).strip() or type(error).__name__}", 3)
+        raise
     return result if isinstance(result, int) else 0
 
 

@@ -21,6 +21,10 @@ MessageOption = Annotated[str, typer.Option("-m", "--message", help="Message of 
 OwnMessageOption = Annotated[
     str | None, typer.Option("-m", "--message", help="Message of the new entry. [default: says what was done]")
 ]
+MoveMessageOption = Annotated[
+    str | None, typer.Option("-m", "--message", "--reason", help="Line of the reflog. [default: says what was done]")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why; kept in the new entry, and shown by blame.")]
 AuthorOption = Annotated[str, typer.Option(help="Author of the new entry.")]
 
 ModelOption = Annotated[str, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama.")]
@@ -30,6 +34,10 @@ MovedModelOption = Annotated[
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, ...; auto: over all.")]
 
+MethodOption = Annotated[
+    str | None,
+    typer.Option(help="Editing method: rome, emmet, memit, pmet, alphaedit, ... [default: the ledger's configuration]"),
+]
 PresetOption = Annotated[str | None, typer.Option(help="Settings to start from: a shipped name, or a .yaml file.")]
 HparamsOption = Annotated[Path | None, typer.Option(help="Hyperparameter file (ours, MEMIT's or EasyEdit's).")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Set one field.")]
@@ -50,4 +58,14 @@ FewshotOption = Annotated[
     typer.Option("--fewshot", help="NAME=FILE.jsonl (GROUP=FOLDER): where a task's examples come from; repeatable."),
 ]
 AdapterOption = Annotated[list[Path] | None, typer.Option(help="Adapter directory; may be repeated.")]
+GateOption = Annotated[
+    list[str] | None,
+    typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable."),
+]
+TaskOption = Annotated[
+    list[str] | None,
+    typer.Option("--task", "--tasks", help="lm-eval task, NAME=FILE.jsonl, or GROUP=FOLDER of such files; repeatable."),
+]
+TaskDocumentsOption = Annotated[int | None, typer.Option(help="Take only the first documents of each task.")]
+FactRecordsOption = Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")]
 MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqedit.cli.terminal import say
 from seqedit.errors import InputError
+from seqedit.support.printable import one_line
 
 if TYPE_CHECKING:
     from evals.tasks.examples import TaskRows
@@ -59,6 +60,24 @@ def files_of_tasks(
     }
 
 
+def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "") -> list[str]:
+    """A table as lines of text, its columns aligned; the last column is not padded.
+
+    Args:
+        heads: Names of the columns; a table whose names are all empty has no heading.
+        rows: The cells, as text.
+        indent: Before every line.
+    """
+    lines = [[one_line(cell) for cell in row] for row in rows]  # escapes count as they are printed
+    if any(heads):
+        lines.insert(0, list(heads))
+    widths = [max((len(line[place]) for line in lines), default=0) for place in range(len(heads) - 1)]
+    return [
+        (indent + "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]])).rstrip()
+        for line in lines
+    ]
+
+
 def number(value: Any, digits: int = 1, width: int = 6) -> str:
     """A number in a table, a dash where it is not known."""
     return ("-" if value is None else f"{value:.{digits}f}").rjust(width)
@@ -76,14 +95,20 @@ class StepTable:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._tasks: list[str] = []
+        self.began = False
 
     def title(self, text: str) -> None:
         """A line above the table."""
         self._print("")
         self._print(text)
 
+    def line(self, text: str) -> None:
+        """A line between."""
+        self._print(text)
+
     def baseline(self, baseline: Mapping[str, Any]) -> None:
         """Heading, and the unedited model as step 0."""
+        self.began = True
         self._tasks = [name for name in baseline if name != "counterfact"]
         heads = "".join(f" {name[:12]:>12} " for name in self._tasks)
         self._print(f"{'step':>4} {'entry':<8}" + "".join(f"{h:>7}" for h in _COLUMNS) + heads + f"{'sec':>7}")
@@ -99,7 +124,11 @@ class StepTable:
         cells = "".join(" " + number(value) for value in values)
         tasks = "".join(f" {self._task((step.get('tasks') or {}).get(name) or {}):>13}" for name in self._tasks)
         self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
-        found = step.get("diagnosis")
+        learnt, found = step.get("learnt"), step.get("diagnosis")
+        if learnt:
+            from seqedit.scoring.learnt import learnt_line
+
+            self._print(f"     {learnt_line(learnt)}")
         if not found:
             return
         from seqedit.editing.diagnosis import line_of

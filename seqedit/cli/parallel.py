@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from seqedit.moments import split as split_moments
 from seqedit.parallel.place import Place
-from seqedit.parallel.ranks import Job
-from seqedit.scoring import split as split_scoring
-from seqedit.targets import split as split_editing
 
 if TYPE_CHECKING:
-    from seqedit.parallel.ranks import Ranks
+    from seqedit.parallel.ranks import Job, Ranks
 
 
 def ranks_of(context: typer.Context) -> Ranks | None:
@@ -45,9 +41,7 @@ def run_in_ranks(command: Callable[[Ranks | None], int]) -> int:
 
     from seqedit.parallel.ranks import Ranks
 
-    pass
-
-    ranks = Ranks(place, JOBS)
+    ranks = Ranks(place, jobs())
     code = 1  # of the workers, should the command end in an exception that nobody foresaw
     try:
         code = ranks.serve() if place.rank else command(ranks)
@@ -59,5 +53,16 @@ def run_in_ranks(command: Callable[[Ranks | None], int]) -> int:
     return code
 
 
-JOBS: Mapping[str, Job] = {**split_editing.JOBS, **split_moments.JOBS, **split_scoring.JOBS}
-"""Name -> job, for `Ranks`."""
+def __getattr__(name: str) -> Any:
+    if name == "JOBS":
+        return jobs()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def jobs() -> Mapping[str, Job]:
+    """Name -> job, for `Ranks`; imports what computes, which a command in one process may not need."""
+    from seqedit.moments import split as split_moments
+    from seqedit.scoring import split as split_scoring
+    from seqedit.targets import split as split_editing
+
+    return {**split_editing.JOBS, **split_moments.JOBS, **split_scoring.JOBS}

@@ -13,12 +13,12 @@ from evals.answers.answers import Asking
 from seqedit import demo
 from seqedit.cases.mquake import load_mquake
 from seqedit.cli.main import run
+from seqedit.comparing.case_sets import Edits, run_mquake, run_real_life
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.loading import load_records
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
-from seqedit.runs.case_sets import Edits, run_mquake, run_real_life
 from tests.conftest import REFERENCE
 
 MODEL = str(REFERENCE / "model")

@@ -40,9 +40,9 @@ def test_a_dry_run_of_a_run_names_the_ledger_without_its_password(
             "steps": 1, "ledger": URL, "out": str(tmp_path / "out"), "tasks": [],
         })
     )  # fmt: skip
-    assert run(["run", str(config), "--dry-run"]) == 0
+    assert run(["run", str(config), "--dry-run"]) == 3  # as the run itself: nothing answers there
     said = capsys.readouterr()
-    assert "nowhere.invalid" in said.out
+    assert "nowhere.invalid" in said.err
     assert "secret-word" not in said.out + said.err
 
 

@@ -109,3 +109,59 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+def _dry(*more: str) -> list[str]:
+    return [*_common("edit", "--requests", "facts.jsonl"), "--dry-run", *more]
+
+
+def test_a_dry_run_with_a_model_has_the_plan_s_essentials_beside_what_it_says_without(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(_dry("--model", "tiny", "--out", "adapter", "--json")) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["operation"], told["layers"], len(told["facts"])) == ("edit", [1], 6)
+    assert run([*_common("plan", "facts.jsonl", "--model", "tiny"), "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    found = told["plan"]
+    assert found["largest"]["in_force"] is None
+    in_batch = max(whole["facts"], key=lambda fact: fact["in_batch"]["cosine"])
+    assert found["largest"]["in_batch"]["to"]["cosine"] == in_batch["in_batch"]["cosine"]
+    shares = [min(fact["written"].values()) for fact in whole["facts"]]
+    assert found["written"]["smallest"] == pytest.approx(min(shares))
+    assert found["written"]["mean"] == pytest.approx(sum(shares) / 6, rel=1e-5)
+    assert (found["pairs"], found["endangered"]) == (whole["pairs"], [])
+    assert not Path("adapter").exists()
+    assert run(_dry("--model", "tiny", "--out", "adapter")) == 0
+    out = capsys.readouterr().out
+    assert f"largest cosine within the batch: {in_batch['in_batch']['cosine']:.2f} (fact" in out
+    assert f"{100 * min(shares):.0f} % of fact {found['written']['position']}'s" in out
+    assert "to a key in force: there is none" in out
+
+
+def test_a_dry_run_on_a_ledger_names_the_facts_that_it_endangers_and_changes_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["init", "--model", "tiny", "--ledger", "ledger"]) == 0
+    assert run(_common("edit", "--requests", "facts.jsonl", "--limit", "2", "--json")) == 0
+    entry = json.loads(capsys.readouterr().out.split("\n", 1)[1])["id"]
+    _write([{**FACTS[0], "prompt": "{} was born in", "target_new": "rowing"}, *FACTS[2:4]])
+    before = {path: path.read_bytes() for path in Path("ledger").rglob("*") if path.is_file()}
+    assert run(_dry("--model", "tiny", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)["plan"]
+    assert next((one["entry"], one["subject"], one["by"]) for one in found["endangered"]) == (entry, "Venxa", 0)
+    assert found["largest"]["in_force"]["to"]["entry"] == entry
+    assert found["load"]["model.layers.1.mlp.down_proj"]["before"] == pytest.approx(2 / 96, rel=1e-5)
+    assert run(_dry("--model", "tiny")) == 0
+    assert f"fact 0 endangers Venxa plays the sport of -> golf of entry {entry[:12]}" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in Path("ledger").rglob("*") if path.is_file()} == before
+
+    def loaded(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("a dry run without --model loaded the model")
+
+    monkeypatch.setattr("seqedit.editing.loading.load_model", loaded)
+    assert run(_dry("--json")) == 0
+    assert "plan" not in json.loads(capsys.readouterr().out)
+    ft = ["--requests", "facts.jsonl", "--method", "ft", "--layers", "1", "--dry-run", "--json"]
+    assert run(["edit", "--model", "tiny", "--out", "adapter", *ft]) == 0  # no keys are solved for: nothing to foretell
+    assert "plan" not in json.loads(capsys.readouterr().out)

@@ -14,6 +14,7 @@ from seqedit.cli.main import run
 from seqedit.cli.output import files_of_tasks
 from seqedit.editing.settings import MethodChoice
 from seqedit.errors import InputError
+from seqedit.methods.config import EditConfig
 from seqedit.session.entries import settings_for
 from seqedit.session.merge import parts_of, solved_by
 from tests.ledger.helpers import MODEL, build_adapter
@@ -66,6 +67,7 @@ def test_verbs_take_examples_of_tasks_and_name_what_is_missing(verb: list[str], 
     given = ["--task", f"sst2={tmp_path / 'rows.jsonl'}", "--num-fewshot", "2", "--ledger", str(tmp_path / "none")]
     assert run([*verb, *given, "--fewshot", "sst2=missing.jsonl"]) == 2
     assert "task 'sst2': no such file: missing.jsonl" in capsys.readouterr().err
+    Ledger.create(tmp_path / "none", MODEL).close()
     assert run([*verb, *given]) == 2
     assert "--fewshot" in capsys.readouterr().err
 
@@ -103,7 +105,7 @@ def test_settings_of_a_merge_are_for_solving_alone(ledger: Ledger, entry: Entry)
     assert solved_by(found, "sum", MethodChoice()) == (None, None)
     method, config = solved_by(found, "solve", MethodChoice(assignments=("steps=9",)))
     assert method == "memit"
-    assert config is not None
+    assert isinstance(config, EditConfig)
     assert (config.layers, config.to_dict()["steps"]) == ((1, 2), 9)
     with pytest.raises(InputError, match="for merging by 'solve'; 'ties' works on the stored deltas"):
         solved_by(found, "ties", MethodChoice(preset="gpt2-xl"))

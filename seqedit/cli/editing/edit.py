@@ -3,48 +3,74 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.defaults import EDITING, chosen_method, taken_by, with_defaults
+from seqedit.cli.editing.foresight import foreseen
+from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
     AuthorOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
+    FactRecordsOption,
+    FewshotOption,
+    GateOption,
     HparamsOption,
     JsonOption,
     LayersOption,
     LedgerOption,
     MessageOption,
+    MethodOption,
+    NumFewshotOption,
     PresetOption,
     SecondMomentsOption,
     SetOption,
+    TaskDocumentsOption,
+    TaskOption,
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import default_place, open_ledger
+from seqedit.cli.output import StepTable, default_place, files_of_tasks, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
-from seqedit.errors import CheckFailed, InputError
+from seqedit.errors import CheckFailed, InputError, Interrupted
+from seqedit.scoring.learnt import learnt_line, learnt_of
 from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
     from seqedit.adapters.adapter import Adapter
+    from seqedit.editing.editor import Editor
     from seqedit.editing.loading import Loading
     from seqedit.editing.rule import Settled
     from seqedit.editing.settings import Given
-    from seqedit.facts.requests import Request
+    from seqedit.facts.requests import Record, Request
+    from seqedit.planning.plan import Plan
+    from seqedit.runs.checked_edit import CheckedEdit, Checks
 
 
-@app.command()
+@app.command(
+    cls=with_defaults(
+        *EDITING, "author", "records", "num_fewshot", "fewshot", "task_documents", "drift_text", "on_gate",
+        task="tasks", gate="gates",
+    ),
+)  # fmt: skip
 def edit(
     context: typer.Context,
-    requests: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
-    method: Annotated[str, typer.Option(help="Editing method: rome, emmet, memit, pmet, alphaedit.")],
+    facts: Annotated[
+        str | None,
+        typer.Argument(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.", metavar="[REQUESTS]"),
+    ] = None,
+    requests: Annotated[str | None, typer.Option("--requests", help="The same, as an option.")] = None,
+    method: MethodOption = None,
     model: Annotated[
         str | None, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's]")
     ] = None,
@@ -62,6 +88,18 @@ def edit(
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: MessageOption = "",
     author: AuthorOption = "",
+    gate: GateOption = None,
+    on_gate: Annotated[
+        str, typer.Option(help="What a broken gate does: revert takes the entry out of force, stop leaves it.")
+    ] = "revert",
+    records: FactRecordsOption = None,
+    task: TaskOption = None,
+    num_fewshot: NumFewshotOption = None,
+    fewshot: FewshotOption = None,
+    task_documents: TaskDocumentsOption = None,
+    drift_text: Annotated[
+        str | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
+    ] = None,
     seed: TemplateSeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
@@ -73,15 +111,24 @@ def edit(
 ) -> None:
     """Compute one batch of edits: an adapter that stock PEFT loads (--out), or else the next entry of a ledger.
 
-    Example: seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
+    Says which facts were learnt. With --gate, --records, --task or --drift-text the new state is scored as a run scores
+    its steps; exit code 1 if it breaks a gate, and the entry is then reverted (--on-gate). With --dry-run and --model
+    the batch's plan is told too: near keys, endangered facts, the share to be written.
+
+    Examples: seqedit edit 2032-04.jsonl -m April
+              seqedit edit --model gpt2-xl --requests facts.json --method emmet --preset gpt2-xl --out my-edit
     """
     from ledger.database.places import has_ledger
     from seqedit.editing.loading import Loading
     from seqedit.editing.settings import MethodChoice
+    from seqedit.facts.files import FactFile, shown_name
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
     from seqedit.support.files import check_new
 
+    if (facts is None) == (requests is None):
+        raise InputError("give the facts once: `seqedit edit FILE`, or --requests FILE")
+    method = chosen_method(method)
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
     config = choice.partial(method)
@@ -89,28 +136,54 @@ def edit(
     given = getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE"
     place = default_place(ledger)
     if (out is not None and given) or (out is None and ledger is None and not has_ledger(place)):
-        raise InputError("give either --out DIR for an adapter alone, or --ledger PLACE for the next entry of a ledger")
+        raise InputError(
+            "give either --out DIR for an adapter alone, or --ledger PLACE (or SEQEDIT_LEDGER) for the next entry of a "
+            "ledger, which `seqedit init --model MODEL --ledger PLACE` makes"
+        )
     if out is not None and model is None:
         raise InputError("--out needs --model")
     if out is not None:
         check_new(out)
-    batch = requests_of(load_records(requests, limit=limit, zsre=zsre))
-    check_batch(batch)
+    if out is not None and (gate or records or task or drift_text or num_fewshot is not None or fewshot):
+        raise InputError(
+            "--gate, --records, --task and --drift-text score a ledger's state; --out writes an adapter alone"
+        )
+    loaded = load_records(str(facts or requests), limit=limit, zsre=zsre)
+    check_batch(requests_of(loaded))
+    if out is None:
+        from evals.tasks.names import check_rows
+
+        tasks = files_of_tasks(task, num_fewshot, fewshot)
+        check_rows(tasks)
+        open_ledger(place).close()  # that it is there
+        from seqedit.library.inputs import checks_of
+        from seqedit.scoring.settings import EvalSettings
+
+        checks = checks_of(
+            gate, records, tasks, drift_text,
+            settings=EvalSettings(generation=False, task_documents=task_documents), on_gate=on_gate, zsre=zsre,  # type: ignore[arg-type]
+        )  # fmt: skip
     templates = read_templates(context_templates) if context_templates else None
 
-    order = _Order(batch, method, config, message or f"{len(batch)} facts by {method}", author, strict, dry_run, json_)
+    source = str(facts or requests)
+    file = FactFile(source, shown_name(source)).record()
+    order = _Order(
+        loaded, method, config, message or f"{len(loaded)} facts by {method}", author, strict, dry_run, json_,
+        taken_by(context), file,
+    )  # fmt: skip
     loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     if out is None:
-        _edit_ledger(place, order, loading)
+        _edit_ledger(place, order, loading, checks)
     else:
-        _edit_alone(out, order, loading)
+        with interrupts_told(lambda: f"{out} was not written" if not out.exists() else f"{out} was begun; remove it"):
+            _edit_alone(out, order, loading)
 
 
 @dataclass(frozen=True)
 class _Order:
     """What is to be edited, and how it is recorded and told."""
 
-    batch: list[Request]
+    records: list[Record]
     method: str
     config: Given
     message: str
@@ -118,13 +191,28 @@ class _Order:
     strict: bool
     dry_run: bool
     json: bool
+    defaults: dict[str, Any]
+    file: Mapping[str, str]
+
+    @property
+    def batch(self) -> list[Request]:
+        """What is asked for of each fact."""
+        return [record.request for record in self.records]
+
+    def to_dict(self, settled: Settled) -> dict[str, Any]:
+        """Where settings that were not given came from, as JSON types."""
+        taken = {"defaults": self.defaults} if self.defaults else {}
+        return {**settled.provenance(), "warnings": list(settled.warnings), **taken}
 
 
 def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
     if order.dry_run:
-        _tell({"operation": "edit", "out": str(out)}, order, str(loading.model), [])
+        found = foreseen(order.batch, order.config, loading, None)
+        _tell({"operation": "edit", "out": str(out)}, order, loading, str(loading.model), [], found)
         return
     from seqedit.editing.one_batch import edit_one_batch
+    from seqedit.models.loading import loadable_name
+    from seqedit.scoring.split import SplitScoring
 
     settled: list[Settled] = []
 
@@ -132,13 +220,23 @@ def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
         tell_settled(found)
         settled.append(found)
 
-    adapter = edit_one_batch(loading, order.batch, order.method, order.config, told=told)
-    _check(adapter, order.strict)
-    adapter.save_pretrained(out)
+    learnt: dict[str, Any] = {}
+
+    def made(editor: Editor, adapter: Adapter) -> None:
+        _check(adapter, order.strict)
+        editor.edited.apply([adapter])
+        scorer = SplitScoring(loading.ranks).scorer
+        learnt.update(learnt_of(editor.edited.model, editor.edited.tokenizer, order.batch, scorer))
+        say(learnt_line(learnt), err=True)
+
+    adapter = edit_one_batch(loading, order.batch, order.method, order.config, told=told, made=made)
+    named = replace(adapter, base_model=replace(adapter.base_model, name=loadable_name(adapter.base_model.name)))
+    named.save_pretrained(out)
     rank = max(delta.rank for delta in adapter.deltas.values())
     if order.json:
         print_json({"out": str(out), "digest": adapter.digest, "requests": len(order.batch), "rank": rank,
-                    "diagnosis": adapter.provenance["diagnosis"], **_settled(settled[0])})  # fmt: skip
+                    "learnt": learnt, "diagnosis": adapter.provenance["diagnosis"],
+                    **order.to_dict(settled[0])})  # fmt: skip
         return
     say(
         f"{out}: {len(order.batch)} requests by {order.method}, {len(adapter.deltas)} layers, rank {rank}, "
@@ -147,44 +245,83 @@ def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
     )
 
 
-def _edit_ledger(place: str, order: _Order, loading: Loading) -> None:
+def _edit_ledger(place: str, order: _Order, loading: Loading, checks: Checks) -> None:
     with open_ledger(place) as opened:
+        checks.check(order.records, order.method, opened, "HEAD")
         overlaps = [str(overlap) for overlap in opened.overlaps(order.batch)]
         if order.dry_run:
             plan = {"operation": "edit", "branch": opened.branch()}
-            _tell(plan, order, loading.model or opened.base_model.name, overlaps)
+            measured = {"gates": [gate.name for gate in checks.gates], "tasks": checks.task_names}
+            plan |= {name: value for name, value in measured.items() if value}
+            found = foreseen(order.batch, order.config, loading, opened)
+            _tell(plan, order, loading, loading.model or opened.base_model.name, overlaps, found)
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
         from seqedit.editing.rule import settle
+        from seqedit.runs.checked_edit import Recorded, edit_checked
         from seqedit.scoring.kinds import KIND_DIAGNOSIS
         from seqedit.session.opening import open_session
 
-        session = open_session(opened, loading)
-        session.check_unmoved()  # before minutes are spent
-        settled = settle(order.config, session.editor)
-        tell_settled(settled)
-        entry = session.edit(
-            order.batch, order.method, settled.config, message=order.message, author=order.author,
-            check=lambda adapter: _check(adapter, order.strict), noted=settled.provenance(),
-        )  # fmt: skip
-        diagnosis = opened.scores(entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
+        branch, before = opened.position()
+
+        def kept() -> str:
+            now = str(opened.branches().get(branch))
+            if now != before:
+                raise Interrupted(f"interrupted; the batch is recorded: branch '{branch}' is at {now[:12]}", None)
+            return f"nothing was recorded, branch '{branch}' is at {before[:12]} as before"
+
+        with interrupts_told(kept):
+            session = open_session(opened, loading)
+            session.check_unmoved()  # before minutes are spent
+            settled = settle(order.config, session.editor)
+            tell_settled(settled)
+            recorded = Recorded(
+                order.message, order.author, None, lambda adapter: _check(adapter, order.strict), settled.provenance(),
+                order.file,
+            )  # fmt: skip
+            made = edit_checked(session, order.records, order.method, settled.config, checks, recorded)
+        diagnosis = opened.scores(made.entry.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]
     if order.json:
-        print_json({"id": entry.id, "adapter": entry.adapter, "requests": len(order.batch), "overlaps": overlaps,
-                    "diagnosis": diagnosis, **_settled(settled)})  # fmt: skip
+        print_json({"id": made.entry.id, "adapter": made.entry.adapter, "requests": len(order.batch),
+                    "overlaps": overlaps, "learnt": made.learnt, "diagnosis": diagnosis, **_scored(made),
+                    **order.to_dict(settled)})  # fmt: skip
     else:
-        say(f"{entry.id[:12]} {entry.message}")
+        say(learnt_line(made.learnt), err=True)
+        _tell_scores(made)
+        say(f"{made.entry.id[:12]} {made.entry.message}")
+    if made.failure is not None:
+        say(made.failure, err=True)
+        raise typer.Exit(1)
+
+
+def _scored(made: CheckedEdit) -> dict[str, Any]:
+    """What was measured beyond what was learnt, as JSON types."""
+    if made.step is None:
+        return {}
+    return {
+        "scores": {name: value for name, value in made.step.items() if name not in ("facts", "learnt", "diagnosis")},
+        "baseline": made.baseline,
+        "gates": [result.to_dict() for result in made.gates],
+        "reverted": None if made.reverted is None else made.reverted.id,
+    }
+
+
+def _tell_scores(made: CheckedEdit) -> None:
+    """Scores as a run's table has them, and the gates."""
+    if made.step is None:
+        return
+    table = StepTable(sys.stderr)
+    table.baseline(made.baseline or {})
+    table.step({**made.step, "learnt": None, "diagnosis": None})
+    for result in made.gates:
+        say(str(result), err=True)
 
 
 def tell_settled(settled: Settled) -> None:
     """Say where settings that were not given came from, and what speaks against them."""
     for line in (*settled.notes, *(f"warning: {text}" for text in settled.warnings)):
         say(line, err=True)
-
-
-def _settled(settled: Settled) -> dict[str, Any]:
-    """Where settings that were not given came from, as JSON types."""
-    return {**settled.provenance(), "warnings": list(settled.warnings)}
 
 
 def _check(adapter: Adapter, strict: bool) -> None:
@@ -200,28 +337,37 @@ def _check(adapter: Adapter, strict: bool) -> None:
         raise CheckFailed(f"nothing was written: {'; '.join(faults)}")
 
 
-def _tell(plan: dict[str, Any], order: _Order, model: str, overlaps: list[str]) -> None:
+def _tell(
+    plan: dict[str, Any], order: _Order, loading: Loading, model: str, overlaps: list[str],
+    ahead: tuple[Plan | None, list[str]],
+) -> None:  # fmt: skip
     from seqedit.editing.preset_model import preset_warning
     from seqedit.editing.rule import planned
     from seqedit.editing.settings import BY_RULE
-    from seqedit.runs.plans import bytes_on, empty_anatomy, plan_lines
+    from seqedit.models.unloaded import empty_anatomy
+    from seqedit.planning.essentials import essential_lines, essentials
+    from seqedit.runs.plans import bytes_on, plan_lines
 
     parts = empty_anatomy(model)
-    chosen, ruled = planned(order.config, parts)
+    ahead_of = planned(order.config, parts)
+    chosen, ruled = ahead_of.config, ahead_of.waiting
+    loading.check(model, layers=chosen.layers)
     warning = preset_warning(None if order.config.preset == BY_RULE else order.config.preset, parts, model)
     plan |= {
-        "method": order.method, "settings": {**chosen.to_dict(), **dict.fromkeys(ruled)},
+        "method": order.method, "settings": ahead_of.settings(),
         "layers": list(chosen.layers), "overlaps": overlaps, "facts": [request.to_dict() for request in order.batch],
         "adapter_bytes": bytes_on(model, chosen, len(order.batch)), "by_rule": list(ruled),
-        "warnings": [] if warning is None else [warning],
+        "notes": list(ahead_of.notes), "warnings": [] if warning is None else [warning],
+        **({"defaults": order.defaults} if order.defaults else {}),
     }  # fmt: skip
     if warning is not None:
         say(f"warning: {warning}", err=True)
-    if order.json:
-        print_json(plan)
-        return
-    for line in plan_lines(plan):
-        say(line)
+    found, notes = ahead
+    for line in notes:
+        if line not in ahead_of.notes:  # which are among the plan's own lines
+            say(line, err=True)
+    lines = [*plan_lines(plan), *([] if found is None else essential_lines(found))]
+    tell_planned(plan if found is None else {**plan, "plan": essentials(found)}, lines, order.json)
 
 
 def read_templates(path: Path) -> list[list[str]]:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from seqedit.cli.checks import check_model_options
+from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
 from seqedit.cli.output import number
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
+from seqedit.distribution.extras import need
 from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from seqedit.facts.requests import Request
+    from seqedit.locating.location import TraceConfig
 
 
 @app.command()
@@ -34,6 +42,7 @@ def locate(
     ] = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Find the layers that carry facts by causal tracing (ROME, section 2), and suggest which to edit.
@@ -41,8 +50,12 @@ def locate(
     Example: seqedit locate --model gpt2-xl --records facts.json --out where
     """
     from seqedit.facts.loading import load_records
+    from seqedit.locating.config import TraceConfig
     from seqedit.support.files import check_new
 
+    # All that can be wrong is found before anything that computes is imported.
+    config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
+    check_model_options(model, dtype, device)
     if out is not None:
         check_new(out)
     if limit < 1:
@@ -52,11 +65,15 @@ def locate(
     requests = [record.request for record in load_records(records, limit=limit)]
 
     from seqedit.locating.locate import locate as trace
-    from seqedit.locating.location import TraceConfig
 
-    # Checked before the model is loaded.
-    config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
+    if out is not None:
+        need("matplotlib", "report", "the picture in --out")
+    if dry_run:
+        from seqedit.editing.loading import Loading
 
+        Loading(model, dtype=dtype, device=device).check()
+        _tell_plan(model, requests, config, out, json_)
+        return
     from seqedit.models.loading import load_model
 
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
@@ -67,6 +84,20 @@ def locate(
         print_json(found)
     else:
         _print(found)
+
+
+def _tell_plan(model: str, requests: Sequence[Request], config: TraceConfig, out: Path | None, json_: bool) -> None:
+    files = [] if out is None else [str(out / name) for name in FILES]
+    plan = {
+        "operation": "locate", "model": model, "facts": [request.to_dict() for request in requests],
+        "settings": asdict(config), "files": files,
+    }  # fmt: skip
+    said = [f"would trace {len(requests)} facts on {model}, each with {config.samples} samples of noise"]
+    tell_planned(plan, [*said, *(f"would write {file}" for file in files)], json_)
+
+
+FILES = ("locate.png", "locate.csv", "locate.json")
+"""What ``--out`` gets, in the order in which it is written."""
 
 
 def _write(found: Mapping[str, Any], out: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import DeviceOption, DtypeOption, JsonOption, ModelOption
+from seqedit.cli.checks import check_model_options
+from seqedit.cli.interrupts import interrupts_told
+from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
 from seqedit.cli.output import number
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
@@ -38,6 +41,7 @@ def train_mend(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Train a MEND hypernetwork for a model; the last tenth of the records is held out and decides when to stop.
@@ -46,8 +50,8 @@ def train_mend(
     """
     from seqedit.editing.settings import assigned
     from seqedit.facts.loading import load_records
-    from seqedit.methods.mend.checkpoint import CHECKPOINT
     from seqedit.methods.mend.config import MendTraining
+    from seqedit.methods.mend.place import CHECKPOINT
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     values: dict[str, Any] = dict(assigned(set_ or ()))
@@ -55,6 +59,7 @@ def train_mend(
         "layers": layers, "steps": steps, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed,
     }  # fmt: skip
     config = MendTraining.from_dict(values | {k: v for k, v in options.items() if v is not None})
+    check_model_options(model, dtype, device)
     if skip < 0:
         raise InputError(f"--skip must not be negative, got {skip}")
     if resume and not (out / CHECKPOINT).is_file():
@@ -70,6 +75,23 @@ def train_mend(
     if not facts:
         raise InputError(f"{records} holds no records after the first {skip}")
 
+    if dry_run:
+        from seqedit.editing.loading import Loading
+        from seqedit.methods.mend.examples import split
+
+        Loading(model, dtype=dtype, device=device).check(layers=config.layers)
+        training, held_out = split(facts, config.validation_share)
+        plan = {
+            "operation": "train-mend", "model": model, "out": str(out), "resume": resume, "records": len(training),
+            "held_out": len(held_out), "settings": config.to_dict(),
+        }  # fmt: skip
+        said = (
+            f"would train layers {','.join(map(str, config.layers))} of {model} on {len(training)} records for at most "
+            f"{config.steps} steps, {len(held_out)} held out{', from its checkpoint' if resume else ''}"
+        )
+        tell_planned(plan, [said, f"would write {out}"], json_)
+        return
+
     from seqedit.adapters.adapter import BaseModel
     from seqedit.methods.mend.training import train_hypernetwork
     from seqedit.models.fingerprint import fingerprint
@@ -80,10 +102,11 @@ def train_mend(
 
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
     start = time.perf_counter()
-    trained = train_hypernetwork(
-        loaded, tokenizer, facts, config,
-        base_model=BaseModel(model, fingerprint(loaded)), out=out, resume=resume, report=show,
-    )  # fmt: skip
+    with interrupts_told(lambda: f"the last checkpoint in {out}, if one was written, is kept", ("--resume",)):
+        trained = train_hypernetwork(
+            loaded, tokenizer, facts, config,
+            base_model=BaseModel(model, fingerprint(loaded)), out=out, resume=resume, report=show,
+        )  # fmt: skip
     if json_:
         seconds = round(time.perf_counter() - start, 1)
         rates = {str(layer): float(trained.network.rate(layer)) for layer in trained.network.layers}

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.defaults import EDITING, chosen_method, taken_by, with_defaults
 from seqedit.cli.options import (
     DeviceOption,
     DtypeOption,
@@ -15,6 +16,7 @@ from seqedit.cli.options import (
     JsonOption,
     LayersOption,
     LedgerOption,
+    MethodOption,
     PresetOption,
     SecondMomentsOption,
     SetOption,
@@ -28,11 +30,11 @@ from seqedit.errors import CheckFailed, InputError
 from seqedit.text.plain_text import DEFAULT
 
 
-@app.command()
+@app.command(cls=with_defaults(*EDITING))
 def plan(
     context: typer.Context,
     requests: Annotated[str, typer.Argument(help="Fact file, as for edit, or a Hub dataset.")],
-    method: Annotated[str, typer.Option(help="Editing method.")],
+    method: MethodOption = None,
     model: Annotated[
         str | None, typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's]")
     ] = None,
@@ -71,31 +73,41 @@ def plan(
     from ledger.database.places import has_ledger
     from seqedit.cli.editing.edit import read_templates, tell_settled
     from seqedit.editing.loading import Loading
-    from seqedit.editing.rule import settle
     from seqedit.editing.settings import MethodChoice
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import requests_of
     from seqedit.planning.order import ORDERS
-    from seqedit.planning.planner import DANGER
+    from seqedit.support.suggestions import did_you_mean
 
+    method = chosen_method(method)
     choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
     chosen = choice.partial(method)
     if order not in ORDERS:
-        raise InputError(f"--order must be {' or '.join(ORDERS)}, got '{order}'")
+        raise InputError(f"--order must be {' or '.join(ORDERS)}, got '{order}'{did_you_mean(order, ORDERS)}")
     for name, value in (("--batch-size", batch_size), ("--top", top), ("--limit", limit)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
-    wanted = DANGER if danger is None else danger
-    if not 0 < wanted <= 1:
-        raise InputError(f"--danger must be above 0 and at most 1, got {wanted:g}")
+    if danger is not None and not 0 < danger <= 1:
+        raise InputError(f"--danger must be above 0 and at most 1, got {danger:g}")
     given = getattr(context.get_parameter_source("ledger"), "name", "") != "DEFAULT"
     place = default_place(ledger)
     if not given and model is None and not has_ledger(place):
-        raise InputError("give --model MODEL, or --ledger PLACE to plan on a ledger's state")
+        raise InputError(
+            "give --model MODEL, or --ledger PLACE (or SEQEDIT_LEDGER) to plan on the state of a ledger, which "
+            "`seqedit init --model MODEL --ledger PLACE` makes"
+        )
     facts = requests_of(load_records(requests, limit=limit, zsre=zsre))
     templates = read_templates(context_templates) if context_templates else None
     loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
-    if given or model is None:
+    at_ledger = given or model is None or "model" in taken_by(context)
+    if at_ledger:
+        open_ledger(place).close()  # that it is there
+
+    from seqedit.editing.rule import settle
+    from seqedit.planning.planner import DANGER
+
+    wanted = DANGER if danger is None else danger
+    if at_ledger:
         from seqedit.session.opening import open_session
         from seqedit.session.plan import plan_edits
 

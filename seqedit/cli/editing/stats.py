@@ -9,11 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_model_options
 from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
-from seqedit.text.plain_text import DEFAULT
+from seqedit.support.config import coerce
+from seqedit.text.plain_text import DEFAULT, TextSource
 
 
 @app.command()
@@ -55,6 +58,12 @@ def stats(
     if out is not None and out.exists():
         raise InputError(f"{out} exists; choose another --out")
 
+    check_model_options(model, dtype, device)
+    if text is not None:
+        TextSource(text, text_column).check()
+    if layers is not None:
+        coerce("layers", layers, tuple[int, ...])
+
     from seqedit.editing.moment_stats import describe, plan_moments, run_plan
     from seqedit.moments.split import measure_with
     from seqedit.moments.store import write_second_moments
@@ -68,7 +77,7 @@ def stats(
     )  # fmt: skip
     if dry_run:
         planned = {**plan.to_dict(), "out": None if out is None else str(out)}
-        print_json(planned) if json_ else _print_plan(planned)
+        tell_planned(planned, _plan_lines(planned), json_)
         return
     moments = run_plan(loaded, tokenizer, plan, measure_with(ranks))
     found = {**describe(plan, moments), "out": None if out is None else str(out)}
@@ -77,14 +86,14 @@ def stats(
     print_json(found) if json_ else _print(found)
 
 
-def _print_plan(planned: Mapping[str, Any]) -> None:
-    say(f"would measure {planned['max_tokens']:,} tokens of {planned['text']} in rows of {planned['sequence_length']}")
+def _plan_lines(planned: Mapping[str, Any]) -> list[str]:
+    rows = f"{planned['max_tokens']:,} tokens of {planned['text']} in rows of {planned['sequence_length']}"
+    lines = [f"would measure {rows}"]
     for module in planned["modules"]:
         state = "cached" if module["cached"] else f"to be measured, {module['bytes'] / 1e6:,.1f} MB"
-        say(f"layer {module['layer']:>3}  {module['module']}  d_in {module['d_in']:,}  {state}")
-    say(f"cache: {planned['cache']}")
-    if planned["out"]:
-        say(f"would write {planned['out']}")
+        lines.append(f"layer {module['layer']:>3}  {module['module']}  d_in {module['d_in']:,}  {state}")
+    lines.append(f"cache: {planned['cache']}")
+    return [*lines, f"would write {planned['out']}"] if planned["out"] else lines
 
 
 def _print(found: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption
+from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, MoveMessageOption
 from seqedit.cli.output import open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import SignersOption, trusted_signers
@@ -43,15 +43,18 @@ def branch(
             return
         would = "would be " if dry_run else ""
         if delete:
-            old = opened.check_delete_branch(name) if dry_run else opened.delete_branch(name)
-            say(f"{name} {would}deleted (was at {old[:12]})", err=json_)
+            at = opened.check_delete_branch(name) if dry_run else opened.delete_branch(name)
+            say(f"{name} {would}deleted (was at {at[:12]})", err=json_)
         else:
             at = opened.check_branch(name, rev)
             if not dry_run:
                 opened.start_branch(name, at)
             say(f"{name} {would}at {at[:12]}", err=json_)
         if json_:
-            print_json({"current": opened.branch(), "branches": opened.branches()})
+            print_json({
+                "current": opened.branch(), "branches": opened.branches(), "name": name, "entry": at,
+                "deleted": delete, "dry_run": dry_run,
+            })  # fmt: skip
 
 
 @app.command()
@@ -77,7 +80,7 @@ def checkout(
                 opened.start_branch(name, at)
             opened.switch(name)
     if json_:
-        print_json({"branch": name, "entry": at, "done": not dry_run})
+        print_json({"branch": name, "entry": at, "done": not dry_run, "dry_run": dry_run})
     else:
         say(f"{'would be ' if dry_run else ''}on {name} at {at[:12]}")
 
@@ -86,6 +89,7 @@ def checkout(
 def reset(
     rev: Annotated[str, typer.Argument(help="Where the branch shall be.")],
     branch: Annotated[str | None, typer.Option("--branch", help="The branch. [default: HEAD's]")] = None,
+    message: MoveMessageOption = None,
     ledger: LedgerOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
@@ -94,15 +98,17 @@ def reset(
 
     Example: seqedit reset HEAD~3
     """
+    from ledger.queries.branches import unknown
+
     with open_ledger(ledger) as opened:
         name = branch or opened.branch()
         if name not in opened.branches():
-            raise InputError(f"no branch '{name}' (there are: {', '.join(opened.branches())})")
+            raise unknown(name, opened.branches())
         old, new = opened.branches()[name], opened.resolve(rev)
         if not dry_run:
-            opened.reset(new, branch=name, expected=old)
+            opened.reset(new, branch=name, expected=old, message=message)
     if json_:
-        print_json({"branch": name, "old": old, "new": new, "done": not dry_run})
+        print_json({"branch": name, "old": old, "new": new, "done": not dry_run, "dry_run": dry_run})
     else:
         say(f"{'would move ' if dry_run else ''}{name}: {old[:12]} -> {new[:12]}")
 
@@ -131,6 +137,7 @@ def reflog(
 @app.command()
 def undo(
     branch: Annotated[str | None, typer.Argument(help="The branch. [default: HEAD's]")] = None,
+    message: MoveMessageOption = None,
     ledger: LedgerOption = None,
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
@@ -140,8 +147,8 @@ def undo(
     Example: seqedit undo
     """
     with open_ledger(ledger) as opened:
-        move = opened.check_undo(branch) if dry_run else opened.undo(branch)
+        move = opened.check_undo(branch) if dry_run else opened.undo(branch, message=message)
     if json_:
-        print_json({"undone": asdict(move), "done": not dry_run})
+        print_json({"undone": asdict(move), "done": not dry_run, "dry_run": dry_run})
     else:
         say(f"{'would undo' if dry_run else 'undone'}: {move.message} ({move.ref} back at {(move.old or '')[:12]})")

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import AuthorOption, DryRunOption, JsonOption, LedgerOption, OwnMessageOption, RevisionArgument
-from seqedit.cli.output import number, open_ledger
+from seqedit.cli.defaults import with_defaults
+from seqedit.cli.history.telling import AVERAGES, change_row, print_log
+from seqedit.cli.options import (
+    AuthorOption,
+    DryRunOption,
+    JsonOption,
+    LedgerOption,
+    OwnMessageOption,
+    ReasonOption,
+    RevisionArgument,
+)
+from seqedit.cli.output import number, open_ledger, table_lines
+from seqedit.cli.planned import fact_lines, tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
+from seqedit.support.printable import plain
 
 
 @app.command()
@@ -18,29 +31,28 @@ def log(
     rev: RevisionArgument = "HEAD",
     ledger: LedgerOption = None,
     limit: Annotated[int | None, typer.Option("-n", "--limit", help="Only the newest entries.")] = None,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw what follows what, merged branches too.")] = False,
+    all_: Annotated[bool, typer.Option("--all", help="All that branches and tags lead to.")] = False,
+    patch: Annotated[bool, typer.Option("-p", "--patch", help="The facts that every entry changed.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """List the entries of a history, newest first.
+    """List the entries of a history, newest first, with branches, tags, facts and methods.
 
-    Example: seqedit log --ledger out/demo/ledger -n 5
+    Example: seqedit log --graph --all -n 20
     """
     with open_ledger(ledger) as opened:
         # Scores are most of what there is to read, so only those that are shown are.
-        wanted = {"kinds": ("counterfact", "tasks")} if json_ else {"kinds": ("counterfact",), "keys": _AVERAGES}
-        rows = opened.log_rows(rev, limit=limit, **wanted)
+        wanted = {"kinds": ("counterfact", "tasks")} if json_ else {"kinds": ("counterfact",), "keys": AVERAGES}
+        rows = opened.log_told(rev, everything=all_, merged=graph, limit=limit, **wanted)
+        changes = opened.patches([row["id"] for row in rows]) if patch else {}
     for row in rows:
         row["scores"] = _compact(row["scores"])
+        if patch:
+            row["changes"] = [change_row(change) for change in changes[row["id"]]]
     if json_:
         print_json(rows)
         return
-    for row in rows:
-        scores = row["scores"]
-        shown = " ".join(f"{name} {scores[name]:.1f}" for name in _AVERAGES if scores.get(name) is not None)
-        state = "active" if row["active"] else "      "
-        say(f"{row['id'][:12]} {row['time']} {row['operation']:<6} {state}  {row['message']}  {shown}".rstrip())
-
-
-_AVERAGES = ("ES", "PS", "NS")
+    print_log(rows, graph=graph)
 
 
 def _compact(scores: dict[str, Any]) -> dict[str, Any]:
@@ -77,53 +89,96 @@ def show(
             "active": entry.id in active,
             "author": entry.author,
             "message": entry.message,
+            "reason": entry.reason,
+            "origin": entry.origin,
+            "rewrite": dict(entry.rewrite),
             "time": entry.time,
             "scores": scores,
         }
     if json_:
         print_json(data)
         return
-    for name in ("id", "operation", "time", "message"):
-        say(f"{'entry' if name == 'id' else name} {data[name]}")
-    if entry.adapter:
-        say(f"adapter {entry.adapter}")
-        say(f"active {'yes' if data['active'] else 'no'}")
-    for target in entry.targets:
-        say(f"target {target}")
-    if entry.method:
-        say("method " + ", ".join(f"{k}={v}" for k, v in sorted(entry.method.items())))
-    for position, request in enumerate(entry.requests):
-        note = "" if position in live or not data["active"] else "  (superseded)"
-        say(f"  {request.text} -> {request.target_new}{note}")
-    for name, value in scores.get("counterfact", {}).items():
-        if isinstance(value, int | float):
-            say(f"{name:>4} {number(value, 2, 8)}")
-    for name, task in scores.get("tasks", {}).items():
-        say(f"{name} " + ", ".join(f"{k} {v:.4f}" for k, v in task.items() if isinstance(v, int | float)))
+    for line in _shown(data):
+        say(line)
 
 
-@app.command()
+def _ended(rewrite: Mapping[str, Any]) -> str | None:
+    if not rewrite:
+        return None
+    dropped = f"{len(rewrite['dropped'])} entries dropped"
+    return f"a {rewrite['operation']} of {rewrite['head'][:12]}, {dropped}: {rewrite['reason'] or rewrite['message']}"
+
+
+def _shown(data: Mapping[str, Any]) -> list[str]:
+    """An entry as tables: what it is, its settings, its facts, its scores."""
+    about = [
+        ("entry", data["id"]), ("operation", data["operation"]), ("time", data["time"]),
+        ("message", data["message"]), ("author", data["author"]), ("reason", data["reason"]),
+        ("origin", data["origin"]), ("ends", _ended(data["rewrite"])), ("adapter", data["adapter"]),
+        ("active", plain(data["active"]) if data["adapter"] else None), ("method", data["method"].get("name")),
+        *(("target", target) for target in data["targets"]),
+    ]  # fmt: skip
+    lines = table_lines(("", ""), [(name, value) for name, value in about if value])
+    settings = [(name, plain(value)) for name, value in sorted(data["method"].items()) if name != "name"]
+    if settings:
+        lines += ["", *table_lines(("setting", "value"), settings)]
+    if data["requests"]:
+        facts = [
+            (fact["prompt"].replace("{}", fact["subject"]), fact["target_new"],
+             "yes" if fact["live"] else "superseded" if data["active"] else "no")
+            for fact in data["requests"]
+        ]  # fmt: skip
+        lines += ["", *table_lines(("fact", "new answer", "in force"), facts)]
+    if data["scores"].get("learnt"):
+        from seqedit.scoring.learnt import learnt_line
+
+        lines += ["", learnt_line(data["scores"]["learnt"])]
+    new = data["scores"].get("counterfact", {})
+    earlier = new.get("earlier") or {}
+    rows = [
+        (name, number(value, 2, 8), number(earlier.get(name), 2, 8))
+        for name, value in new.items()
+        if isinstance(value, int | float)
+    ]
+    if rows:
+        lines += ["", *table_lines(("score", " its own", " earlier"), rows)]
+    tasks = [
+        (task, name, number(value, 4, 9))
+        for task, values in data["scores"].get("tasks", {}).items()
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    ]
+    if tasks:
+        lines += ["", *table_lines(("task", "metric", "    value"), tasks)]
+    return lines
+
+
+@app.command(cls=with_defaults("author"))
 def revert(
     entry: Annotated[str, typer.Argument(help="The entry to take out of force.")],
     ledger: LedgerOption = None,
     message: OwnMessageOption = None,
+    reason: ReasonOption = "",
     author: AuthorOption = "",
     dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Take an entry out of force: the state is as if it had never been applied.
 
-    Example: seqedit revert HEAD
+    Example: seqedit revert HEAD --reason "its source was wrong"
     """
     with open_ledger(ledger) as opened:
         target = opened.entry(entry)
         if dry_run:
             opened.check_revert(entry)
-            say(f"would revert {target.id[:12]}: {len(target.requests)} facts", err=True)
-            for request in target.requests:
-                say(f"  {request.text} -> {request.target_new}")
+            plan = {
+                "operation": "revert", "branch": opened.branch(), "reverts": target.id,
+                "facts": [request.to_dict() for request in target.requests],
+            }  # fmt: skip
+            said = f"would revert {target.id[:12]}: {len(target.requests)} facts"
+            tell_planned(plan, [said, *fact_lines(target.requests)], json_)
             return
-        made = opened.revert(entry, message=message, author=author)
+        made = opened.revert(entry, message=message, author=author, reason=reason)
     if json_:
         print_json({"id": made.id, "reverts": target.id})
     else:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_revisions
+from seqedit.cli.defaults import with_defaults
+from seqedit.cli.history.telling import answer_row, print_answer
 from seqedit.cli.options import (
     DeviceOption,
+    DryRunOption,
     DtypeOption,
     FewshotOption,
     JsonOption,
@@ -19,14 +22,16 @@ from seqedit.cli.options import (
     NumFewshotOption,
 )
 from seqedit.cli.output import files_of_tasks, open_ledger
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
 if TYPE_CHECKING:
     from ledger.history.diff import FactChange, StateDiff
+    from seqedit.session.bisect import Planned
 
 
-@app.command()
+@app.command(cls=with_defaults("model", "dtype", "device"))
 def diff(
     old: Annotated[str, typer.Argument(help="Entry id, unique prefix, branch or HEAD~2.")],
     new: Annotated[str, typer.Argument(help="The other state.")] = "HEAD",
@@ -113,33 +118,36 @@ def blame(
     ledger: LedgerOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show which entry set a fact, and which superseded it or took it out of force.
+    """Show who set a fact and when, what superseded it or took it out of force and why, and where it still is.
 
     Example: seqedit blame "Danielle Darrieux"
     """
     with open_ledger(ledger) as opened:
         answers = opened.blame(subject, relation, rev=rev, everywhere=all_)
+        if not answers and not all_ and (others := opened.blame(subject, relation, rev=rev, everywhere=True)):
+            raise InputError(
+                f"nothing in the history of {rev} teaches anything about '{subject}', but {len(others)} "
+                f"request{'' if len(others) == 1 else 's'} elsewhere: see them with --all"
+            )
         if not answers:
             close = opened.similar_subjects(subject)
             hint = f"; did you mean {', '.join(repr(name) for name in close)}?" if close else ""
             where = "" if relation is None else f" by relation '{relation}'"
             raise InputError(f"no entry teaches anything about '{subject}'{where}{hint}")
     if json_:
-        print_json([{**asdict(a.taught), "status": a.status, "by": a.by} for a in answers])
+        print_json([answer_row(answer) for answer in answers])
         return
-    for a in answers:
-        by = f" by {a.by[:12]}" if a.by else ""
-        prompt = a.taught.prompt.replace("{}", a.taught.subject)
-        say(f"{a.taught.entry[:12]} {a.taught.time} {a.status}{by}: {prompt} -> {a.taught.target_new}")
+    for answer in answers:
+        print_answer(answer)
 
 
-@app.command()
+@app.command(cls=with_defaults("model", "dtype", "device"))
 def bisect(
-    metric: Annotated[str, typer.Argument(help="TASK.METRIC (cola.mcc), ES, PS, NS, S, EM, ... or ppl.")],
+    metric: Annotated[str, typer.Argument(help="TASK.METRIC (cola.mcc), ES, PS, NS, S, EM, ..., ppl or kl.")],
     good: Annotated[str, typer.Argument(help="A state where the metric is good. [default: the unedited model]")] = "",
     bad: Annotated[str, typer.Argument(help="A state where it is bad.")] = "HEAD",
     below: Annotated[
-        float | None, typer.Option(help="Values below are bad (ppl: above). [default: half way between the ends]")
+        float | None, typer.Option(help="Values below are bad (ppl, kl: above). [default: half way between the ends]")
     ] = None,
     drop: Annotated[float | None, typer.Option(help="A change by more than this from the good state is bad.")] = None,
     task: Annotated[
@@ -149,32 +157,44 @@ def bisect(
     num_fewshot: NumFewshotOption = None,
     fewshot: FewshotOption = None,
     records: Annotated[str | None, typer.Option(help="Records that ES, PS, ... are measured on.")] = None,
-    text: Annotated[Path | None, typer.Option(help="Text file that ppl is measured on.")] = None,
+    text: Annotated[Path | None, typer.Option(help="Text file that ppl and kl are measured on.")] = None,
     model: MovedModelOption = None,
     ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Find the entry after which a metric fell, measuring only the states that the ledger has no value of.
 
     Example: seqedit bisect cola.mcc --task cola=demo:tasks/cola.jsonl --drop 0.1
     """
+    from evals.tasks.names import check_rows
     from seqedit.editing.loading import Loading
     from seqedit.library.inputs import metric_of
-    from seqedit.session.bisect import bisect_ledger
+    from seqedit.session.bisect import bisect_ledger, plan_bisect
 
     if below is not None and drop is not None:
         raise InputError("give --below or --drop, not both")
-    measure = metric_of(metric, tasks=files_of_tasks(task, num_fewshot, fewshot), records=records, text=text)
+    rows = files_of_tasks(task, num_fewshot, fewshot)
+    check_rows(rows)
+    loading = Loading(model, dtype=dtype, device=device)
+    with open_ledger(ledger) as opened:
+        check_revisions(opened, [*([good] if good else []), bad])
+    measure = metric_of(metric, tasks=rows, records=records, text=text)
 
     def told(entry: str, value: float, measured: bool) -> None:
         say(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)
 
     with open_ledger(ledger) as opened:
+        if dry_run:
+            planned = plan_bisect(opened, measure, good or opened.root(), bad, threshold=below, drop=drop)
+            if planned.most:
+                loading.check(opened.base_model.name)
+            _tell_bisection(metric, planned, json_)
+            return
         found = bisect_ledger(
-            opened, measure, good or opened.root(), bad, threshold=below, drop=drop,
-            loading=Loading(model, dtype=dtype, device=device), on_value=told,
+            opened, measure, good or opened.root(), bad, threshold=below, drop=drop, loading=loading, on_value=told
         )  # fmt: skip
         entry = opened.entry(found.first_bad)
     if json_:
@@ -184,3 +204,16 @@ def bisect(
         })  # fmt: skip
     else:
         say(f"first bad: {entry.id[:12]} {entry.operation}  {entry.message}")
+
+
+def _tell_bisection(metric: str, planned: Planned, json_: bool) -> None:
+    first, last = planned.path[0][:12], planned.path[-1][:12]
+    plan = {
+        "operation": "bisect", "metric": metric, "states": list(planned.path), "known": planned.known,
+        "measured_at_most": planned.most,
+    }  # fmt: skip
+    said = [
+        f"would look for the entry after which {metric} falls among {len(planned.path)} states, {first} to {last}",
+        f"the ledger holds {len(planned.known)} of their values; at most {planned.most} would be measured, and kept",
+    ]
+    tell_planned(plan, said, json_)

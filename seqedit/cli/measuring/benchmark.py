@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_adapters
+from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
     AdapterOption,
     DeviceOption,
+    DryRunOption,
     DtypeOption,
     HparamsOption,
     JsonOption,
@@ -22,8 +25,13 @@ from seqedit.cli.options import (
     TemplateSeedOption,
     ZsreOption,
 )
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.support.suggestions import did_you_mean
+
+if TYPE_CHECKING:
+    from seqedit.comparing.case_sets import Edits
 
 NAMES = ("mquake", "ripple", "real-life")
 
@@ -56,6 +64,7 @@ def benchmark(
     seed: TemplateSeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Score what follows from edits, by free generation: multi-hop questions (mquake), ripple effects (ripple), or the
@@ -65,18 +74,21 @@ def benchmark(
     Example: seqedit benchmark mquake --model demo-llama --records demo:mquake.json --method emmet --preset demo-llama
     """
     if name not in NAMES:
-        raise InputError(f"unknown benchmark {name!r}; known: {', '.join(NAMES)}")
+        raise InputError(f"unknown benchmark {name!r}; known: {', '.join(NAMES)}{did_you_mean(name, NAMES)}")
     if name == "ripple" and (template != "question-only" or demonstrations is not None):
         raise InputError("ripple prompts are texts to be continued; --template and --demonstrations are not for them")
     if method is None and (preset or hparams or set_ or batch_size or second_moments):
         raise InputError("--preset, --hparams, --set, --second-moments and --batch-size need --method")
 
-    from seqedit.adapters.adapter import Adapter
-    from seqedit.editing.preset_model import preset_warning
-    from seqedit.editing.settings import method_config
+    from evals.answers.answers import Asking
+    from seqedit.editing.loading import Loading
+    from seqedit.editing.settings import BY_RULE, MethodChoice
 
-    config = None if method is None else method_config(method, preset=preset, hparams=hparams, assignments=set_ or [])
-    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    choice = MethodChoice(preset=preset, hparams=hparams, assignments=tuple(set_ or ()))
+    chosen = None if method is None else choice.settings_of(method)
+    loading = Loading(model, second_moments, dtype=dtype, device=device)
+    asking = Asking(template, _read(demonstrations), max_new_tokens)
+    check_adapters(adapter or [])
     unusable: list[str] = []
     cases = _cases(name, records, limit, zsre, unusable)
     for line in unusable:
@@ -84,27 +96,57 @@ def benchmark(
     if not cases:
         raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
 
-    from evals.answers.answers import Asking
-    from seqedit.editing.loading import Loading
-    from seqedit.runs import case_sets
+    from seqedit.adapters.adapter import Adapter
+    from seqedit.cli.editing.edit import tell_settled
+    from seqedit.comparing import case_sets
+    from seqedit.editing.editor import Editor
+    from seqedit.editing.preset_model import preset_warning
+    from seqedit.editing.rule import settle
 
-    asking = Asking(template, _read(demonstrations), max_new_tokens)
-    edits = case_sets.Edits(adapters, method, config, batch_size, second_moments, seed)
-    edited = Loading(model, dtype=dtype, device=device).load()
-    warning = preset_warning(preset, edited.parts, model)
+    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    if dry_run:
+        from seqedit.editing.rule import planned
+
+        ahead = None if chosen is None else planned(chosen, loading.check()).config
+        loading.check(layers=() if ahead is None else ahead.layers)
+        edits = case_sets.Edits(adapters, method, ahead, batch_size, second_moments, seed)
+        _tell_plan(name, model, cases, edits, unusable, json_)
+        return
+    edited = loading.load()
+    warning = None if preset == BY_RULE else preset_warning(preset, edited.parts, model)
     if warning is not None:
         say(f"warning: {warning}", err=True)
+    config = None
+    if chosen is not None:
+        tell_settled(settled := settle(chosen, Editor(edited, loading.moments(edited))))
+        config = settled.config
+    edits = case_sets.Edits(adapters, method, config, batch_size, second_moments, seed)
     run: dict[str, Any] = {
         "mquake": case_sets.run_mquake,
         "ripple": case_sets.run_ripple,
         "real-life": case_sets.run_real_life,
     }
-    result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
+    with interrupts_told(
+        lambda: "nothing was scored to its end, and nothing is kept; with --limit there are fewer cases"
+    ):
+        result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
     if json_:
         print_json(result)
         return
     for text in {"mquake": _mquake_lines, "ripple": _ripple_lines, "real-life": _real_life_lines}[name](result):
         say(text)
+
+
+def _tell_plan(name: str, model: str, cases: Any, edits: Edits, unusable: list[str], json_: bool) -> None:
+    by = edits.method or (f"{len(edits.adapters)} adapters" if edits.adapters else None)
+    plan = {
+        "operation": "benchmark", "benchmark": name, "model": model, "cases": len(cases), "edited_by": by,
+        "batch_size": edits.batch_size, "left_out": unusable,
+    }  # fmt: skip
+    how = "unedited" if by is None else f"before and after edits by {by}"
+    if edits.batch_size is not None:
+        how += f", {edits.batch_size} cases at a time"
+    tell_planned(plan, [f"would score {len(cases)} cases of {name} on {model}, {how}"], json_)
 
 
 def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list[str]) -> Any:

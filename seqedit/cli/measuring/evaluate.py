@@ -2,51 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_revisions
+from seqedit.cli.defaults import taken_by, with_defaults
 from seqedit.cli.options import (
     DeviceOption,
+    DryRunOption,
     DtypeOption,
+    FactRecordsOption,
     FewshotOption,
+    GateOption,
     JsonOption,
     LedgerOption,
     MovedModelOption,
     NumFewshotOption,
     RevisionArgument,
+    TaskDocumentsOption,
+    TaskOption,
     ZsreOption,
 )
 from seqedit.cli.output import files_of_tasks, number, open_ledger, shown_metric
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
+from seqedit.errors import InputError
+
+if TYPE_CHECKING:
+    from evals.gates import Gate
+
+if TYPE_CHECKING:
+    from evals.gates import Gate
+    from seqedit.facts.requests import Record
 
 
-@app.command("eval")
+@app.command(
+    "eval",
+    cls=with_defaults(
+        "model", "dtype", "device", "records", "zsre", "num_fewshot", "fewshot", "task_documents",
+        task="tasks", gate="gates", text="drift-text",
+    ),
+)  # fmt: skip
 def evaluate(
     context: typer.Context,
     rev: RevisionArgument = "HEAD",
-    task: Annotated[
-        list[str] | None,
-        typer.Option("--task", help="lm-eval task, NAME=FILE.jsonl, or GROUP=FOLDER of such files; repeatable."),
-    ] = None,
+    task: TaskOption = None,
     num_fewshot: NumFewshotOption = None,
     fewshot: FewshotOption = None,
-    records: Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")] = None,
+    records: FactRecordsOption = None,
     zsre: ZsreOption = "mend",
     text: Annotated[
         Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
     ] = None,
-    gate: Annotated[
-        list[str] | None, typer.Option("--gate", help="A limit, e.g. 'cola.mcc: max_drop 0.05 at 95 %'; repeatable.")
-    ] = None,
-    task_documents: Annotated[int | None, typer.Option(help="Take only the first documents of each task.")] = None,
+    gate: GateOption = None,
+    task_documents: TaskDocumentsOption = None,
     model: MovedModelOption = None,
     ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Score a state of a ledger; exit code 1 if it does not keep a gate.
@@ -54,25 +73,44 @@ def evaluate(
     Example: seqedit eval --task cola --gate "cola.mcc: max_drop 0.05 at 95 %" --gate "earlier.ES: min 90"
     """
     from evals.gates import parse_gates
+    from evals.tasks.names import check_rows
     from seqedit.scoring.gate_check import check_measured
 
     gates = parse_gates(gate or [])  # before anything is loaded
-    check_measured(gates, counterfact=True, generation=False, drift=False, text=text is not None)
+
+    def check(limits: Sequence[Gate]) -> None:
+        check_measured(limits, counterfact=True, generation=False, drift=False, text=text is not None)
+
+    if "gates" in taken_by(context):  # which are also those of edits, where more is measured
+        gates = tuple(one for one in gates if _told(one, check))
+    check(gates)
 
     from seqedit.editing.loading import Loading
     from seqedit.library.inputs import facts_of, tasks_of, texts_of
+
+    loading = Loading(model, dtype=dtype, device=device, ranks=ranks_of(context))
+    rows = files_of_tasks(task, num_fewshot, fewshot)
+    check_rows(rows)
+    with open_ledger(ledger) as opened:
+        check_revisions(opened, [rev])
+    facts = facts_of(records, zsre=zsre) if records else []
+    texts = texts_of(text)
+    tasks = tasks_of(rows, limit=task_documents)
+
     from seqedit.scoring.evaluator import Evaluator
     from seqedit.scoring.settings import EvalSettings
     from seqedit.scoring.split import SplitScoring
-    from seqedit.session.evaluate import evaluate_state
+    from seqedit.session.evaluate import evaluate_state, scored_facts
     from seqedit.session.opening import open_session
 
-    facts = facts_of(records, zsre=zsre) if records else []
-    texts = texts_of(text)
-    tasks = tasks_of(files_of_tasks(task, num_fewshot, fewshot), limit=task_documents)
     with open_ledger(ledger) as opened:
-        opened.resolve(rev)
-        session = open_session(opened, Loading(model, dtype=dtype, device=device, ranks=ranks_of(context)))
+        names = [] if tasks is None else list(tasks.tasks)
+        entry, scored = scored_facts(opened, rev, records=facts, tasks=names, gates=gates)
+        if dry_run:
+            loading.check(opened.base_model.name)
+            _tell_plan(entry, scored, names, len(texts), gates, json_)
+            return
+        session = open_session(opened, loading)
         split = SplitScoring(session.ranks)
         evaluator = Evaluator(
             session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts,
@@ -83,6 +121,7 @@ def evaluate(
         print_json({
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
             "gates": [result.to_dict() for result in found.gates],
+            **({"defaults": taken_by(context)} if taken_by(context) else {}),
             **({} if found.failure is None else {"failure": found.failure}),
         })  # fmt: skip
     elif found.failure is not None:
@@ -109,3 +148,29 @@ def evaluate(
             say(str(result))
     if found.tripped:
         raise typer.Exit(1)
+
+
+def _told(gate: Gate, check: Callable[[Sequence[Gate]], None]) -> bool:
+    """Whether a gate can be told here; one that cannot is left out, and that is said."""
+    try:
+        check([gate])
+    except InputError as error:
+        say(f"left out: {error}", err=True)
+        return False
+    return True
+
+
+def _tell_plan(
+    entry: str, scored: Mapping[str, Sequence[Record]], tasks: Sequence[str], lines: int, gates: Sequence[Gate],
+    json_: bool,
+) -> None:  # fmt: skip
+    facts = sum(len(batch) for batch in scored.values())
+    plan = {
+        "operation": "eval", "entry": entry, "batches": len(scored), "facts": facts, "tasks": list(tasks),
+        "text_lines": lines, "gates": [gate.name for gate in gates],
+    }  # fmt: skip
+    what = [f"{facts} facts of {len(scored)} batches", *(f"task {task}" for task in tasks)]
+    if lines:
+        what.append(f"perplexity and KL on {lines} lines")
+    said = [f"would score the state of {entry[:12]}: {', '.join(what)}", *(f"gate {gate.name}" for gate in gates)]
+    tell_planned(plan, said, json_)

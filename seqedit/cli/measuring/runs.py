@@ -10,9 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_revisions
+from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, ResumeOption
 from seqedit.cli.output import StepTable, open_ledger
 from seqedit.cli.parallel import ranks_of
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
@@ -22,6 +25,9 @@ def run(
     context: typer.Context,
     config: Annotated[Path, typer.Argument(help="YAML file: model, facts, method, batch_size, evals, out, ...")],
     resume: ResumeOption = False,
+    new_files: Annotated[
+        bool, typer.Option("--new-files", help="Edit only the files of 'facts' that are not in the history yet.")
+    ] = False,
     dry_run: DryRunOption = False,
     log_to: Annotated[
         list[str] | None,
@@ -33,31 +39,46 @@ def run(
 
     Example: seqedit run examples/gpt2-xl-counterfact.yaml
     """
+    from seqedit.defaults.filling import line_of
     from seqedit.runs.config import read_run_config
+    from seqedit.runs.inputs import check_inputs
+    from seqedit.runs.trackers import make_sinks
 
     settings = read_run_config(config)
+    if settings.defaults:
+        say(line_of(settings.defaults), err=True)
+    if new_files and settings.files is None and "://" in settings.facts:
+        raise InputError(f"--new-files is for files of facts, not for {settings.facts}")
+    check_inputs(settings, new_files=new_files)
+    sinks = make_sinks(log_to or ())  # which begin nothing before the run does
+    ranks = ranks_of(context)
     if dry_run:
         from seqedit.runs.plans import planned_run, run_lines
+        from seqedit.runs.preparation import prepare
 
-        plan = planned_run(settings)
-        if json_:
-            print_json(plan)
-        else:
-            for line in run_lines(plan):
-                say(line)
+        ready = prepare(settings, resume=resume, new_files=new_files, ranks=ranks, rehearse=True)
+        plan = planned_run(settings, ready)
+        plan |= {"defaults": dict(settings.defaults)} if settings.defaults else {}
+        tell_planned(plan, run_lines(plan), json_)
         return
 
     from evals.report.report import write_report
     from ledger.url_secrets import without_password
+    from seqedit.cli.editing.edit import tell_settled
+    from seqedit.cli.measuring.beginning import Beginning
     from seqedit.runs.runner import run as run_batches
-    from seqedit.runs.trackers import make_sinks
 
-    sinks = make_sinks(log_to or ())
     table = StepTable(sys.stderr if json_ else sys.stdout)
     summary = run_batches(
-        settings, resume=resume, on_baseline=table.baseline, on_step=table.step, callbacks=sinks,
-        ranks=ranks_of(context),
+        settings, resume=resume, new_files=new_files, on_baseline=table.baseline, on_step=table.step,
+        callbacks=[*sinks, Beginning(table)], ranks=ranks, told=tell_settled,
     )  # fmt: skip
+    if "baseline" not in summary or not table.began:
+        if json_:
+            print_json({**summary, "new": False})
+        else:
+            say("nothing new")
+        return
     page = write_report(summary, settings.out)
     if json_:
         print_json(summary)
@@ -78,18 +99,36 @@ def demo(
     steps: Annotated[int, typer.Option(help="Batches per method.")] = 10,
     batch_size: Annotated[int, typer.Option(help="Edits per batch.")] = 16,
     resume: ResumeOption = False,
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Run the main job on the shipped demo world: EMMET and MEMIT, each a branch of one ledger.
 
     Example: seqedit demo --out out/demo
     """
-    from seqedit.runs.demo import run_demo
+    from seqedit.models.names import check_demo
 
+    check_demo(model)
+    for name, value in (("--steps", steps), ("--batch-size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
+
+    from seqedit.runs.demo import plan_demo, run_demo
+
+    if dry_run:
+        plan = plan_demo(out, model=model, steps=steps, batch_size=batch_size, resume=resume)
+        said = [
+            f"would run {steps} batches of {batch_size} on {model} by {' and by '.join(plan['methods'])}, scored on "
+            f"{', '.join(plan['tasks'])}",
+            *(f"would write {file}" for file in plan["files"]),
+        ]
+        tell_planned(plan, said, json_)
+        return
     table = StepTable(sys.stderr if json_ else sys.stdout)
-    summary, page = run_demo(
-        out, table, model=model, steps=steps, batch_size=batch_size, resume=resume, ranks=ranks_of(context)
-    )
+    with interrupts_told(lambda: "every finished step is kept", ("--resume",)):
+        summary, page = run_demo(
+            out, table, model=model, steps=steps, batch_size=batch_size, resume=resume, ranks=ranks_of(context)
+        )
     if json_:
         print_json(summary)
     else:
@@ -111,34 +150,47 @@ def report(
         Path | None, typer.Option(help="A comparison.json of `seqedit compare`, shown on the page too.")
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Sequential editing",
+    dry_run: DryRunOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Write one self-contained HTML page from what the ledger holds; beside it the plots and the data as files.
 
     Example: seqedit report emmet memit --ledger out/demo/ledger --out out/report
     """
+    compared = None if comparison is None else _read_json(comparison)
     if summary is not None:
         if revs:
             raise InputError("--summary is a run by itself; give either it or revisions of a ledger")
         data = _read_json(summary)
+        if not isinstance(data, dict):
+            raise InputError(f"{summary}: not the summary of a run")
     else:
-        from seqedit.scoring.summary import build_summary
-
         with open_ledger(ledger) as opened:
-            runs = {rev: build_summary(opened, rev, title=title) for rev in revs or ["HEAD"]}
+            check_revisions(opened, revs or ["HEAD"])
+            from seqedit.scoring.losses import tell_losses
+            from seqedit.scoring.summary import build_summary
+
+            runs = {rev: tell_losses(opened, rev, build_summary(opened, rev, title=title)) for rev in revs or ["HEAD"]}
         data = runs if len(runs) > 1 else next(iter(runs.values()))
 
     from evals.report.comparison import ComparisonRow
-    from evals.report.report import write_report
+    from evals.report.report import check_report, write_report
 
     rows = []
-    if comparison is not None:
+    if compared is not None:
         try:
-            rows = [ComparisonRow.from_dict(row) for row in _read_json(comparison)["rows"]]
+            rows = [ComparisonRow.from_dict(row) for row in compared["rows"]]
         except (KeyError, TypeError) as error:
             raise InputError(f"{comparison}: not what `seqedit compare` writes ({error!r})") from error
     # Of several runs in one summary, each is shown; a ledger's branch may be called "runs".
-    page = write_report((data.get("runs") or data) if summary is not None else data, out, comparison=rows)
+    shown = (data.get("runs") or data) if summary is not None else data
+    if dry_run:
+        names = list(check_report(shown, out))
+        plan = {"operation": "report", "runs": names, "report": str(out / "report.html"), "comparison": len(rows)}
+        where = f"{out / 'report.html'}, its plots beside it and its tables in {out / 'data'}"
+        tell_planned(plan, [f"would write {where}; runs: {', '.join(names)}"], json_)
+        return
+    page = write_report(shown, out, comparison=rows)
     if json_:
         print_json({"report": str(page)})
     else:

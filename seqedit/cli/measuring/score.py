@@ -7,42 +7,61 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
-from seqedit.cli.options import AdapterOption, DeviceOption, DtypeOption, JsonOption, ModelOption, ZsreOption
-from seqedit.cli.output import number
+from seqedit.cli.checks import check_adapters, check_model_options
+from seqedit.cli.defaults import taken_by, with_defaults
+from seqedit.cli.options import AdapterOption, DeviceOption, DtypeOption, JsonOption, LedgerOption, ZsreOption
+from seqedit.cli.output import number, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
+from seqedit.errors import InputError
 
 
-@app.command()
+@app.command(cls=with_defaults("model", "records", "zsre", "dtype", "device"))
 def score(
     context: typer.Context,
-    model: ModelOption,
-    records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a dataset.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Hub id, local directory, or demo-gpt2 / demo-llama. [default: the ledger's configuration]"),
+    ] = None,
+    records: Annotated[
+        str | None,
+        typer.Option(
+            help="CounterFact, EasyEdit, zsRE or JSONL file, or a dataset. [default: the ledger's configuration]"
+        ),
+    ] = None,
     adapter: AdapterOption = None,
     split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
     zsre: ZsreOption = "mend",
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
+    ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Score records on a model, in percent: ES, PS, NS and S by likelihood, accuracies per token (ET, PT, NT)
-    and of whole answers (EM, PM, NM), as zsRE is scored by.
+    and of whole answers (EM, PM, NM), as zsRE is scored by. A ledger gives what is set in it (`seqedit config`).
 
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
-    from seqedit.adapters.adapter import Adapter
     from seqedit.facts.loading import load_records
 
+    if getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE":
+        open_ledger(ledger).close()  # one that is not there is said, though nothing but what is set in it is read
+    if model is None or records is None:
+        missing = "model" if model is None else "records"
+        raise InputError(f"give --{missing}, or set it once for a ledger with `seqedit config {missing} ...`")
+    check_model_options(model, dtype, device)
+    check_adapters(adapter or [])
     facts = load_records(records, split=split, limit=limit, zsre=zsre)
-    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
 
     from evals.scores.counterfact import score_records
     from evals.scores.scores import METRICS
+    from seqedit.adapters.adapter import Adapter
     from seqedit.models.edited import EditedModel
     from seqedit.parallel.ranks import Ranks
     from seqedit.scoring.split import SplitScoring
 
+    adapters = [Adapter.from_pretrained(path) for path in adapter or []]
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
     if adapters:
@@ -51,7 +70,7 @@ def score(
         edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
-        print_json(result.to_dict())
+        print_json({**result.to_dict(), **({"defaults": taken_by(context)} if taken_by(context) else {})})
         return
     say(f"{len(facts)} records")
     for name in METRICS:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.checks import check_repository
+from seqedit.cli.defaults import with_defaults
 from seqedit.cli.options import (
     DeviceOption,
     DryRunOption,
@@ -29,14 +31,16 @@ from seqedit.cli.shipping.ship import (
     ScoresOption,
     adapter_result,
     check_options,
+    check_records,
     imported_result,
     measured,
     print_result,
 )
+from seqedit.cli.terminal import say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 
 
-@app.command()
+@app.command(cls=with_defaults("model", "dtype", "device"))
 def push(
     repository: Annotated[str, typer.Argument(help="Hub repository, e.g. me/edits; made where there is none.")],
     rev: RevisionArgument = "HEAD",
@@ -64,22 +68,32 @@ def push(
     Example: seqedit push me/edits --private --base-name me/base-model
     """
     from seqedit.editing.loading import Loading
-    from seqedit.shipping.export import export_adapter
-    from seqedit.shipping.hub import push_state
 
     check_options(Format.PEFT, entry=False, rank=rank, records=records)
     trusted = trusted_signers(signers)
+    check_repository(repository)
+    check_records(records)
+    loading = Loading(model, dtype=dtype, device=device)
     with open_ledger(ledger) as opened:
         opened.signers = opened.kept_signers() if trusted is None else trusted
         opened.check_signed(rev)
+
+        from seqedit.shipping.export import export_adapter
+        from seqedit.shipping.hub import push_state
+
         exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
         if rank is not None and measure:
-            exported = measured(opened, exported, Loading(model, dtype=dtype, device=device), records)
+            exported = measured(opened, exported, loading, records)
         pushed = push_state(
             opened, exported, repository,
             private=private, revision=revision, message=message, scores=scores, force=force, dry_run=dry_run,
         )  # fmt: skip
-    print_result({**asdict(pushed), **adapter_result(exported)}, json_, dry_run)
+    told = asdict(pushed)
+    if pushed.not_looked is None:
+        del told["not_looked"]
+    elif not json_:
+        say(f"not looked at {told['repository']}: {told.pop('not_looked')}", err=True)
+    print_result({**told, **adapter_result(exported)}, json_, dry_run)
 
 
 @app.command()
@@ -99,10 +113,12 @@ def pull(
 
     Example: seqedit pull me/edits --ledger my-ledger
     """
+    trusted = trusted_signers(signers)
+    check_repository(repository)
+
     from ledger.bundles.import_bundle import import_bundle
     from seqedit.shipping.hub import fetch_bundle
 
-    trusted = trusted_signers(signers)
     with fetch_bundle(repository, revision=revision) as file:
         imported = import_bundle(
             default_place(ledger), file, branch=branch, objects=objects, dry_run=dry_run,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqedit.cli.app import app
+from seqedit.cli.defaults import with_defaults
 from seqedit.cli.options import (
     DeviceOption,
     DryRunOption,
@@ -24,6 +25,7 @@ from seqedit.cli.output import default_place, open_ledger
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
+from seqedit.support.printable import plain
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -51,7 +53,7 @@ class Format(StrEnum):
     BUNDLE = "bundle"
 
 
-@app.command()
+@app.command(cls=with_defaults("model", "dtype", "device"))
 def export(
     format_: Annotated[Format, typer.Option("--format", help="peft: an adapter; merged: a model; bundle: one file.")],
     out: Annotated[Path, typer.Option(help="Directory to write; with --format bundle the file.")],
@@ -83,6 +85,7 @@ def export(
     check_options(format_, entry=entry, rank=rank, records=records)
     loading = Loading(model, dtype=dtype, device=device)
     trusted = trusted_signers(signers)
+    check_records(records)
     with open_ledger(ledger) as opened:
         opened.signers = opened.kept_signers() if trusted is None else trusted
         opened.check_signed(rev)
@@ -134,9 +137,18 @@ def check_options(format_: Format, *, entry: bool, rank: int | None, records: st
         raise InputError(f"--rank must be at least 1, got {rank}")
 
 
-def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, dry_run: bool) -> dict[str, Any]:
-    from ledger.bundles.write import plan_bundle, write_bundle
+def check_records(records: str | None) -> None:
+    """Refuse records that cannot be read, before anything is exported."""
+    if records is not None:
+        from seqedit.facts.loading import load_records
 
+        load_records(records)
+
+
+def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, dry_run: bool) -> dict[str, Any]:
+    from ledger.bundles.write import check_new_bundle, plan_bundle, write_bundle
+
+    check_new_bundle(out)
     plan = plan_bundle(opened, rev, single=entry, scores=scores)
     if not dry_run:
         write_bundle(opened, plan, out)
@@ -156,7 +168,9 @@ def _merged(
 
     check_new(out)
     entries = opened.active(rev)
-    if not dry_run:
+    if dry_run:
+        loading.check(opened.base_model.name)
+    else:
         write_merged(opened, rev, loading.load(opened.base_model.name), out, base_name=base_name)
     return {"state": opened.resolve(rev), "model": loading.model or opened.base_model.name, "entries": len(entries)}
 
@@ -172,12 +186,15 @@ def _adapter(
     measuring: tuple[Loading, str | None] | None,
     dry_run: bool,
 ) -> dict[str, Any]:
-    from seqedit.shipping.export import check_new, export_adapter, write_adapter
+    from seqedit.shipping.export import base_hint, check_new, export_adapter, write_adapter
 
     check_new(out)
     exported = export_adapter(opened, rev, single=entry, rank=rank, base_name=base_name)
     if rank is not None and measuring is not None:
         exported = measured(opened, exported, *measuring)
+    hint = base_hint(exported.adapter)
+    if hint is not None:
+        say(f"warning: {hint}", err=True)
     if not dry_run:
         write_adapter(exported, out)
     return adapter_result(exported)
@@ -210,6 +227,7 @@ def adapter_result(exported: Exported) -> dict[str, Any]:
         "state": exported.shipped.rev,
         "entries": len(exported.shipped.entries),
         "facts": len(exported.adapter.requests),
+        "base_model": exported.adapter.base_model.name,
         "digest": exported.adapter.digest,
         "modules": kinds(exported.adapter),
         "rank": rank,
@@ -237,9 +255,9 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
         elif isinstance(value, dict):
             say(f"{name}")
             for key, item in value.items():
-                say(f"  {key}: {item}")
+                say(f"  {key}: {plain(item)}")
         elif value is not None:
-            say(f"{name}: {value}")
+            say(f"{name}: {plain(value)}")
 
 
 def _print_truncation(truncation: dict[str, Any] | None) -> None:

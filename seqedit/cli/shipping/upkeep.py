@@ -10,6 +10,7 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.options import DryRunOption, JsonOption, LedgerOption, RevisionArgument
 from seqedit.cli.output import open_ledger
+from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
 
@@ -44,22 +45,23 @@ def gc(
     """
     from ledger.url_secrets import without_password
 
-    if forget_ledger and dry_run:
-        raise InputError("--forget-ledger has no dry run: give it without --dry-run")
+    forgotten: list[str] = []
     with open_ledger(ledger) as opened:
         for place in forget_ledger or ():
-            opened.forget_user(place)
-            say(f"forgot the ledger {without_password(place)}", err=True)
+            forgotten += opened.forget_user(place, dry_run=dry_run)
+            say(f"{'would forget' if dry_run else 'forgot'} the ledger {without_password(place)}", err=True)
         found = opened.gc(
             keep_days=None if prune_now else keep_days,
             grace=grace * 3600,
             dry_run=dry_run,
             all_registered=all_registered,
+            without=forgotten,
         )
     if json_:
         print_json(
             {
                 "dry_run": dry_run,
+                "forgotten": forgotten,
                 "entries": [vars(entry) for entry in found.entries],
                 "objects": [vars(files) for files in found.objects],
                 "temporary": [vars(files) for files in found.temporary],
@@ -107,7 +109,10 @@ def sign(
         raise InputError("give either --key FILE to sign with, or --new-key FILE to make a key")
     if new_key is not None:
         if dry_run:
-            raise InputError("--new-key has no dry run: a key that was only shown is none")
+            signing.check_new_key(new_key)
+            said = f"would make a key in {new_key}"
+            tell_planned({"operation": "sign", "new_key": str(new_key)}, [said], json_)
+            return
         public = signing.new_key(new_key)
         print_json({"key": public}) if json_ else say(public)
         say(f"{new_key} is the private key: keep it to yourself, and give out the line above", err=True)
