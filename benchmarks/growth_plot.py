@@ -6,10 +6,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from benchmarks.plots import cost_line, logarithmic
+from evals.report.figures import INK, blank_figure, write_png
 
 Costs = Mapping[int, float]
 
@@ -31,26 +29,21 @@ def exponent(costs: Costs) -> float | None:
     return math.log(costs[large] / costs[small]) / math.log(large / small)
 
 
-def draw(costs: Mapping[str, Costs], file: Path) -> None:
+def draw(costs: Mapping[str, Costs], file: Path, *, quick: bool = False) -> None:
     """Draw what operations cost.
 
     Args:
         costs: Operation -> number of entries (or adapters) -> seconds.
         file: PNG to write.
+        quick: Whether the sizes are those of a quick run, of which no exponent is drawn.
     """
-    figure, axes = pyplot.subplots(1, len(PANELS), figsize=(13, 5.4), constrained_layout=True)
-    for axis, (title, names) in zip(axes, PANELS.items(), strict=True):
-        for name in names:
+    figure = blank_figure(13, 5.4)
+    for axes, (title, names) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        for index, name in enumerate(names):
             if name in costs:
-                sizes = sorted(costs[name])
-                label, k = name, exponent(costs[name])
-                if k is not None:
-                    label += f"  (~n^{k:.1f})"
-                axis.plot(sizes, [costs[name][size] * 1e3 for size in sizes], marker="o", label=label)
+                cost_line(axes, costs[name], name, index, scale=1e3, quick=quick)
         if title != "reading the objects":
-            axis.axhline(200, color="0.6", linestyle=":", label="200 ms")
-        axis.set(xscale="log", yscale="log", title=title, xlabel="entries", ylabel="processor time, ms")
-        axis.grid(True, which="major", alpha=0.3)
-        axis.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+            axes.axhline(200, color=INK, alpha=0.5, linestyle=":", label="200 ms")
+        logarithmic(axes, "entries", "processor time, ms", title)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.17), frameon=False, labelcolor=INK)
+    write_png(figure, file)

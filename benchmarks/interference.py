@@ -3,6 +3,8 @@
 A sequence of batches is edited on a shipped model without protection. Of every fact that was right just after its
 batch it is asked whether it still is at the end, and held against the largest cosine of its key to a later one, which
 `seqedit plan` gives before anything is written. Logistic fits give the odds ratio of survival per +0.1.
+
+With ``--ledger`` nothing is edited: the same is asked of finished runs (`benchmarks.interference_ledger`).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.interference_fit import auc, binned, logistic
+from benchmarks.interference_ledger import MEASURES, ledger_rows
 from benchmarks.options import Command, size
 from benchmarks.world import records
 from evals.scores.counterfact import score_records
@@ -47,13 +50,18 @@ class Sizes:
     batch_size: int = size(16, "facts of a batch")
     weight: float = size(10.0, "second-moment weight; small ones forget more")
     seeds: tuple[int, ...] = size((0, 1), "seeds of the facts' order; each is edited in both orders")
+    ledger: tuple[str, ...] = size((), "finished runs; then only --model, --text, --branch and --tokens count")
+    branch: str = size("", "the runs' branch; empty for HEAD's")
+    tokens: int = size(100_000, "sample size of the runs' second moments")
 
 
 QUICK = Sizes(batches=3, batch_size=4, seeds=(0,))
 
 
 def run_sizes(sizes: Sizes) -> dict[str, Any]:
-    """Edit every seed's facts in both orders; fit, bin and compare the predictors."""
+    """Edit every seed's facts in both orders, or read finished runs; fit, bin and compare the predictors."""
+    if sizes.ledger:
+        return of_ledgers(sizes)
     given: dict[str, Any] = {"second_moment_weight": sizes.weight, "protect_earlier": False}
     config = method_config(
         sizes.method, preset=sizes.preset or sizes.model, settings=given, layers=sizes.layers or None
@@ -85,6 +93,26 @@ def run_sizes(sizes: Sizes) -> dict[str, Any]:
             })  # fmt: skip
             print(f"seed {seed}, {order} order: {kept} of {len(known)} kept", file=sys.stderr, flush=True)
     return {"sizes_are": asdict(sizes), "orders": predicted, **analysed(rows), "rows": rows}
+
+
+def of_ledgers(sizes: Sizes) -> dict[str, Any]:
+    """Fit, bin and compare the predictors of finished runs, each run alone."""
+    runs: dict[str, Any] = {}
+    fits: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    # The option's own value is a demo model: a ledger knows where its model was.
+    model = None if sizes.model == Sizes().model else sizes.model
+    for place in sizes.ledger:
+        found, told = ledger_rows(
+            place, sizes.branch or None, model=model, text=sizes.text or None, tokens=sizes.tokens
+        )  # fmt: skip
+        label = f"{told['method']}{'' if told['protected'] else ' unprotected'}"
+        label = label if label not in runs else f"{label} ({place})"
+        runs[label] = {"ledger": place, **told}
+        measures = MEASURES if told["protected"] else METRICS
+        fits[label] = fitted([row for row in found if row["right"] and row["solver"] is not None], measures)
+        rows += [{"run": label, **row} for row in found]
+    return {"sizes_are": asdict(sizes), "runs": runs, "fits": fits, "rows": rows}
 
 
 def _facts(sizes: Sizes, seed: int) -> list[Record]:
@@ -141,40 +169,40 @@ def analysed(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     batch: facts of one batch share a fate.
     """
     asked = [row for row in rows if row["right"] and row["solver"] is not None]
-    found: dict[str, Any] = {}
-    for name in (*ORDERS, "both"):
-        some = [row for row in asked if name in (row["order"], "both")]
-        kept = np.array([row["kept"] for row in some], dtype=float)
-        if len(some) < 8 or kept.all() or not kept.any():
-            found[name] = {"facts": len(some), "kept": int(kept.sum()), "note": "nothing to fit"}
-            continue
-        groups = [(row["seed"], row["order"], row["batch"]) for row in some]
-        after = np.log([row["after"] for row in some])
-        parts: dict[str, Any] = {"facts": len(some), "kept": int(kept.sum())}
-        for metric in METRICS:
-            x = np.array([row[metric] for row in some]) * 10
-            parts[metric] = {
-                "alone": logistic(np.column_stack([x]), kept, groups), "auc": auc(-x, kept),
-                # The more comes later, the larger the largest cosine: what is left of it with that held fixed.
-                "with_number_later": logistic(np.column_stack([x, after]), kept, groups),
-                "bins": binned(x / 10, kept),
-            }  # fmt: skip
-        parts["number_later"] = {"auc": auc(-after, kept)}
-        found[name] = parts
+    found = {name: fitted([row for row in asked if name in (row["order"], "both")]) for name in (*ORDERS, "both")}
     return {"fits": found}
+
+
+def fitted(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str] = METRICS) -> dict[str, Any]:
+    """Fits, bins and areas under the curve of some cosines; ``note`` instead where all or none were kept."""
+    kept = np.array([row["kept"] for row in rows], dtype=float)
+    if len(rows) < 8 or kept.all() or not kept.any():
+        return {"facts": len(rows), "kept": int(kept.sum()), "note": "nothing to fit"}
+    groups = [(row["seed"], row["order"], row["batch"]) for row in rows]
+    after = np.log([row["after"] for row in rows])
+    parts: dict[str, Any] = {"facts": len(rows), "kept": int(kept.sum())}
+    for metric in metrics:
+        x = np.array([row[metric] for row in rows]) * 10
+        parts[metric] = {
+            "alone": logistic(np.column_stack([x]), kept, groups), "auc": auc(-x, kept),
+            # The more comes later, the larger the largest cosine: what is left of it with that held fixed.
+            "with_number_later": logistic(np.column_stack([x, after]), kept, groups),
+            "bins": binned(x / 10, kept),
+        }  # fmt: skip
+    parts["number_later"] = {"auc": auc(-after, kept), "alone": logistic(np.column_stack([after]), kept, groups)}
+    return parts
 
 
 def draw(figures: dict[str, Any], file: Path) -> None:
     """Calibration: survival by cosine with intervals and the fitted curve; a panel for each cosine."""
-    import matplotlib
+    from evals.report.figures import COLORS, INK, MARKERS, blank_figure, label, quiet_axes, write_png
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    shape, axes = pyplot.subplots(1, len(METRICS), figsize=(9.6, 3.9), sharey=True)
-    sizes = figures["sizes_are"]
-    for axis, metric in zip(axes, METRICS, strict=True):
-        for order, colour in (("file", "C0"), ("clustered", "C1")):
+    figure = blank_figure(9.6, 3.9)
+    panels = figure.subplots(1, len(METRICS), sharey=True)
+    names = figures.get("runs") or ORDERS
+    for axes, metric in zip(panels, METRICS, strict=True):
+        quiet_axes(axes)
+        for color, marker, order in zip(COLORS, MARKERS, names, strict=False):
             fit = figures["fits"][order].get(metric)
             if fit is None:
                 continue
@@ -182,24 +210,33 @@ def draw(figures: dict[str, Any], file: Path) -> None:
             shares = [one["share"] for one in bins]
             error = [[max(0.0, one["share"] - one["low"]) for one in bins],
                      [max(0.0, one["high"] - one["share"]) for one in bins]]  # fmt: skip
-            axis.errorbar([one["mean"] for one in bins], shares, yerr=error, fmt="o", color=colour, capsize=3)
-            line, ratio = np.linspace(bins[0]["low_edge"], bins[-1]["high_edge"], 60), fit["alone"]
-            curve = 1 / (1 + np.exp(-(ratio["intercept"] + ratio["slopes"][0]["slope"] * line * 10)))
-            one = ratio["slopes"][0]
-            label = f"{order}: odds x{one['odds_ratio']:.2f} [{one['low']:.2f}, {one['high']:.2f}] per +0.1"
-            axis.plot(line, curve, color=colour, label=label)
-        axis.set(xlabel=f"largest cosine to a later key ({metric})", ylim=(-0.02, 1.02))
-        axis.grid(True, alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=7.5, loc="lower left")
-    axes[0].set_ylabel("still right at the end")
-    shape.suptitle(
+            axes.errorbar([one["mean"] for one in bins], shares, yerr=error, fmt=marker, color=color, markersize=4)
+            one = fit["alone"]["slopes"][0]
+            name = f"{order}: odds x{one['odds_ratio']:.2f} [{one['low']:.2f}, {one['high']:.2f}] per +0.1"
+            if len(bins) < 3 or figures.get("quick"):  # a curve fits any two points
+                axes.lines[-1].set_label(order)
+                continue
+            line = np.linspace(bins[0]["low_edge"], bins[-1]["high_edge"], 60)
+            curve = 1 / (1 + np.exp(-(fit["alone"]["intercept"] + one["slope"] * line * 10)))
+            axes.plot(line, curve, color=color, linewidth=1.5, label=name)
+        label(axes, f"largest cosine to a later key ({metric})", "", "")
+        axes.set_ylim(-0.02, 1.02)
+        if axes.get_legend_handles_labels()[1]:
+            axes.legend(fontsize=7.5, loc="lower left", frameon=False, labelcolor=INK)
+    panels[0].set_ylabel("still right at the end", color=INK, fontsize=10)
+    figure.suptitle(_title(figures), fontsize=11, color=INK)
+    write_png(figure, file)
+
+
+def _title(figures: Mapping[str, Any]) -> str:
+    sizes = figures["sizes_are"]
+    if "runs" in figures:
+        first = next(iter(figures["runs"].values()))
+        return f"{Path(first['model']).stem}: finished runs, {first['facts']} facts in {first['batches']} batches"
+    return (
         f"{Path(sizes['model']).name}, {sizes['method']}, weight {sizes['weight']:g}, "
-        f"{sizes['batches']} batches of {sizes['batch_size']}, unprotected", fontsize=10,
-    )  # fmt: skip
-    shape.tight_layout()
-    shape.savefig(file, dpi=110)
-    pyplot.close(shape)
+        f"{sizes['batches']} batches of {sizes['batch_size']}, unprotected"
+    )
 
 
 COMMAND = Command("interference", QUICK, Sizes(), run_sizes, draw)

@@ -109,7 +109,8 @@ def run_sizes(sizes: Sizes, plot: Path | None = None) -> dict[str, Any]:
 
 def draw_growth(figures: dict[str, Any], file: Path) -> None:
     """Draw what `run_sizes` measured into a PNG file."""
-    draw({name: {int(n): c["cpu_seconds"] for n, c in by.items()} for name, by in figures["operations"].items()}, file)
+    costs = {name: {int(n): c["cpu_seconds"] for n, c in by.items()} for name, by in figures["operations"].items()}
+    draw(costs, file, quick=bool(figures.get("quick")))
 
 
 def _database(place: Path, entries: int, requests: int) -> dict[str, Cost]:

@@ -55,13 +55,15 @@ class Command:
         parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the figures here (PNG)")
         parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here; else to stdout")
         options = vars(parser.parse_args(arguments))
-        start = self.quick if options.pop("quick") else self.full
+        quick = options.pop("quick")
+        start = self.quick if quick else self.full
         plot, file = options.pop("plot"), options.pop("json")
         try:
             figures = self.measure(replace(start, **{k: v for k, v in options.items() if v is not None}))
         except SeqeditError as error:
             print(f"error: {error}", file=sys.stderr)
             return error.exit_code
+        figures = {**figures, "quick": quick}
         if plot is not None and self.draw is not None:
             self.draw(figures, plot)
         text = json.dumps(figures, indent=1) + "\n"

@@ -49,4 +49,4 @@ def draw_part(name: str, figures: dict[str, Any], file: Path) -> None:
 
 def measure_part(name: str, quick: bool) -> dict[str, Any]:
     """Figures of a part, as `benchmarks.children.in_child` calls it."""
-    return load_part(name)(quick)
+    return {**load_part(name)(quick), "quick": quick}

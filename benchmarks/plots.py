@@ -7,13 +7,50 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from benchmarks.figures import fitted_exponent
+from evals.report.figures import COLORS, INK, MARKERS, blank_figure, label, quiet_axes, write_png
+
+FEWEST_SIZES = 3
+"""A line goes through any two points: an exponent is drawn from three sizes on."""
+
+
+def drawn_exponent(costs: Mapping[int, float], quick: bool = False) -> float | None:
+    """`fitted_exponent` as far as a picture may say it: not of fewer than three sizes, nor of a quick run."""
+    return None if quick or len(costs) < FEWEST_SIZES else fitted_exponent(costs)
+
+
+def cost_line(
+    axes: Axes, costs: Mapping[int, float], name: str, index: int, *, scale: float = 1.0, quick: bool = False
+) -> None:
+    """A line of costs over sizes in the style of the report, with its exponent in the legend where one may be drawn.
+
+    Args:
+        axes: Where.
+        costs: Size -> cost.
+        name: What it is.
+        index: Its place among the lines, for colour and marker.
+        scale: What costs are multiplied with.
+        quick: Whether the sizes are those of a quick run.
+    """
+    k = drawn_exponent(costs, quick) if all(isinstance(x, int) for x in costs) else None
+    sizes = sorted(costs)
+    axes.plot(
+        sizes, [scale * costs[x] for x in sizes], color=COLORS[index % len(COLORS)],
+        marker=MARKERS[index % len(MARKERS)], markersize=4, linewidth=1.5,
+        linestyle="-" if index < len(COLORS) else "--", label=name if k is None else f"{name} (~n^{k:.2f})",
+    )  # fmt: skip
+
+
+def logarithmic(axes: Axes, x: str, y: str, title: str) -> None:
+    """Logarithmic axes in the style of the report."""
+    axes.set(xscale="log", yscale="log")
+    quiet_axes(axes)
+    axes.grid(True, axis="x", color=INK, linewidth=0.6, alpha=0.15)
+    axes.minorticks_off()
+    label(axes, x, y, title)
 
 
 @dataclass(frozen=True)
@@ -45,24 +82,18 @@ class Plot:
                 title = ", ".join(f"{key} {row[key]}" for key in self.by if key in row)
                 panels.setdefault(title, []).append(row)
         number = max(1, len(panels))
-        shape, (first, *rest) = pyplot.subplots(1, number, figsize=(1.5 + 3.8 * number, 3.8), squeeze=False)
-        del rest
-        for axis, (title, rows) in zip(first, panels.items(), strict=False):
-            for key, name in self.y.items():
+        figure = blank_figure(1.5 + 3.8 * number, 3.8)
+        grid = figure.subplots(1, number, squeeze=False)[0]
+        for axes, (title, rows) in zip(grid, panels.items(), strict=False):
+            for index, (key, name) in enumerate(self.y.items()):
                 costs = {row[self.x]: row[key] for row in rows if row.get(key)}
-                if not costs:
-                    continue
-                k = fitted_exponent(costs) if all(isinstance(x, int) for x in costs) else None
-                xs = sorted(costs)
-                axis.plot(xs, [costs[x] for x in xs], marker="o", label=name if k is None else f"{name} (~n^{k:.2f})")
-            axis.set(xscale="log", yscale="log", title=title, xlabel=self.x.replace("_", " "), ylabel=self.label)
+                if costs:
+                    cost_line(axes, costs, name, index, quick=bool(figures.get("quick")))
+            logarithmic(axes, self.x.replace("_", " "), self.label, title)
             if all(isinstance(row[self.x], int) for row in rows):
                 measured = sorted({row[self.x] for row in rows})
-                axis.set_xticks(measured, [f"{x:,}" for x in measured])
-                axis.xaxis.set_minor_locator(NullLocator())
-            axis.grid(True, which="major", alpha=0.3)
-            if axis.lines:
-                axis.legend(fontsize=8)
-        shape.tight_layout()
-        shape.savefig(file, dpi=110)
-        pyplot.close(shape)
+                axes.set_xticks(measured, [f"{x:,}" for x in measured])
+                axes.xaxis.set_minor_locator(NullLocator())
+            if axes.lines:
+                axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+        write_png(figure, file)

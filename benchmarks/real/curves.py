@@ -54,9 +54,27 @@ def study_chart(summaries: Mapping[str, Mapping[str, Any]]) -> Chart:
     )  # fmt: skip
 
 
+def forgetting_chart(summaries: Mapping[str, Mapping[str, Any]]) -> Chart:
+    """What is left of earlier edits and of their neighbours, step by step: the one picture of forgetting."""
+    unedited = (next(iter(summaries.values()))["baseline"].get("counterfact") or {}).get("NS")
+    panels = [
+        _panel("first choice is still the new answer (EM), %", summaries, lambda s: _score(s["earlier"], "EM"),
+               (-2.0, 102.0)),
+        _panel("neighbours are left alone (NS), %", summaries, lambda s: _score(s["earlier"], "NS"), (-2.0, 102.0),
+               unedited),
+    ]  # fmt: skip
+    return Chart(
+        "forgetting", "Earlier edits of a real model after each further batch of 16 facts",
+        "EM and NS of earlier edits after every step; line: the unedited model.", "", "", panels,
+    )  # fmt: skip
+
+
 def write_curves(out: Path) -> tuple[Path, Path]:
-    """``study.png`` and ``study.md`` beside the runs."""
+    """``study.png`` and ``study.md`` beside the runs, and ``forgetting.png``, which shows the main part of it."""
     summaries = read_summaries(out)
+    part = plot_chart(forgetting_chart(summaries))
+    assert part is not None
+    write_png(part, out / "forgetting.png")
     figure = plot_chart(study_chart(summaries))
     assert figure is not None
     picture = write_png(figure, out / "study.png")
