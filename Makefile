@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 STAMP := $(VENV)/.installed
+USED := $(VENV)/.installed-to-use
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 DATA ?= ../shared/data
 
 .PHONY: demo real test test-slow coverage lint format docs clean
 
-demo: $(STAMP)
+demo: $(USED)
 	$(BIN)/seqedit demo --out $(OUT)
 
 # Real weights and, from the folder DATA, real facts; docs/guide/real.md.
@@ -43,11 +45,18 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 # Constraints keep every machine on the versions that were tested; the package itself only declares lower bounds.
-$(STAMP): pyproject.toml constraints.txt
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "seqedit needs Python 3.11 or newer")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev,docs]"
+	$(PYTHON) -m venv $(VENV)
+
+# What using it needs, as README says; what working on it needs holds all of that.
+$(USED): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) ".[report,lm-eval]"
 	touch $@
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) ".[dev,docs]"
+	touch $@ $(USED)
 
 clean:
 	rm -rf $(VENV) out .coverage .import_linter_cache .mypy_cache .ruff_cache .pytest_cache

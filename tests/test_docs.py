@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import re
 import shlex
@@ -28,6 +29,7 @@ RUN = (
     "docs/guide/ledger.md: seqedit init --model gpt2-xl --ledger my-ledger",
     'docs/guide/ledger.md: seqedit blame "Danielle Darrieux"',
     "docs/guide/ledger.md: seqedit gc --dry-run",
+    "docs/guide/history.md: seqedit status",
     "docs/guide/ledger.md: seqedit sign --new-key key.pem > signers",
     "docs/guide/ledger.md: seqedit signers --set team-keys",
     "docs/guide/runs.md: seqedit eval REV --task cola=cola.jsonl --records facts.json",
@@ -35,8 +37,17 @@ RUN = (
 )
 """Blocks whose commands run in `make test`, each on a ledger of its own, with stand-ins for model and facts."""
 
-OVERVIEW = "README.md: seqedit init --model gpt2-xl --ledger my-ledger"
-"""A list rather than a session: after the first two lines each runs on a ledger of its own."""
+OVERVIEW = "README.md: seqedit branch experiment HEAD~1"
+"""A list rather than a session: each line runs on a ledger of its own."""
+
+FIRST_STEPS = (
+    "README.md: export SEQEDIT_LEDGER=my-ledger",
+    "README.md: cat > february.jsonl <<'END'",
+    "README.md: seqedit log",
+    "README.md: seqedit revert HEAD",
+    'README.md: seqedit eval --gate "ES: min 90"',
+)
+"""A session: all of them run in this order in one empty folder, on the shipped model, as a new user copies them."""
 
 RUN_SLOWLY = (
     "docs/guide/report.md: seqedit report [REV ...] --ledger LEDGER --out DIR",
@@ -46,15 +57,22 @@ RUN_SLOWLY = (
 """Those that take longer than `make test` should."""
 
 NOT_RUN = {
+    "docs/guide/config.md: seqedit config method emmet": "tests/cli/test_config.py sets and lists them",
+    "docs/guide/config.md: seqedit edit 2032-04.jsonl -m April": "tests/cli/test_monthly_edit.py runs it",
+    "docs/guide/config.md: seqedit edit 2032-04.jsonl -m April --task cola=cola.jsonl -":
+        "tests/cli/test_monthly_edit.py runs it",
     "docs/guide/real.md: make real DATA=folder": "20 minutes, and the package registry; tests/benchmarks/test_real.py",
     "docs/guide/real.md: python -m benchmarks.real --study --data folder --out out/re": "hours",
     "docs/guide/plan.md: seqedit plan FACTS --method memit --ledger my-ledger --batch":
         "a pattern; tests/cli/test_plan.py",
     "docs/guide/plan.md: python -m benchmarks.interference --weight 10 --batches 16 -":
         "minutes; tests/benchmarks/test_interference.py runs it quickly",
+    "docs/guide/plan.md: python -m benchmarks.interference --ledger memit-unprotected":
+        "the study's ledgers; tests/benchmarks/test_interference.py reads small ones",
     "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
         "a pattern; tests/cli/test_tune.py",
     "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",
+    "README.md: python3 -m venv .venv": "the package registry; tests/test_extras.py reads it",
     "README.md: make demo": "a minute and more; tests/runs/test_demo.py runs the demo",
     "README.md: seqedit run examples/gpt2-xl-counterfact.yaml": "model, facts and text are on the Hub",
     "README.md: seqedit compare examples/demo-compare.yaml": "hours; tests/runs/test_compare.py runs smaller ones",
@@ -76,7 +94,7 @@ NOT_RUN = {
     "docs/guide/parallel.md: import sys": "needs a launcher; tests/parallel/test_split_scoring.py does the same",
     "docs/guide/report.md: seqedit run CONFIG.yaml --log-to tensorboard --log-to wandb:":
         "needs wandb and trackio; tests/runs/test_trackers.py has stand-ins",
-    "docs/guide/runs.md: seqedit run CONFIG.yaml [--resume] [--dry-run]":
+    "docs/guide/runs.md: seqedit run CONFIG.yaml [--resume] [--new-files] [--dry-run]":
         "a pattern; tests/runs/test_run.py runs it",
     "docs/guide/shipping.md: model = PeftModel.from_pretrained(AutoModelForCausalLM.from_":
         "a fragment; tests/shipping/test_export.py loads exports with PEFT",
@@ -98,7 +116,6 @@ NOT_RUN = {
 """What cannot run here, and why. Blocks of YAML and JSON and those under docs/extending have tests of their own."""
 
 MEANT = {
-    "seqedit log | show | diff v1 v2 --answers": ["seqedit log", "seqedit show", "seqedit diff v1 v2 --answers"],
     # What the pages leave to the reader.
     "seqedit eval REV": ["seqedit eval HEAD"],
     "seqedit report [REV ...] --ledger LEDGER --out DIR": ["seqedit report --ledger ledger --out DIR"],
@@ -125,8 +142,9 @@ def code(block: Block) -> bool:
 
 def test_every_block_is_run_or_says_why_not() -> None:
     names = [block.name for block in BLOCKS if code(block)]
-    assert set(names) - {*RUN, OVERVIEW, *RUN_SLOWLY, *NOT_RUN} == set(), "list the new block where it belongs"
-    assert {*RUN, OVERVIEW, *RUN_SLOWLY, *NOT_RUN} - set(names) == set(), "no page has this block any more"
+    listed = {*RUN, OVERVIEW, *FIRST_STEPS, *RUN_SLOWLY, *NOT_RUN}
+    assert set(names) - listed == set(), "list the new block where it belongs"
+    assert listed - set(names) == set(), "no page has this block any more"
 
 
 @pytest.mark.parametrize(("block", "command"), COMMANDS, ids=lambda value: getattr(value, "page", value))
@@ -193,8 +211,8 @@ def no_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-def done(line: str) -> None:
-    """Type a line; a redirection is the shell's."""
+def done(line: str) -> str:
+    """What a typed line prints; a redirection is the shell's."""
     command, _, target = line.partition(" > ")
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -202,6 +220,7 @@ def done(line: str) -> None:
     assert result == 0, f"{line}: exit code {result}: {err.getvalue()}"
     if target:
         Path(target).write_text(out.getvalue())
+    return out.getvalue()
 
 
 def named(name: str) -> Block:
@@ -220,12 +239,39 @@ def test_a_block_of_commands_runs_as_it_stands(name: str, reader: Path) -> None:
     type_in(named(name))
 
 
-def test_the_overview_in_the_readme_begins_a_ledger(reader: Path) -> None:
-    for command in named(OVERVIEW).commands[:2]:
-        done(command)
+@pytest.fixture(scope="module")
+def first_steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command of the first steps prints, typed in their order into an empty folder."""
+    folder = tmp_path_factory.mktemp("first-steps")
+    said: dict[str, str] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("SEQEDIT_LEDGER", raising=False)
+        for name in FIRST_STEPS:
+            lines = iter(named(name).lines)
+            for line in lines:
+                if line.startswith("export "):
+                    patch.setenv(*line.removeprefix("export ").split("=", 1))
+                elif line.startswith("cat > "):
+                    rows = list(itertools.takewhile(lambda row: row != "END", lines))
+                    (folder / line.split()[2]).write_text("\n".join(rows) + "\n", "utf-8")
+                else:
+                    assert line.startswith("seqedit "), f"{name}: who runs {line}?"
+                    said[line] = done(line)
+    return said
 
 
-@pytest.mark.parametrize("command", [c for c in named(OVERVIEW).commands[2:] if not c.startswith(ELSEWHERE)])
+def test_the_first_steps_in_the_readme_run_in_their_order_on_the_shipped_model(first_steps: dict[str, str]) -> None:
+    assert "February" in first_steps["seqedit log"]
+    blamed = first_steps['seqedit blame "Edith Rasrirez"']
+    assert "Polish" in blamed
+    assert "superseded" in blamed
+    assert "Hindi" in blamed
+    assert "Hindi" in first_steps["seqedit diff HEAD~1 HEAD --answers"]
+    assert "kept: ES: min 90" in first_steps['seqedit eval --gate "ES: min 90"']
+
+
+@pytest.mark.parametrize("command", [c for c in named(OVERVIEW).commands if not c.startswith(ELSEWHERE)])
 def test_a_line_of_the_overview_in_the_readme_runs_as_it_stands(command: str, reader: Path) -> None:
     for line in meant(command):
         done(line)

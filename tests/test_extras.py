@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 HIDDEN = ("lm_eval", "matplotlib", "tensorboard", "wandb", "trackio", "psycopg", "cryptography")
@@ -42,3 +47,20 @@ def test_the_plain_install_edits_scores_reverts_exports_and_verifies(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert 'evaluating tasks needs lm_eval, which is not installed; pip install "seqedit[lm-eval]"' in done.stdout
     assert 'the report needs matplotlib, which is not installed; pip install "seqedit[report]"' in done.stdout
+
+
+def test_readme_and_make_install_what_using_it_needs_and_not_what_working_on_it_needs(tmp_path: Path) -> None:
+    (line,) = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if "    pip install" in line]
+    found = re.search(r'--constraint (\S+) --editable "\.\[([\w,-]+)\]"', line)
+    assert found is not None
+    assert (ROOT / found[1]).is_file()
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    assert set(found[2].split(",")) <= set(extras)
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    for target, installed in (("demo", found[2]), ("test", "dev,docs")):
+        said = subprocess.run(
+            ["make", "--dry-run", f"VENV={tmp_path / 'venv'}", target], cwd=ROOT, capture_output=True, text=True
+        )
+        assert said.returncode == 0, said.stderr
+        assert re.findall(r'--editable "\.\[([\w,-]+)\]"', said.stdout) == [installed]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAMS = ("seqedit", "make", "python", "torchrun", "accelerate", "lm_eval", "export", "pip", "srun")
+PROGRAMS = ("seqedit", "make", "python", "python3", "cat", "torchrun", "accelerate", "lm_eval", "export", "pip", "srun")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,11 @@ HEAD = """# Command line
 
 Written by `python -m tests.documentation.command_line --write` from the options' own help; a test compares the two.
 Data go to stdout, progress and messages to stderr. Exit codes: 0 done, 1 what was asked for does not hold, 2 wrong
-usage or input, 3 the environment failed, 130 interrupted.
+usage or input, 3 the environment failed, 130 interrupted. A name that there is not is refused in one line, with the
+one that was probably meant, before anything is imported that computes.
+
+`seqedit --install-completion` lets the shell complete verbs, options, branches, entries, methods, presets and metrics;
+`seqedit --show-completion` prints what it would install.
 """
 
 
