@@ -49,6 +49,17 @@ FIRST_STEPS = (
 )
 """A session: all of them run in this order in one empty folder, on the shipped model, as a new user copies them."""
 
+MONTHS = (
+    "docs/guide/months.md: export SEQEDIT_LEDGER=kept",
+    "docs/guide/months.md: cat > 2032-01.jsonl <<'END'",
+    "docs/guide/months.md: cat > 2032-02.jsonl <<'END'",
+    'docs/guide/months.md: seqedit blame "Lena Brapiert"',
+    "docs/guide/months.md: cat > 2032-04.jsonl <<'END'",
+    "docs/guide/months.md: seqedit checkout -b correction",
+    'docs/guide/months.md: seqedit merge HEAD~5 HEAD~3 HEAD --how sum -m "January, Marc',
+)
+"""Another session: three months of a ledger."""
+
 RUN_SLOWLY = (
     "docs/guide/report.md: seqedit report [REV ...] --ledger LEDGER --out DIR",
     "docs/measured/beyond.md: seqedit benchmark mquake --model demo-llama --records demo:m",
@@ -69,7 +80,7 @@ NOT_RUN = {
         "minutes; tests/benchmarks/test_interference.py runs it quickly",
     "docs/guide/plan.md: python -m benchmarks.interference --ledger memit-unprotected":
         "the study's ledgers; tests/benchmarks/test_interference.py reads small ones",
-    "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit]":
+    "docs/guide/tune.md: seqedit tune --model M --records FILE [--method emmet|memit|":
         "a pattern; tests/cli/test_tune.py",
     "docs/guide/python.md: from seqedit import Session": "README's; tests/library/test_session.py runs it",
     "README.md: python3 -m venv .venv": "the package registry; tests/test_extras.py reads it",
@@ -142,7 +153,7 @@ def code(block: Block) -> bool:
 
 def test_every_block_is_run_or_says_why_not() -> None:
     names = [block.name for block in BLOCKS if code(block)]
-    listed = {*RUN, OVERVIEW, *FIRST_STEPS, *RUN_SLOWLY, *NOT_RUN}
+    listed = {*RUN, OVERVIEW, *FIRST_STEPS, *MONTHS, *RUN_SLOWLY, *NOT_RUN}
     assert set(names) - listed == set(), "list the new block where it belongs"
     assert listed - set(names) == set(), "no page has this block any more"
 
@@ -239,15 +250,13 @@ def test_a_block_of_commands_runs_as_it_stands(name: str, reader: Path) -> None:
     type_in(named(name))
 
 
-@pytest.fixture(scope="module")
-def first_steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each command of the first steps prints, typed in their order into an empty folder."""
-    folder = tmp_path_factory.mktemp("first-steps")
+def typed(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
+    """What each command of some blocks prints, typed in their order into an empty folder."""
     said: dict[str, str] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("SEQEDIT_LEDGER", raising=False)
-        for name in FIRST_STEPS:
+        for name in names:
             lines = iter(named(name).lines)
             for line in lines:
                 if line.startswith("export "):
@@ -257,8 +266,29 @@ def first_steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
                     (folder / line.split()[2]).write_text("\n".join(rows) + "\n", "utf-8")
                 else:
                     assert line.startswith("seqedit "), f"{name}: who runs {line}?"
-                    said[line] = done(line)
+                    said[line] = said.get(line, "") + done(line)
     return said
+
+
+@pytest.fixture(scope="module")
+def first_steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return typed(tmp_path_factory.mktemp("first-steps"), FIRST_STEPS)
+
+
+def test_the_three_months_of_the_guide_run_as_they_stand(tmp_path: Path) -> None:
+    said = typed(tmp_path, MONTHS)
+    assert "3 of 3 entries in force: 6 facts, 1 more superseded" in said["seqedit status"]
+    assert "supersedes" in said["seqedit edit 2032-02.jsonl --dry-run"]
+    blamed = said['seqedit blame "Lena Brapiert"']  # before and after the revert
+    assert blamed.count("in force") == 2
+    assert "the letter was a forgery" in blamed
+    assert "source: a letter" in blamed
+    assert "begins at entry" in said["seqedit run april.yaml --dry-run"]
+    assert "nothing new" in said["seqedit run april.yaml --new-files"]
+    assert "kept: EM: min 90" in said['seqedit eval --gate "EM: min 90"']
+    assert "(HEAD -> main, tag: 2032-04) January, March and the correction" in said["seqedit log"]
+    assert (tmp_path / "shipped" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "report" / "report.html").is_file()
 
 
 def test_the_first_steps_in_the_readme_run_in_their_order_on_the_shipped_model(first_steps: dict[str, str]) -> None:

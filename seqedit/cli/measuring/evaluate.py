@@ -129,9 +129,10 @@ def evaluate(
         for result in found.gates:
             say(str(result))
     else:
-        for name in ("ES", "PS", "NS", "S"):
-            earlier = (found.step["earlier"] or {}).get(name)
-            say(f"{name:>12} {number(found.step.get(name), 2, 8)}  earlier {number(earlier, 2, 8)}")
+        for name in ("ES", "EM", "PS", "NS", "S"):
+            own, earlier = found.step.get(name), (found.step["earlier"] or {}).get(name)
+            if own is not None or earlier is not None:  # what no fact tells is no row
+                say(f"{name:>12} {number(own, 2, 8)}  earlier {number(earlier, 2, 8)}")
         for name, row in found.step["tasks"].items():
             metric = shown_metric(row) or str(row.get("metric"))
             if row.get("change") is None:
