@@ -285,7 +285,7 @@ def test_the_three_months_of_the_guide_run_as_they_stand(tmp_path: Path) -> None
     assert "source: a letter" in blamed
     assert "begins at entry" in said["seqedit run april.yaml --dry-run"]
     assert "nothing new" in said["seqedit run april.yaml --new-files"]
-    assert "kept: EM: min 90" in said['seqedit eval --gate "EM: min 90"']
+    assert "kept: EM: min 90" in said['seqedit eval --gate "EM: min 90" --keep']
     assert "(HEAD -> main, tag: 2032-04) January, March and the correction" in said["seqedit log"]
     assert (tmp_path / "shipped" / "adapter_model.safetensors").is_file()
     assert (tmp_path / "report" / "report.html").is_file()

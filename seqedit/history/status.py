@@ -234,8 +234,10 @@ def _left(branch: str, scored: Scored | None, unscored: Sequence[str], made: Seq
     if scored is None or not scored.since or {e.id for e in made[: scored.since]} - set(unscored):
         return []
     count = scored.since
-    return [Pending("unscored", branch, count, f"the last {count} of {branch} are not scored: `seqedit eval`, or "
-                    "`seqedit run CONFIG --resume` where a run was interrupted")]  # fmt: skip
+    text = (
+        f"the last {count} of {branch} are not scored: `seqedit eval --keep`, or `seqedit run CONFIG --resume` where "
+    )
+    return [Pending("unscored", branch, count, f"{text}a run was interrupted")]
 
 
 def _branches(ledger: Ledger, current: str, head: str) -> list[Pending]:

@@ -76,3 +76,21 @@ def test_perplexity_can_be_a_gate(made: Path, capsys: Any) -> None:
 def test_what_cannot_be_evaluated_is_named(more: list[str], named: str, made: Path, capsys: Any) -> None:
     assert run(arguments(made, *more)) == 2
     assert named in capsys.readouterr().err
+
+
+def test_scores_are_kept_beside_the_newest_entry_where_that_is_asked(made: Path, capsys: Any) -> None:
+    ledger = ["--ledger", str(made / "out" / "ledger")]
+    assert run(["revert", "HEAD", *ledger]) == 0
+    assert run(arguments(made)) == 0
+    capsys.readouterr()
+    assert run(["show", *ledger, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == {}
+    assert run(arguments(made, "HEAD~1", "--keep")) == 2
+    assert "--keep writes scores beside the newest entry of branch 'main'" in capsys.readouterr().err
+    assert run(arguments(made, "--keep", "--json")) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert run(["show", *ledger, "--json"]) == 0
+    kept = json.loads(capsys.readouterr().out)["scores"]["counterfact"]["earlier"]
+    assert kept["ES"] == pytest.approx(found["scores"]["earlier"]["ES"])
+    assert run(["status", *ledger, "--json"]) == 0
+    assert "unscored" not in {one["kind"] for one in json.loads(capsys.readouterr().out)["pending"]}

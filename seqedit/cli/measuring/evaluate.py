@@ -60,6 +60,9 @@ def evaluate(
         Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
     ] = None,
     gate: GateOption = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the scores beside the branch's newest entry, as a run's step has them.")
+    ] = False,
     task_documents: TaskDocumentsOption = None,
     model: MovedModelOption = None,
     ledger: LedgerOption = None,
@@ -106,6 +109,11 @@ def evaluate(
     with open_ledger(ledger) as opened:
         names = [] if tasks is None else list(tasks.tasks)
         entry, scored = scored_facts(opened, rev, records=facts, tasks=names, gates=gates)
+        if keep and entry != opened.head():
+            raise InputError(
+                f"--keep writes scores beside the newest entry of branch '{opened.branch()}' ({opened.head()[:12]}), "
+                f"not beside {entry[:12]}"
+            )
         if dry_run:
             loading.check(opened.base_model.name)
             _tell_plan(entry, scored, names, len(texts), gates, json_)
@@ -113,10 +121,10 @@ def evaluate(
         session = open_session(opened, loading)
         split = SplitScoring(session.ranks)
         evaluator = Evaluator(
-            session.edited.tokenizer, EvalSettings(generation=False), tasks=tasks, texts=texts,
+            session.edited.tokenizer, EvalSettings(generation=False, drift=False), tasks=tasks, texts=texts,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
-        found = evaluate_state(session, evaluator, rev, records=facts, gates=gates)
+        found = evaluate_state(session, evaluator, rev, records=facts, gates=gates, keep=keep)
     if json_:
         print_json({
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
