@@ -235,9 +235,10 @@ def _left(branch: str, scored: Scored | None, unscored: Sequence[str], made: Seq
         return []
     count = scored.since
     text = (
-        f"the last {count} of {branch} are not scored: `seqedit eval --keep`, or `seqedit run CONFIG --resume` where "
+        f"the last {count} of {branch} are not scored: `seqedit eval --keep`, or "
     )
-    return [Pending("unscored", branch, count, f"{text}a run was interrupted")]
+    text += "`seqedit run CONFIG --resume` where a run was interrupted"
+    return [Pending("unscored", branch, count, text)]
 
 
 def _branches(ledger: Ledger, current: str, head: str) -> list[Pending]:
