@@ -234,9 +234,7 @@ def _left(branch: str, scored: Scored | None, unscored: Sequence[str], made: Seq
     if scored is None or not scored.since or {e.id for e in made[: scored.since]} - set(unscored):
         return []
     count = scored.since
-    text = (
-        f"the last {count} of {branch} are not scored: `seqedit eval --keep`, or "
-    )
+    text = f"the last {count} of {branch} are not scored: `seqedit eval --keep`, or "
     text += "`seqedit run CONFIG --resume` where a run was interrupted"
     return [Pending("unscored", branch, count, text)]
 
