@@ -57,7 +57,7 @@ def check_repository(repository: str) -> None:
     from seqedit.adapters.card import is_hub_id
 
     if not is_hub_id(repository):
-        raise InputError(f"'{repository}' cannot be a Hub repository; its id is like me/edits")
+        raise InputError(f"'{repository}' is no repository id; it looks like me/edits")
 
 
 def check_choice(choice: MethodChoice, opened: Ledger, entries: Sequence[str]) -> None:

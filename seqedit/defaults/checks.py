@@ -5,11 +5,11 @@ What takes long to import is imported where a value asks for it: reading what is
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
 
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 
 def some_text(value: str) -> str:
@@ -180,6 +180,4 @@ def _there(path: str) -> str:
 def _one_of(value: str, known: list[str], what: str, more: str = "") -> str:
     if value in known:
         return value
-    close = difflib.get_close_matches(value, known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise InputError(f"unknown {what} '{value}'{hint} (known: {', '.join(known)}{more})")
+    raise InputError(f"unknown {what} '{value}'{did_you_mean(value, known)} (known: {', '.join(known)}{more})")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seqedit.defaults import checks
 from seqedit.errors import InputError
+from seqedit.support.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def named(name: str) -> str:
     wanted = _ALSO.get(wanted, wanted)
     if wanted in NAMES:
         return wanted
-    close = difflib.get_close_matches(wanted, NAMES, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    raise InputError(f"unknown key '{name}'{hint} (known: {', '.join(NAMES)})")
+    raise InputError(f"unknown key '{name}'{did_you_mean(wanted, NAMES)} (known: {', '.join(NAMES)})")
 
 
 _ALSO = {"gate": "gates", "task": "tasks", "signer": SIGNERS, "moments": "second-moments", "second-moment-text": "text"}

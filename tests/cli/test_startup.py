@@ -52,7 +52,7 @@ def refused(place: Path) -> dict[str, dict[str, Any]]:
 def test_what_asks_imports_nothing_heavy(verb: str, told: dict[str, dict[str, Any]]) -> None:
     found = told[verb]
     assert found["code"] == 0, found
-    assert found["out"] or verb == "signers"
+    assert found["out"] or verb in ("signers", "tags", "configuration")  # of which there are none here
     assert found["heavy"] == []
 
 

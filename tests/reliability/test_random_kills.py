@@ -22,6 +22,7 @@ from seqedit.adapters.adapter import BaseModel
 from seqedit.cli.main import run
 from seqedit.models.edited import EditedModel
 from seqedit.models.loading import load_model
+from seqedit.runs.start import KIND_RUN
 from seqedit.scoring.kinds import KIND_TIMINGS
 from seqedit.support.digests import tensors_digest
 from tests.conftest import REFERENCE
@@ -131,6 +132,10 @@ def _begin(files: Path, work: Path, command: Campaign) -> Path:
     return work / "ledger"
 
 
+TIMED = (KIND_TIMINGS, KIND_RUN)
+"""Kinds of scores that say how long something took, or when it was done."""
+
+
 def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
     """All that a ledger says, but for when it was said; ids follow from times."""
     if not has_ledger(place):
@@ -141,7 +146,7 @@ def _state(place: Path, base: EditedModel) -> dict[str, Any] | None:
 
         def scores(entry: str) -> dict[str, Any]:
             found = ledger.scores(entry)
-            return {kind: _renumbered(values, number) for kind, values in found.items() if kind != KIND_TIMINGS}
+            return {kind: _renumbered(values, number) for kind, values in found.items() if kind not in TIMED}
 
         return {
             "log": [(e.operation, e.adapter, [number.get(t) for t in e.targets], e.requests) for e in log],
