@@ -203,7 +203,8 @@ def test_the_card_says_what_was_edited_how_and_with_which_scores(tmp_path: Path)
     assert "| Venxa 0 | {} plays | golf |" not in card, "a superseded fact is not in force"
     assert "| ES | 10.0 | 100.0 | 90.0 |" in card
     assert "| cola | mcc | 0.9000 | 0.8125 |" in card
-    assert "layers \\[1\\], seed 2" in card
+    assert "| layers | 1 | 1 |" in card
+    assert "| seed | 0 | 2 |" in card
     assert "pretrained=me/base,peft=out" in card
     assert str(tmp_path) not in card
     assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "me/base"
