@@ -35,6 +35,7 @@ def pick_of(
             adapter=source.adapter,
             method=source.method,
             requests=source.requests,
+            facts_file=source.facts_file,
             author=source.author if author is None else author,
             message=source.message if message is None else message,
             reason=reason,

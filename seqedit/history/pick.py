@@ -159,6 +159,7 @@ def _solved(session: Session, pick: Pick, when: str | None, said: Mapping[str, A
             adapter, parent=tip, branch=branch, time=when, origin=entry.id, reason=said["reason"],
             message=entry.message if said["message"] is None else said["message"],
             author=entry.author if said["author"] is None else said["author"], scores=diagnosis_scores(adapter),
+            facts_file=entry.facts_file,
         )
     )  # fmt: skip
 

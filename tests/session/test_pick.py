@@ -21,6 +21,9 @@ from tests.session.test_operations import CONTEXTS, config, requests, session, w
 __all__ = ["requests", "session"]  # fixtures
 
 
+FILE = {"name": "2032-02.jsonl", "sha256": "a" * 64}
+
+
 @pytest.fixture
 def side(session: Any, requests: Any) -> tuple[Any, Any, Any]:
     """A session on main, and two entries of a branch: what it started from is on both."""
@@ -29,7 +32,7 @@ def side(session: Any, requests: Any) -> tuple[Any, Any, Any]:
     ledger.start_branch("side")
     ledger.switch("side")
     session.checkout()
-    first = session.edit(requests[1:3], "memit", config(), message="first", author="ada")
+    first = session.edit(requests[1:3], "memit", config(), message="first", author="ada", facts_file=FILE)
     second = session.edit(requests[3:5], "memit", config(), message="second")
     ledger.switch("main")
     session.checkout()
@@ -43,6 +46,7 @@ def test_a_picked_delta_is_the_same_adapter_on_top_of_the_state(side: Any) -> No
     made = cherry_pick(session, session.ledger, [first.id, second.id], reason="proved itself")
     assert [e.adapter for e in made] == [first.adapter, second.adapter]
     assert [e.origin for e in made] == [first.id, second.id]
+    assert [e.facts_file for e in made] == [FILE, {}]
     assert [(e.message, e.author, e.reason) for e in made] == [
         ("first", "ada", "proved itself"), ("second", "", "proved itself")
     ]  # fmt: skip
@@ -65,6 +69,7 @@ def test_a_solved_pick_is_the_batch_for_its_stored_target_values_on_this_state(s
     (made,) = cherry_pick(session, ledger, [first.id], "solve", message="here")
     assert made.adapter == expected.digest != first.adapter
     assert (made.origin, made.message, made.operation) == (first.id, "here", "edit")
+    assert made.facts_file == FILE
     assert ledger.scores(made.id, KIND_DIAGNOSIS)[KIND_DIAGNOSIS]["requests"] == 2
 
 
