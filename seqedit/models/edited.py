@@ -13,6 +13,7 @@ from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import anatomy
 from seqedit.models.fingerprint import base_model_of
+from seqedit.models.gate import check_usable
 
 
 class EditedModel:
@@ -27,6 +28,7 @@ class EditedModel:
     def __init__(self, model: CausalLM, tokenizer: Tokenizer, name: str | None = None) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.parts = anatomy(model)
+        check_usable(model, tokenizer, name or type(model).__name__)
         found = base_model_of(model)
         self.base_model = BaseModel(name or found.name, found.fingerprint)
         self._by_name = {p.name: p for p in self.parts.projections}

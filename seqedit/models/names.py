@@ -7,6 +7,7 @@ from pathlib import Path
 from seqedit.demo import STYLES, model_path
 from seqedit.demo.location import DEMO_PREFIX
 from seqedit.errors import InputError
+from seqedit.models.checkpoint import check_files
 from seqedit.models.gguf import converted, is_gguf
 from seqedit.support.suggestions import closest, did_you_mean
 
@@ -71,35 +72,20 @@ def check_model(name: str) -> None:
     """Refuse what cannot be a model, as far as that is known without loading it; a Hub id is not asked for.
 
     Raises:
-        InputError: no such directory or file, or a directory without configuration or weights.
+        InputError: no such directory or file, or a directory that holds no model that could be edited
+            (`seqedit.models.checkpoint`).
+        EnvironmentFailure: its files cannot be read.
     """
     if is_gguf(name) and Path(name).is_file():
         return
     source = _shipped(name) or name
     path = Path(source)
     if path.is_dir():
-        check_directory(path)
+        check_files(path)
     elif is_gguf(source):
         raise InputError(f"no GGUF file at {source}")
     elif path.exists() or path.is_absolute() or source.startswith(".") or source.count("/") > 1:
         raise InputError(f"no model directory at {source}")
-
-
-def check_directory(path: Path) -> None:
-    """Refuse a directory that holds no model's configuration or no safe weights.
-
-    Raises:
-        InputError: says what is missing.
-    """
-    if not (path / "config.json").is_file():
-        raise InputError(f"{path} is no model directory: config.json is missing")
-    names = [p.name for p in path.iterdir()]
-    if not any(n.endswith((".safetensors", ".safetensors.index.json")) for n in names):
-        pickled = [n for n in names if n.endswith((".bin", ".pt", ".pth"))]
-        extra = (
-            f" (it has {pickled[0]}; pickled weights are never loaded, convert them to safetensors)" if pickled else ""
-        )
-        raise InputError(f"{path} holds no weights: no *.safetensors file{extra}")
 
 
 def check_dtype(name: str) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from seqedit.errors import EnvironmentFailure
 from seqedit.models import names
 from seqedit.models.anatomy import Anatomy, anatomy
-from seqedit.models.loading import check_device, weight_type
-from seqedit.models.quiet import quiet_transformers
+from seqedit.models.loading import check_device, read_config, told, weight_type
 
 
 def empty_anatomy(model: str) -> Anatomy:
@@ -18,18 +16,12 @@ def empty_anatomy(model: str) -> Anatomy:
         EnvironmentFailure: its configuration cannot be read.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     names.check_model(model)
-    source = names.resolve_model(model)
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise EnvironmentFailure(f"the configuration of model '{model}' cannot be read: {first}") from error
-    with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config)
+    config = read_config(names.resolve_model(model))
+    with torch.device("meta"), told(model, "no causal language model can be made by its configuration"):
+        empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return anatomy(empty)
 
 
