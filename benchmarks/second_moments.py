@@ -56,7 +56,7 @@ def run_sizes(sizes: Sizes) -> dict[str, Any]:
 
 def _row(subject: Subject, count: int, sizes: Sizes, rates: Rates) -> dict[str, Any]:
     last = len(subject.parts.layers)
-    projections = subject.parts.projections[max(0, last - sizes.layers) :]
+    projections = [p for layer, p in subject.parts.projections.items() if layer >= last - sizes.layers]
     texts = corpus(8 * count)  # at least two characters of every token that is asked for
     counted = []
 

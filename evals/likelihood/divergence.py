@@ -19,6 +19,7 @@ from evals.likelihood.perplexity import text_windows
 from evals.likelihood.teacher_forcing import MAX_LOGITS, Progress, logits_at
 from seqedit.forward.access import evaluating, input_device
 from seqedit.forward.batching import pass_tokens
+from seqedit.forward.configuration import vocabulary_size
 from seqedit.forward.finite import check_logits
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.prefix_trees import pack, pack_width
@@ -81,7 +82,7 @@ def score_divergence(
         asked[row].update(packed.nodes[window])  # a node counts once for every window that goes through it
     needed = [sorted(nodes) for nodes in asked]
     lengths = [len(row.ids) for row in packed.rows]
-    vocabulary = max(1, int(getattr(model.config, "vocab_size", 0) or 1))
+    vocabulary = vocabulary_size(model)
     limit = pass_tokens(input_device(model), max_tokens_per_batch)
     heads = max(1, MAX_LOGITS // vocabulary // 2)  # of two models
     total, done = 0.0, 0

@@ -18,6 +18,7 @@ from evals.likelihood.batches import bucketed
 from seqedit.errors import InputError, NumericsError
 from seqedit.forward.access import evaluating, input_device, output_head, position_limit
 from seqedit.forward.batching import pass_tokens
+from seqedit.forward.configuration import vocabulary_size
 from seqedit.forward.finite import check_logits
 from seqedit.forward.fused_gelu import fused_activations
 from seqedit.forward.prefix_trees import PackedRow, forward_arguments, pack, pack_width
@@ -130,7 +131,7 @@ def score_share(
     positions = [sorted({node for pair in asked[row] for node in scored[pair]}) for row in range(len(packed.rows))]
 
     results: dict[int, Continuation] = {}
-    vocabulary = max(1, int(getattr(model.config, "vocab_size", 0) or 1))
+    vocabulary = vocabulary_size(model)
     lengths = [len(row.ids) for row in packed.rows]
     limit = pass_tokens(input_device(model), max_tokens_per_batch)
     batches = list(bucketed(lengths, [len(p) for p in positions], max(1, limit), max(1, MAX_LOGITS // vocabulary)))

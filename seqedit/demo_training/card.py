@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from seqedit.forward.configuration import text_config
+
 _CARD = """---
 license: apache-2.0
 library_name: transformers
@@ -51,7 +53,7 @@ def card_text(figures: dict[str, Any], model: Any, tokenizer: Any, training: str
     Returns:
         Markdown with YAML front matter.
     """
-    config = model.config
+    config = text_config(model)
     if config.model_type == "gpt2":
         shape = (
             f"{config.n_layer} layers, width {config.n_embd}, feed-forward {config.n_inner}, "

@@ -42,7 +42,7 @@ class Shape:
     def of(cls, parts: Anatomy) -> Shape:
         """The shape of a model, loaded or not."""
         rows: Any = getattr(parts.lm_head, "weight", None)
-        first = parts.projections[0]  # of a model without its weights too
+        first = next(iter(parts.projections))  # of a model without its weights too
         return cls(
             parts.hidden_size, len(parts.layers), int(first.weight.shape[0 if first.transposed else 1]),
             None if rows is None else int(rows.shape[0]),

@@ -181,9 +181,9 @@ def _as_recorded(given: Given, one: Recorded) -> Settled:
 
 
 def _layers(given: Given, config_class: type[ClosedFormConfig], parts: Anatomy) -> tuple[int, ...]:
-    last = candidate_layers(len(parts.layers))[0]
+    last = parts.nearest_layers(candidate_layers(len(parts.layers))[:1])[0]
     spread = given.values.get("spread", next(f.default for f in fields(config_class) if f.name == "spread"))
-    return (last,) if spread == "single" else window(last)
+    return (last,) if spread == "single" else tuple(i for i in window(last) if i in parts.projections.layers)
 
 
 def _by_rule(given: Given, config_class: type[ClosedFormConfig], editor: Editor) -> Settled:

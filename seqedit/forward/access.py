@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from seqedit.errors import ModelError
+from seqedit.forward.configuration import TRIED, ordinary_tokens, position_tables, stated_position_limit
 from seqedit.forward.protocols import CausalLM, Tokenizer
 
 
@@ -46,9 +47,20 @@ def input_device(model: CausalLM) -> torch.device:
 
 
 def position_limit(model: CausalLM) -> int | None:
-    """Most tokens of one sequence, from the config's ``max_position_embeddings``; None if it states none."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return limit if isinstance(limit, int) and limit > 0 else None
+    """Most tokens of one sequence: what the configuration states, and room for in a learned table; None for no limit."""
+    stated = stated_position_limit(model)
+    if stated is not None and stated < TRIED:
+        return stated
+    tables = position_tables(model, lambda: _few_tokens(model))
+    return min(tables if stated is None else [*tables, stated], default=None)
+
+
+def _few_tokens(model: CausalLM) -> None:
+    if model.get_input_embeddings().weight.is_meta:
+        return  # no weights to look anything up in, or offloaded ones: the configuration has to do
+    ids = torch.tensor([ordinary_tokens(model, TRIED)], device=input_device(model))
+    with evaluating(model):
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
 
 
 def too_long(what: str, text: str, tokens: int, limit: int) -> str:

@@ -205,7 +205,7 @@ class KeyWalk:
     def _may_keep(self, device: torch.device) -> bool:
         tokens = sum(part.cut.input_ids.numel() for part in self._parts)
         free = free_bytes(device)
-        size = self.parts.projections[0].weight.element_size()
+        size = next(iter(self.parts.projections)).weight.element_size()
         return free is None or tokens * self.parts.hidden_size * size <= _SHARE * free
 
 

@@ -75,7 +75,7 @@ class Tracer:
         max_tokens: Tokens of one forward pass.
 
     Raises:
-        ModelError: a layer's attention output projection cannot be found.
+        ModelError: a layer has no feed-forward block, or its attention output projection cannot be found.
     """
 
     def __init__(self, model: CausalLM, parts: Anatomy, *, max_tokens: int = MAX_TOKENS) -> None:
@@ -88,7 +88,7 @@ class Tracer:
 
         self.modules: dict[str, list[nn.Module]] = {
             "layer": list(parts.layers),
-            "ffn": [whole(p) for p in parts.projections],
+            "ffn": [whole(parts.projections[layer]) for layer in range(len(parts.layers))],
             "attention": [whole(parts.attention_output(layer)) for layer in range(len(parts.layers))],
         }
 

@@ -1,7 +1,8 @@
-"""The feed-forward output projection of a decoder layer: finding it, reading and writing its weight."""
+"""The feed-forward output projections of the decoder layers: reading and writing their weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,53 @@ class Projection:
             )
 
 
+class Projections:
+    """The FFN output projections of a model by layer: indexed by a layer's number, walked from the lowest to the highest.
+
+    Layers of one model may differ (dense ones beside mixtures of experts, attention beside state spaces); one that has
+    none says why when it is asked.
+    """
+
+    def __init__(self, found: Mapping[int, Projection], reasons: Mapping[int, str]) -> None:
+        """Projections and, for each layer without one, what is said of it."""
+        self._found, self._reasons = dict(sorted(found.items())), dict(reasons)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that have one."""
+        return tuple(self._found)
+
+    def reason(self, layer: int) -> str | None:
+        """Why a layer has none; None where it has one."""
+        return self._reasons.get(layer)
+
+    def __getitem__(self, layer: int) -> Projection:
+        """A layer's projection.
+
+        Raises:
+            ModelError: the layer has none; says why.
+        """
+        if layer in self._found:
+            return self._found[layer]
+        raise ModelError(self._reasons.get(layer, f"the model has no layer {layer}"))
+
+    def __iter__(self) -> Iterator[Projection]:
+        """Those there are, from the lowest layer to the highest."""
+        return iter(self._found.values())
+
+    def items(self) -> Iterator[tuple[int, Projection]]:
+        """(layer, projection) of those there are."""
+        return iter(self._found.items())
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._found)
+
+    def of(self, layers: Sequence[int]) -> list[Projection]:
+        """Those of some layers."""
+        return [self[layer] for layer in layers]
+
+
 def linears(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """The linear modules inside a module by name; one that carries a LoRA counts as its base layer."""
     found: list[tuple[str, nn.Module]] = []
@@ -87,56 +135,24 @@ def features(module: nn.Module) -> tuple[int, int]:
     return (int(rows), int(columns)) if isinstance(module, Conv1D) else (int(columns), int(rows))
 
 
-def output_projection(layer: nn.Module, layer_name: str, width: int) -> Projection:
-    """The FFN output projection of a decoder layer: the last registered linear that writes to the residual stream.
+def check_editable(module: nn.Module, wrapper: nn.Module, name: str) -> None:
+    """Refuse an FFN output projection whose weight cannot be edited.
 
     Args:
-        layer: The decoder layer.
-        layer_name: Its module name.
-        width: Features of the residual stream.
+        module: The linear module.
+        wrapper: What is called in its place, the module itself where nothing is.
+        name: Its module name.
 
     Raises:
-        ModelError: says why there is none that could be edited.
+        ModelError: its weight is quantised, or a PEFT layer around it does more than add.
     """
-    stacked = [n for n, p in layer.named_parameters() if p.ndim == 3 and width in p.shape]
-    if stacked:
-        raise ModelError(
-            f"layer '{layer_name}' stacks feed-forward experts in '{stacked[0]}'; editing a mixture of experts is not "
-            "supported"
-        )
-    inside = linears(layer)
-    writers = [(n, m) for n, m in inside if features(m)[1] == width]
-    if not writers:
-        raise ModelError(
-            f"layer '{layer_name}' has no linear module that writes {width} features; quantised or fused feed-forward "
-            "weights cannot be edited"
-        )
-    name, module = writers[-1]
-    d_in = features(module)[0]
-    block = parent(name)
-    # Beside it is only what reads the residual stream: one expansion, or gate and up (fused into one of 2 d_in,
-    # perhaps). Three readers would be an attention's query, key and value; other sizes, a state-space mixer's maps.
-    siblings = [features(m) for n, m in inside if n != name and parent(n) == block]
-    if not 1 <= len(siblings) <= 2 or any(read != width or made not in (d_in, 2 * d_in) for read, made in siblings):
-        raise ModelError(
-            f"layer '{layer_name}': '{name}' writes to the residual stream, but what feeds it is no feed-forward "
-            "expansion; this layer's structure is not supported"
-        )
-    twins = [n for n, m in writers if n.rpartition(".")[2] == name.rpartition(".")[2] and features(m)[0] == d_in]
-    if len(twins) > 1 and len({parent(parent(n)) for n in twins}) == 1 and parent(block):
-        raise ModelError(
-            f"layer '{layer_name}' has several feed-forward experts ({', '.join(twins[:3])}, ...); editing a mixture "
-            "of experts is not supported"
-        )
     if not module.weight.is_floating_point():  # type: ignore[union-attr,operator]
-        raise ModelError(f"'{layer_name}.{name}' is quantised ({module.weight.dtype}); its weight cannot be edited")
-    wrapper = layer.get_submodule(name)
+        raise ModelError(f"'{name}' is quantised ({module.weight.dtype}); its weight cannot be edited")
     if wrapper is not module and not _only_adds(wrapper):
         raise ModelError(
-            f"'{layer_name}.{name}' carries a PEFT layer that does more than add to its output (DoRA, for one); "
-            "merge or unload it first"
+            f"'{name}' carries a PEFT layer that does more than add to its output (DoRA, for one); merge or unload it "
+            "first"
         )
-    return Projection(f"{layer_name}.{name}", module)
 
 
 def _only_adds(wrapper: nn.Module) -> bool:

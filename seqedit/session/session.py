@@ -351,7 +351,7 @@ class Session:
         """
         if self.editor.moments is None:
             return None
-        layer_of = {p.name: layer for layer, p in enumerate(self.edited.parts.projections)}
+        layer_of = {p.name: layer for layer, p in self.edited.parts.projections.items()}
         choices = {
             tuple(sorted(layer_of[name] for name in adapter.deltas))
             for entry, adapter in zip(entries, adapters, strict=True)

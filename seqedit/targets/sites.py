@@ -120,7 +120,7 @@ class LayerOutput(ModuleOutputs):
     """
 
     def __init__(self, parts: Anatomy, layer: int) -> None:
-        if parts.adds_ffn_output:
+        if parts.adds_output_of(layer):
             super().__init__(parts, layer, (parts.layers[layer],))
         else:
             super().__init__(parts, layer - 1, (parts.projections[layer].module,))

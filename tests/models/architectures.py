@@ -33,6 +33,7 @@ from seqedit.models.anatomy import anatomy, features
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.targets.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
+from tests.models.families import FAMILIES
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference" / "model"
 BOS = "<|endoftext|>"
@@ -47,76 +48,6 @@ REQUESTS = (
 BARE = (("{}",),)
 CONTEXTS = (("{}",), ("It rained. {}", "Because of the rain the game stopped. {}"))
 
-_SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 2048}
-_IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-_GPT = {
-    "n_embd": 32,
-    "n_layer": 3,
-    "n_head": 4,
-    "vocab_size": 2048,
-    "n_positions": 64,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-}
-_PLAIN = {**_SIZES, **_IDS, "max_position_embeddings": 64}
-_GATED = {**_PLAIN, "intermediate_size": 80}
-_GROUPED = {**_GATED, "num_key_value_heads": 2}
-_FALCON = {**_PLAIN, "ffn_hidden_size": 80}
-
-
-@dataclass(frozen=True)
-class Family:
-    """One row of the matrix.
-
-    Attributes:
-        config: Name of the configuration class in transformers.
-        fields: Its fields.
-        refused: What the reason for refusing it says, None if it can be edited.
-    """
-
-    config: str
-    fields: Mapping[str, Any]
-    refused: str | None = None
-
-
-FAMILIES: dict[str, Family] = {
-    "GPT-2": Family("GPT2Config", _GPT),
-    "GPT-J": Family("GPTJConfig", {**_GPT, "rotary_dim": 4}),
-    "GPT-NeoX": Family("GPTNeoXConfig", _GATED),
-    "GPT-NeoX, sequential": Family("GPTNeoXConfig", {**_GATED, "use_parallel_residual": False}),
-    "OPT": Family("OPTConfig", {**_PLAIN, "ffn_dim": 80, "word_embed_proj_dim": 32}),
-    "OPT-350m (norm after the sum)": Family(
-        "OPTConfig",
-        {**_PLAIN, "ffn_dim": 80, "word_embed_proj_dim": 16, "do_layer_norm_before": False},
-        refused="no final norm",
-    ),
-    "Llama": Family("LlamaConfig", _GROUPED),
-    "Mistral, sliding window": Family("MistralConfig", {**_GROUPED, "sliding_window": 12}),
-    "Qwen2": Family("Qwen2Config", _GROUPED),
-    "Qwen3": Family("Qwen3Config", {**_GROUPED, "head_dim": 16}),
-    "Gemma 2": Family("Gemma2Config", {**_GROUPED, "head_dim": 8, "sliding_window": 12}),
-    "Phi": Family("PhiConfig", _GATED),
-    "Phi-3": Family("Phi3Config", _GROUPED),
-    "Granite": Family("GraniteConfig", {**_GROUPED, "residual_multiplier": 0.4}),
-    "Falcon, parallel attention": Family("FalconConfig", _FALCON),
-    "Falcon, sequential, ALiBi": Family(
-        "FalconConfig", {**_FALCON, "parallel_attn": False, "multi_query": False, "alibi": True}
-    ),
-    "Falcon, new decoder": Family("FalconConfig", {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2}),
-    "Mixtral": Family("MixtralConfig", {**_GROUPED, "num_local_experts": 4}, refused="mixture of experts"),
-    "Qwen2-MoE": Family(
-        "Qwen2MoeConfig",
-        {**_GROUPED, "num_experts": 4, "moe_intermediate_size": 24, "shared_expert_intermediate_size": 24},
-        refused="mixture of experts",
-    ),
-    "Qwen3-MoE": Family(
-        "Qwen3MoeConfig", {**_GROUPED, "num_experts": 4, "moe_intermediate_size": 24}, refused="mixture of experts"
-    ),
-    "Mamba": Family(
-        "MambaConfig", {**_IDS, "hidden_size": 32, "num_hidden_layers": 3, "vocab_size": 2048},
-        refused="no feed-forward expansion",
-    ),
-}  # fmt: skip
 EDITED = [name for name, family in FAMILIES.items() if family.refused is None]
 REFUSED = [name for name, family in FAMILIES.items() if family.refused is not None]
 
