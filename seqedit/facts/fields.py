@@ -76,8 +76,8 @@ def one_slot(prompt: str, subject: str, name: str) -> None:
         )
     if _stands_in(subject, prompt.replace("{}", " ")):
         raise FieldFault(
-            f"field '{name}' is ambiguous: it holds {{}} and the subject {short(subject)} itself: {short(prompt, 200)}; "
-            "write {} where the subject is meant, and nowhere else",
+            f"field '{name}' is ambiguous, with {{}} and the subject {short(subject)} itself: {short(prompt, 200)}; "
+            "write {} or the subject, once",
             f"field '{name}' is ambiguous: it holds {{}} and the subject itself",
         )
     _no_other_slot(prompt, name)

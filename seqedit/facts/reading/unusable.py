@@ -38,6 +38,10 @@ class Unusable:
         """Number and identifier."""
         return f"{self.number}" if self.case_id is None else f"{self.number} (id {short(self.case_id, 40)})"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Number and identifier as JSON types."""
+        return {"record": self.number} | ({} if self.case_id is None else {"case_id": self.case_id})
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -64,10 +68,7 @@ class Skipped:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON types."""
-        reasons = {
-            reason: [{"record": item.number} | ({} if item.case_id is None else {"case_id": item.case_id}) for item in items]
-            for reason, items in self.reasons.items()
-        }  # fmt: skip
+        reasons = {reason: [item.to_dict() for item in items] for reason, items in self.reasons.items()}
         return {"source": self.source, "skipped": len(self.records), "of": self.of, "reasons": reasons}
 
 
@@ -110,7 +111,8 @@ def refusal(source: str, records: Sequence[Unusable], of: int, instead: Sequence
     if len(records) == 1:
         return RequestError(f"{first.where}: {first.message}{end}")
     if len(records) == of:
-        return RequestError(f"{first.where}: {first.message}; none of its {of} records can be used: {told(records)}{end}")
+        none = f"{source}: none of its {of} records can be used"
+        return RequestError(f"{none}: {told(records)}; the first: {first.message}{end}")
     return RequestError(f"{source}: {len(records)} of {of} records cannot be used: {told(records)}{end}")
 
 
