@@ -253,6 +253,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "description": _description(run),
         "overview": _overview(name, slug, run),
         "stopped": run.get("stopped"),
+        "skipped": run.get("skipped") or [],
         "baseline": _baseline(run),
         "at_chance": _at_chance(run),
         "steps": steps,

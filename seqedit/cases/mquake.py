@@ -7,37 +7,42 @@ The layout is that of ``MQuAKE-CF.json``, ``MQuAKE-CF-3k.json`` and ``MQuAKE-T.j
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seqedit.cases.case import Hop, MultiHopCase, Names
 from seqedit.cases.fields import Fields
-from seqedit.cases.rows import case_rows
+from seqedit.cases.rows import case_rows, cases_of
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_storable
+from seqedit.facts.reading.recognise import MQUAKE, is_mquake
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Request
 
 
-def load_mquake(source: str | Path, *, limit: int | None = None) -> list[MultiHopCase]:
+def load_mquake(
+    source: str | Path, *, limit: int | None = None, on_skipped: Callable[[Skipped], None] | None = None
+) -> list[MultiHopCase]:
     """Cases from a JSON or JSONL file in MQuAKE's layout.
 
     Args:
         source: The file; ``demo:mquake.json`` for cases of the demo world.
         limit: Take only the first cases.
+        on_skipped: Called with the cases that cannot be used, which are then left out; without it they are an error.
 
     Raises:
-        InputError: there is no such file, or it is no JSON.
-        RequestError: a case is unusable; names its record number (from 1) and the field.
+        InputError: there is no such file, it is no JSON, or it holds something else, which is named.
+        RequestError: cases are unusable; names all of them by number (from 1), with their fields.
         EnvironmentFailure: the file cannot be read.
     """
-    cases = []
-    for where, row in case_rows(source)[:limit]:
-        try:
-            check_storable(row)
-            cases.append(mquake_case(row))
-        except RequestError as error:
-            raise RequestError(f"{where}: {error}") from None
-    return cases
+    rows = case_rows(source, MQUAKE, is_mquake)[:limit]
+    return cases_of(rows, source, _checked_case, on_skipped)
+
+
+def _checked_case(row: Any) -> MultiHopCase:
+    check_storable(row)
+    return mquake_case(row)
 
 
 def mquake_case(row: Any) -> MultiHopCase:

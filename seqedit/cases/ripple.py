@@ -13,19 +13,24 @@ from typing import Any
 
 from seqedit.cases.case import CRITERIA, Query, RippleCase, RippleTest
 from seqedit.cases.fields import Fields
-from seqedit.cases.rows import case_rows
+from seqedit.cases.rows import case_rows, cases_of
 from seqedit.cases.statements import Vocabulary
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_storable, check_text, short
 from seqedit.facts.fields import template
+from seqedit.facts.reading.recognise import RIPPLE, is_ripple
+from seqedit.facts.reading.spellings import RIPPLE as RIPPLE_SPELLINGS
+from seqedit.facts.reading.spellings import spelled
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Request
-
-_SPELLINGS = {"Relation_Specificity": ("Relation_Specificity", "Relation_Specifity")}
-"""The benchmark's files say the first, its README the second."""
 
 
 def load_ripple(
-    source: str | Path, *, limit: int | None = None, on_unusable: Callable[[str], None] | None = None
+    source: str | Path,
+    *,
+    limit: int | None = None,
+    on_unusable: Callable[[str], None] | None = None,
+    on_skipped: Callable[[Skipped], None] | None = None,
 ) -> list[RippleCase]:
     """Cases from a JSON or JSONL file in RippleEdits' layout.
 
@@ -35,26 +40,30 @@ def load_ripple(
     Args:
         source: The file; ``demo:ripple.json`` for cases of the demo world.
         limit: Take only the first cases.
-        on_unusable: Called with the message of a case that cannot be used, which is then left out; without it
-            such a case is an error.
+        on_unusable: Called with the message of every case that cannot be used, which is then left out.
+        on_skipped: Called with all of them at once; without it and ``on_unusable`` they are an error.
 
     Raises:
-        InputError: there is no such file, or it is no JSON.
-        RequestError: a case is unusable; names its record number (from 1) and the field.
+        InputError: there is no such file, it is no JSON, or it holds something else, which is named.
+        RequestError: cases are unusable; names all of them by number (from 1), with their fields.
         EnvironmentFailure: the file cannot be read.
     """
-    rows = case_rows(source)
+    rows = case_rows(source, RIPPLE, is_ripple)
     vocabulary = Vocabulary(row for _, row in rows)
-    cases = []
-    for where, row in rows[:limit]:
-        try:
-            check_storable(row)
-            cases.append(ripple_case(row, vocabulary))
-        except RequestError as error:
-            if on_unusable is None:
-                raise RequestError(f"{where}: {error}") from None
-            on_unusable(f"{where}: {error}")
-    return cases
+
+    def read(row: Any) -> RippleCase:
+        check_storable(row)
+        return ripple_case(row, vocabulary)
+
+    def left_out(skipped: Skipped) -> None:
+        if on_unusable is not None:
+            for item in skipped.records:
+                on_unusable(f"{item.where}: {item.message}")
+        if on_skipped is not None:
+            on_skipped(skipped)
+
+    refused = on_unusable is None and on_skipped is None
+    return cases_of(rows[:limit], source, read, None if refused else left_out)
 
 
 def ripple_case(row: Any, vocabulary: Vocabulary) -> RippleCase:
@@ -71,7 +80,8 @@ def ripple_case(row: Any, vocabulary: Vocabulary) -> RippleCase:
 
 def _request(edit: Fields, vocabulary: Vocabulary) -> Request:
     statement, relation = edit.text("prompt"), edit.text("relation")
-    previous = edit.object("previous_fact").text("prompt") if edit.has("previous_fact") else None
+    before = spelled(edit.value, "previous_fact", RIPPLE_SPELLINGS)
+    previous = edit.object(before).text("prompt") if edit.has(before) else None
     found = vocabulary.read(
         statement,
         relation,
@@ -91,7 +101,7 @@ def _request(edit: Fields, vocabulary: Vocabulary) -> Request:
 
 
 def _tests(fields: Fields, criterion: str) -> tuple[RippleTest, ...]:
-    name = next((s for s in _SPELLINGS.get(criterion, ()) if fields.has(s)), criterion)
+    name = spelled(fields.value, criterion, RIPPLE_SPELLINGS) if criterion in RIPPLE_SPELLINGS else criterion
     if not fields.has(name):
         raise RequestError(f"field '{name}' is missing")
     tests = []

@@ -67,5 +67,8 @@ TaskOption = Annotated[
     typer.Option("--task", "--tasks", help="lm-eval task, NAME=FILE.jsonl, or GROUP=FOLDER of such files; repeatable."),
 ]
 TaskDocumentsOption = Annotated[int | None, typer.Option(help="Take only the first documents of each task.")]
+SkipUnusableOption = Annotated[
+    bool, typer.Option("--skip-unusable", help="Leave out records that cannot be used, and say which and why.")
+]
 FactRecordsOption = Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")]
 MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]

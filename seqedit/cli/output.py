@@ -12,6 +12,8 @@ from seqedit.support.printable import one_line
 
 if TYPE_CHECKING:
     from evals.tasks.examples import TaskRows
+    from seqedit.facts.loading import FactsRead
+    from seqedit.facts.reading.unusable import Skipped
 
 
 def default_place(place: str | None) -> str:
@@ -26,6 +28,27 @@ def open_ledger(place: str | None) -> Any:
     from ledger import Ledger
 
     return Ledger.open(default_place(place))
+
+
+def facts_told(source: str, *, skip_unusable: bool = False, **how: Any) -> FactsRead:
+    """Facts of a source; what was left out of them as unusable is said on stderr.
+
+    Args:
+        source: As `seqedit.load_records` takes it.
+        skip_unusable: Leave out what cannot be used.
+        how: Further arguments of `seqedit.facts.loading.read_facts`.
+    """
+    from seqedit.facts.loading import read_facts
+
+    found = read_facts(source, skip_unusable=skip_unusable, **how)
+    if found.skipped is not None:
+        say(found.skipped, err=True)
+    return found
+
+
+def skipped_json(skipped: Skipped | None) -> dict[str, Any]:
+    """What JSON output has of records that were left out; nothing where none was."""
+    return {} if skipped is None else {"skipped": skipped.to_dict()}
 
 
 def files_of_tasks(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Editor
@@ -22,18 +23,20 @@ def edit_one_batch(
     *,
     told: Callable[[Settled], None] = lambda settled: None,
     made: Callable[[Editor, Adapter], None] = lambda editor, adapter: None,
+    noted: Mapping[str, Any] | None = None,
 ) -> Adapter:
     """Load a model and compute one batch; see `seqedit.editing.compute.compute_adapter` for the errors.
 
     Settings that were only given in part are settled for the model (`seqedit.editing.rule`) and ``told`` before the
     batch is computed. ``made`` gets the editor, whose model is unedited, and the adapter while the model is loaded.
+    ``noted`` is what its provenance is to say besides.
     """
     editor = open_editor(loading)
     settled = settle(config, editor) if isinstance(config, Given) else Settled(config)
     told(settled)
     editor.edited.parts.check_layers(settled.config.layers)  # before minutes are spent on second moments
     adapter = editor.compute(requests, method, settled.config)
-    adapter = replace(adapter, provenance={**adapter.provenance, **settled.provenance()})
+    adapter = replace(adapter, provenance={**adapter.provenance, **settled.provenance(), **(noted or {})})
     made(editor, adapter)
     return adapter
 

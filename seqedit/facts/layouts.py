@@ -7,24 +7,56 @@ the fields.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from seqedit.distribution.plugins import LAYOUTS, plugins
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
-from seqedit.facts.fields import Row, an_object, as_list, first_answer, strings, template
+from seqedit.facts.fields import FieldFault, Row, an_object, as_list, first_answer, made_request, strings, template
+from seqedit.facts.reading.spellings import EASYEDIT, TRACING, spelled
 from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
-from seqedit.support.suggestions import did_you_mean
+from seqedit.support.suggestions import closest, did_you_mean
 
 ZSRE_CONVENTIONS = ("mend", "memit", "alt", "answers")
 """What is taught of a zsRE record: ``alt`` (``mend``, or ``alt``: MEND, EasyEdit), or the right answer (``memit``, or
 ``answers``: ROME, MEMIT, AlphaEdit)."""
 
 
-def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSnippets | None = None) -> Record:
+@dataclass(frozen=True)
+class Layout:
+    """A layout.
+
+    Attributes:
+        name: What messages call it.
+        told_by: A field that only its rows have.
+        needs: Fields without which no row is of it.
+        convert: What makes a record of its rows.
+        family: Layouts of one family may stand in one file.
+    """
+
+    name: str
+    told_by: str
+    needs: tuple[str, ...]
+    convert: Callable[[Row], Record]
+    family: str
+
+    def fits(self, row: Row) -> bool:
+        """Whether a row has all that is needed, be it null."""
+        return all(name in row for name in self.needs)
+
+
+def to_record(
+    row: Any,
+    where: str,
+    *,
+    zsre: str = "mend",
+    snippets: AttributeSnippets | None = None,
+    layout: Layout | None = None,
+) -> Record:
     """One row of any known layout as a record.
 
     Args:
@@ -32,6 +64,7 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
         where: Its place, for messages.
         zsre: One of `ZSRE_CONVENTIONS`.
         snippets: Reference texts of CounterFact records by relation and target id; a record's own come first.
+        layout: Its layout; None for the one that its fields tell.
 
     Raises:
         RequestError: it cannot be used; names the place and the field.
@@ -40,7 +73,7 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
         raise RequestError(f"{where}: expected a JSON object, got {type(row).__name__}")
     row = {name: value for name, value in row.items() if value is not None}
     try:
-        convert = layout_of(row)
+        convert = layout_of(row) if layout is None else layout.convert
         record = _zsre(row, zsre) if convert is _zsre else convert(row)
         record = replace(record, request=with_origin(record.request, row, strict=convert is plain))
         if snippets is not None and convert is _counterfact and not record.reference_texts:
@@ -51,7 +84,11 @@ def to_record(row: Any, where: str, *, zsre: str = "mend", snippets: AttributeSn
     except KeyError as error:
         raise RequestError(f"{where}: field {error} is missing") from None
     except RequestError as error:
-        raise RequestError(f"{where}: {error}") from None
+        # A request built by itself calls itself so; here its place is known.
+        message = re.sub(r"^request(?: [^:]{0,120})?: ", "", str(error))
+        if isinstance(error, FieldFault):
+            raise FieldFault(f"{where}: {message}", error.kind) from None
+        raise RequestError(f"{where}: {message}") from None
     except (TypeError, AttributeError, IndexError) as error:
         raise RequestError(f"{where}: malformed ({error})") from None
     except RecursionError:
@@ -85,14 +122,51 @@ def layout_of(fields: Row) -> Callable[[Row], Record]:
     Raises:
         RequestError: none.
     """
-    for name, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
-        if name in fields:
-            return convert
+    found = layouts_with(fields)
+    if not found:
+        raise RequestError(unknown_layout(fields))
+    return next((layout for layout in found if layout.fits(fields)), found[0]).convert
+
+
+def known_layouts() -> list[Layout]:
+    """All layouts, in the order in which they are tried."""
+    found = []
+    for told_by, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
+        name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), told_by))
+        found.append(Layout(name, told_by, needs, convert, family))
+    return found
+
+
+def layouts_with(fields: Row) -> list[Layout]:
+    """The layouts that some fields (or columns) tell of, the first first."""
+    return [layout for layout in known_layouts() if layout.told_by in fields]
+
+
+def unknown_layout(fields: Row) -> str:
+    """What to say of fields of no known layout: they, the layout that is nearest, and what it lacks."""
     names = ", ".join(sorted(label(name) for name in fields)[:8])
-    raise RequestError(
-        f"unknown layout with fields {names or '(none)'}; known are CounterFact (requested_rewrite), EasyEdit (prompt, "
-        "target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)" + _added()
+    if len(fields) > 8:
+        names += f" and {len(fields) - 8} more"
+    return (
+        f"unknown layout with fields {names or '(none)'}{_nearest(fields)}; known are CounterFact (requested_rewrite), "
+        "EasyEdit (prompt, target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)"
+        + _added()
     )
+
+
+def _nearest(fields: Row) -> str:
+    """The layout that some fields come nearest to, and what they lack of it; nothing where they are like none."""
+
+    def likeness(layout: Layout) -> tuple[float, bool]:
+        return sum(name in fields for name in layout.needs) / len(layout.needs), layout.told_by in fields
+
+    best = max(known_layouts(), key=likeness)
+    if likeness(best) == (0, False):
+        return ""
+    lacking = [name for name in best.needs if name not in fields]
+    near = [other for name in lacking if (other := closest(name, (str(field) for field in fields), cutoff=0.7))]
+    meant = f" (not read: {', '.join(label(name) for name in near)})" if near else ""
+    return f"; nearest is {best.name}, of which it lacks {', '.join(lacking)}{meant}"
 
 
 def _added() -> str:
@@ -134,7 +208,8 @@ def check_convention(zsre: str) -> None:
 def _counterfact(row: Row) -> Record:
     rewrite = an_object(row["requested_rewrite"], "requested_rewrite")
     true = rewrite.get("target_true")
-    request = Request(
+    request = made_request(
+        {"relation": "relation_id"},
         subject=rewrite["subject"],
         prompt=rewrite["prompt"],
         target_new=an_object(rewrite["target_new"], "target_new")["str"],
@@ -146,15 +221,33 @@ def _counterfact(row: Row) -> Record:
     return _with_prompts(request, row)
 
 
+def _tracing(row: Row) -> Record:
+    """CounterFact as rows for causal tracing: the template, and both answers with the space that stands before them."""
+    name, target = spelled(row, "prompt", TRACING), spelled(row, "target_new", TRACING)
+    subject = check_text(row["subject"], "subject").strip()
+    request = made_request(
+        {"prompt": name, "target_new": target, "relation": "relation_id"},
+        subject=subject,
+        prompt=template(row[name], subject, name),
+        target_new=row[target],
+        target_true=row.get("target_true"),
+        relation=row.get("relation_id"),
+        case_id=row.get("case_id"),
+    )
+    return Record(request)
+
+
 def _zsre(row: Row, convention: str = "mend") -> Record:
     answers = strings(row, "answers")
     published = convention in ("memit", "answers")
     if published and not answers:
         raise KeyError("answers")
-    request = Request(
+    names = {"prompt": "src", "target_new": "alt", "target_true": "answers" if answers else "pred"}
+    request = made_request(
+        names | ({"target_new": "answers"} if published else {}),
         subject=row["subject"],
         prompt=template(row["src"], row["subject"], "src"),
-        target_new=answers[0] if published else check_text(row["alt"], "alt"),
+        target_new=answers[0] if published else row["alt"],
         # ROME and MEMIT teach the right answer and have no other to compare it with.
         target_true=None if published else (answers[0] if answers else row.get("pred") or None),
         case_id=row.get("case_id"),
@@ -169,12 +262,15 @@ def _zsre(row: Row, convention: str = "mend") -> Record:
 
 
 def _easyedit(row: Row) -> Record:
-    request = _filled_in(row, target_true=first_answer(row.get("ground_truth"), "ground_truth"), relation="relation_id")
+    true = first_answer(row.get("ground_truth"), "ground_truth")
+    request = _filled_in(row, true, target_true="ground_truth", relation="relation_id")
     prompts, truths = strings(row, "locality_prompt"), strings(row, "locality_ground_truth")
     if truths and len(truths) != len(prompts):
         raise RequestError("fields 'locality_prompt' and 'locality_ground_truth' have different lengths")
     near = tuple(Neighbor(p, truths[i] if truths else None) for i, p in enumerate(prompts))
-    return Record(request, strings(row, "rephrase_prompt") or strings(row, "rephrase"), near + _locality(row))
+    # A blank one stands for none.
+    rephrased = next((found for name in EASYEDIT["rephrase_prompt"] if (found := strings(row, name))), ())
+    return Record(request, rephrased, near + _locality(row))
 
 
 def _locality(row: Row) -> tuple[Neighbor, ...]:
@@ -198,18 +294,19 @@ def _locality(row: Row) -> tuple[Neighbor, ...]:
 
 def plain(row: Row) -> Record:
     """The plain layout: the columns of `seqedit.facts.arrow.FEATURES`, all but three of them optional."""
-    request = _filled_in(row, target_true=row.get("target_true"), relation="relation")
+    request = _filled_in(row, row.get("target_true"), target_true="target_true", relation="relation")
     return _with_prompts(request, row)
 
 
-def _filled_in(row: Row, *, target_true: str | None, relation: str) -> Request:
+def _filled_in(row: Row, true: str | None, **names: str) -> Request:
     """A request from a flat row, whose prompt may have the subject filled in already."""
-    return Request(
+    return made_request(
+        names,
         subject=row["subject"],
         prompt=template(row["prompt"], row["subject"]),
         target_new=row["target_new"],
-        target_true=target_true,
-        relation=row.get(relation),
+        target_true=true,
+        relation=row.get(names["relation"]),
         case_id=row.get("case_id", row.get("case_name")),
     )
 
@@ -240,8 +337,18 @@ _LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("locality", _easyedit),
     ("portability", _easyedit),
     ("ground_truth", _easyedit),
+    ("target_false", _tracing),
 )
 """A field that tells a layout, and what makes a record of its rows; `register` adds to them, and those that other
 distributions name in their entry points come after."""
 _PLAIN = (("target_new", plain), ("prompt", plain))
 _PUBLISHED = frozenset(name for name, _ in _LAYOUTS)
+_FLAT = ("subject", "prompt", "target_new")
+_ABOUT: Mapping[Callable[[Row], Record], tuple[str, tuple[str, ...], str]] = {
+    _counterfact: ("CounterFact", ("requested_rewrite",), "CounterFact"),
+    _zsre: ("zsRE", ("subject", "src"), "zsRE"),
+    _easyedit: ("EasyEdit", _FLAT, "plain JSONL or EasyEdit"),
+    _tracing: ("CounterFact for tracing", ("subject", "prompt", "target_false"), "CounterFact for tracing"),
+    plain: ("plain JSONL", _FLAT, "plain JSONL or EasyEdit"),
+}
+"""Name, needed fields and family of the published layouts; one that is registered needs the field that tells it."""

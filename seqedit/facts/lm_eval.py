@@ -23,6 +23,7 @@ def facts(
     records: str | None = None,
     records_split: str = "train",
     zsre: str = "mend",
+    skip_unusable: bool = False,
     **_: Any,
 ) -> dict[str, datasets.Dataset]:
     """One document per record that has a prompt of these groups.
@@ -35,6 +36,7 @@ def facts(
         records: As `seqedit.load_records` takes them.
         records_split: Which split of a dataset.
         zsre: What zsRE records teach, `seqedit.load_records`.
+        skip_unusable: Leave out records that cannot be used, and log which and why.
 
     Returns:
         The split "test".
@@ -55,7 +57,9 @@ def facts(
             'or --metadata \'{"records": "FILE"}\''
         )
     documents = []
-    for index, record in enumerate(load_records(str(source), split=records_split, zsre=zsre)):
+    for index, record in enumerate(
+        load_records(str(source), split=records_split, zsre=zsre, skip_unusable=skip_unusable)
+    ):
         prompts = list(_prompts(record, groups))
         if prompts:
             case = record.request.case_id

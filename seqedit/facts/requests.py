@@ -185,11 +185,15 @@ class Record:
         )
 
 
-def check_batch(requests: Sequence[Request]) -> None:
+def check_batch(requests: Sequence[Request], numbers: Sequence[int] | None = None) -> None:
     """Refuse an empty batch, the same request twice, and two targets for one fact.
 
+    Args:
+        requests: The batch.
+        numbers: Their numbers in the file that they come from, for messages.
+
     Raises:
-        RequestError: names the subject and the positions (from 0) of the two requests.
+        RequestError: names the subject and the two requests.
     """
     if not requests:
         raise RequestError("the batch holds no requests")
@@ -201,13 +205,16 @@ def check_batch(requests: Sequence[Request]) -> None:
             if earlier == position:
                 continue
             first = requests[earlier]
+            two = f"{earlier} and {position} in one batch"
+            if numbers is not None:
+                two += f" (records {numbers[earlier]} and {numbers[position]} of the file)"
             if canonical(first.target_new) == canonical(request.target_new):
                 raise RequestError(
-                    f"duplicate requests {earlier} and {position} in one batch: subject {short(request.subject)}, "
+                    f"duplicate requests {two}: subject {short(request.subject)}, "
                     f"target {short(request.target_new)}; keep one of them"
                 )
             raise RequestError(
-                f"contradictory requests {earlier} and {position} in one batch: subject {short(request.subject)} is to "
+                f"contradictory requests {two}: subject {short(request.subject)} is to "
                 f"be both {short(first.target_new)} and {short(request.target_new)}; "
                 "put them into two batches or drop one"
             )

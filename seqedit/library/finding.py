@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seqedit.library.inputs import facts_of
+from seqedit.library.inputs import facts_read
 from seqedit.library.taking import Taking
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Finding(Taking):
         max_tokens: int = 20_000,
         steps: int = 25,
         tasks: Tasks | None = None,
+        skip_unusable: bool = False,
         report: Callable[[str], None] = _LOG.info,
     ) -> Tuned:
         """Find settings on the unedited model, and write them as ``out``/preset.yaml with their evidence.
@@ -48,6 +50,7 @@ class Finding(Taking):
             max_tokens: Sample size for second moments, in tokens.
             steps: Optimisation steps.
             tasks: lm-eval tasks that settings are also scored by, by name or with a local file of documents each.
+            skip_unusable: Leave out records that cannot be used, and say which and why.
             report: Takes a line of progress.
 
         Returns:
@@ -62,12 +65,14 @@ class Finding(Taking):
         from seqedit.tuning.preset import write_preset
         from seqedit.tuning.tune import tune
 
-        facts, folder = facts_of(records, limit=limit), Path(out)
+        read, folder = facts_read(records, limit=limit, skip_unusable=skip_unusable), Path(out)
+        facts = read.records
         with self.edited.unedited():
             found = tune(
                 self.edited, facts, method, folder, minutes=minutes, layers=layers, text=text, max_tokens=max_tokens,
                 steps=steps, seed=self.editor.seed, tasks=tasks_of(tasks), report=report,
             )  # fmt: skip
+            found = replace(found, skipped=read.skipped)
             write_preset(folder / "preset.yaml", found, self.edited)
             write_plot(folder / "tune.png", found)
         if found.failing is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from evals.scores.scores import METRICS
 from evals.tasks.examples import TaskRows
 from evals.tasks.names import check_names
 from seqedit.demo.location import resolve_demo_file
-from seqedit.errors import InputError
+from seqedit.errors import InputError, RequestError
 from seqedit.facts.layouts import to_record
-from seqedit.facts.loading import load_records
+from seqedit.facts.loading import FactsRead, read_facts
+from seqedit.facts.reading.unusable import Skipped, refusal, unusable
 from seqedit.facts.requests import Record, Request
 from seqedit.scoring.settings import EvalSettings
 from seqedit.session.metrics import DivergenceMetric, FactMetric, PerplexityMetric, StateMetric, TaskMetric
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import datasets
 
     from evals.tasks.tasks import LoadedTasks
+    from seqedit.editing.rule import Settled
     from seqedit.runs.checked_edit import Checks, OnBroken
 
     Facts: TypeAlias = (
@@ -33,18 +36,30 @@ if TYPE_CHECKING:
     )  # fmt: skip
     """A fact file, a dataset or a Hub id, one request or record, or a sequence of them or of their JSON rows."""
 
+_LOG = logging.getLogger(__name__)
+
 Tasks: TypeAlias = Mapping[str, str | Path | TaskRows | None] | Sequence[str]
 """lm-eval tasks by name, each with a local file of its documents (a group with a folder of files) or None for its own
 data set; or names alone."""
 
 
-def facts_of(source: Facts, *, zsre: str = "mend", limit: int | None = None) -> list[Record]:
-    """Facts as records.
+def facts_of(
+    source: Facts, *, zsre: str = "mend", limit: int | None = None, skip_unusable: bool = False
+) -> list[Record]:  # fmt: skip
+    """Facts as records; what is left out is logged. `facts_read` has the arguments."""
+    return facts_read(source, zsre=zsre, limit=limit, skip_unusable=skip_unusable).records
+
+
+def facts_read(
+    source: Facts, *, zsre: str = "mend", limit: int | None = None, skip_unusable: bool = False
+) -> FactsRead:  # fmt: skip
+    """Facts as records, and what was left out, which is logged too.
 
     Args:
         source: What was handed in.
         zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
         limit: Take only the first.
+        skip_unusable: Leave out records that cannot be used, instead of refusing them.
 
     Raises:
         InputError: no fact, or one that cannot be used; names the file or its place.
@@ -52,13 +67,34 @@ def facts_of(source: Facts, *, zsre: str = "mend", limit: int | None = None) -> 
     if isinstance(source, Request | Record):
         source = [source]
     if isinstance(source, str | Path) or hasattr(source, "column_names"):  # a file, an id, or a dataset in memory
-        return load_records(source, zsre=zsre, limit=limit)  # type: ignore[arg-type]
+        read = read_facts(source, zsre=zsre, limit=limit, skip_unusable=skip_unusable)  # type: ignore[arg-type]
+        return _logged(read)
     if not isinstance(source, Sequence):
         raise InputError(f"facts are a file, a dataset or a sequence of requests, got {type(source).__name__}")
-    found = [_record(item, f"fact {number}", zsre) for number, item in enumerate(source[:limit], 1)]
-    if not found:
+    found, faults, given = [], [], source[:limit]
+    for number, item in enumerate(given, 1):
+        where = f"fact {number}"
+        try:
+            found.append((number, _record(item, where, zsre)))
+        except RequestError as error:
+            faults.append(unusable(number, where, item, error))
+    if not given:
         raise InputError("no facts were given")
-    return found
+    if faults and (not found or not skip_unusable):
+        raise refusal("the facts", faults, len(given))
+    skipped = Skipped("the facts", len(given), tuple(faults)) if faults else None
+    return _logged(FactsRead([record for _, record in found], tuple(number for number, _ in found), skipped))
+
+
+def noted_of(settled: Settled, read: FactsRead) -> dict[str, Any]:
+    """What an adapter records of where its settings came from, and of what of its facts' source was left out."""
+    return {**settled.provenance(), **({} if read.skipped is None else {"skipped": read.skipped.to_dict()})}
+
+
+def _logged(read: FactsRead) -> FactsRead:
+    if read.skipped is not None:
+        _LOG.warning("%s", read.skipped)
+    return read
 
 
 def _record(item: Any, where: str, zsre: str) -> Record:
@@ -116,6 +152,7 @@ def checks_of(
     settings: EvalSettings | None = None,
     on_gate: str = "revert",
     zsre: str = "mend",
+    skip_unusable: bool = False,
 ) -> Checks:
     """What is measured after an edit, and the limits that it must keep.
 
@@ -127,6 +164,7 @@ def checks_of(
         settings: How it is measured; by default everything but generated texts.
         on_gate: What a broken gate does: ``revert`` or ``stop``.
         zsre: What zsRE records teach.
+        skip_unusable: Leave out records that cannot be used.
 
     Raises:
         InputError: names what cannot be used.
@@ -136,7 +174,7 @@ def checks_of(
     chosen = settings or EvalSettings(generation=False)
     return Checks(
         parse_gates([gates] if isinstance(gates, str) else gates),
-        None if records is None else facts_of(records, zsre=zsre),
+        None if records is None else facts_of(records, zsre=zsre, skip_unusable=skip_unusable),
         tasks_of(tasks, limit=chosen.task_documents), texts_of(text), chosen, cast("OnBroken", on_gate),
     )  # fmt: skip
 

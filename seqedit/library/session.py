@@ -21,7 +21,7 @@ from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.library.finding import Finding
-from seqedit.library.inputs import checks_of, facts_of, tasks_of, texts_of
+from seqedit.library.inputs import checks_of, facts_read, noted_of, tasks_of, texts_of
 from seqedit.library.watching import Watch
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
@@ -165,6 +165,7 @@ class Session(Finding):
         check: Callable[[Adapter], None] | None = None,
         zsre: str = "mend",
         limit: int | None = None,
+        skip_unusable: bool = False,
         gates: Any = None,
         records: Facts | None = None,
         tasks: Tasks | None = None,
@@ -192,6 +193,7 @@ class Session(Finding):
             check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
             zsre: What zsRE records teach.
             limit: Take only the first facts.
+            skip_unusable: Leave out records that cannot be used; the entry and its adapter keep which and why.
             gates: Limits that the new state must keep, as in a run (``"earlier.ES: min 90"``).
             records: Records with paraphrases and neighbours of the facts, new and earlier; those that ``requests``
                 bring and those of the session's earlier edits are known.
@@ -209,10 +211,13 @@ class Session(Finding):
         if method is None:
             method, preset, hparams, settings = self._kept(config, preset, hparams, settings)
         given = _given(method, config, preset, hparams, settings)  # what does not fit is said before facts are read
-        facts = facts_of(requests, zsre=zsre, limit=limit)
+        read = facts_read(requests, zsre=zsre, limit=limit, skip_unusable=skip_unusable)
+        facts = read.records
         batch = requests_of(facts)
-        check_batch(batch)
-        checks = checks_of(gates, records, tasks, text, settings=scoring, on_gate=on_gate, zsre=zsre)
+        check_batch(batch, read.numbers if isinstance(requests, str | Path) else None)
+        checks = checks_of(
+            gates, records, tasks, text, settings=scoring, on_gate=on_gate, zsre=zsre, skip_unusable=skip_unusable
+        )
         if checks.wanted:
             given_too = {r.request.digest(): r for r in checks.records or ()}
             checks = replace(checks, records=list({**self._known, **given_too}.values()))
@@ -224,7 +229,7 @@ class Session(Finding):
         self._made = method, config, len(batch)
         if checks.wanted:
             self._watch.begin()
-        noted = Recorded(message or f"{len(batch)} facts by {method}", author, when, check, settled.provenance())
+        noted = Recorded(message or f"{len(batch)} facts by {method}", author, when, check, noted_of(settled, read))
         made = edit_checked(
             self, facts, method, config, checks, noted, lambda entry: self._watch.scored(self.ledger, entry.id)
         )  # fmt: skip
@@ -248,6 +253,7 @@ class Session(Finding):
         danger: float = DANGER,
         zsre: str = "mend",
         limit: int | None = None,
+        skip_unusable: bool = False,
         **settings: Any,
     ) -> Plan:
         """Say what facts will meet on the session's state before they are written; nothing changes.
@@ -263,6 +269,7 @@ class Session(Finding):
             danger: Cosine from which a fact in force is endangered.
             zsre: What zsRE records teach.
             limit: Take only the first facts.
+            skip_unusable: Leave out records that cannot be used, and say which and why.
             settings: Single settings by name; on top of all others.
 
         Raises:
@@ -274,10 +281,12 @@ class Session(Finding):
         if order not in ORDERS:
             raise InputError(f"order must be {' or '.join(ORDERS)}, got {order!r}")
         given = _given(method, config, preset, hparams, settings)
-        facts = requests_of(facts_of(requests, zsre=zsre, limit=limit))
-        return plan_edits(
+        read = facts_read(requests, zsre=zsre, limit=limit, skip_unusable=skip_unusable)
+        facts = requests_of(read.records)
+        found = plan_edits(
             self, facts, method, self._settled(given).config, batch_size=batch_size, order=order, danger=danger
         )
+        return replace(found, skipped=read.skipped)
 
     def evaluate(
         self,
@@ -289,6 +298,7 @@ class Session(Finding):
         gates: Any = None,
         settings: EvalSettings | None = None,
         zsre: str = "mend",
+        skip_unusable: bool = False,
         keep: bool = True,
     ) -> StateScores:
         """Score a state: new and earlier facts, tasks against the unedited model, gates.
@@ -301,6 +311,7 @@ class Session(Finding):
             gates: Limits, as in a run (``"cola.mcc: max_drop 0.05 at 95 %"``).
             settings: What is measured and how; by default everything but generated texts.
             zsre: What zsRE records teach.
+            skip_unusable: Leave out records that cannot be used, and say which and why.
             keep: Write the scores of the session's own state beside its entry, for log, report and bisect; callbacks
                 are told of them. Scores of other states are returned only.
 
@@ -317,7 +328,8 @@ class Session(Finding):
             text=text is not None,
         )  # fmt: skip
         state = self._id(rev)
-        given = [] if records is None else facts_of(records, zsre=zsre)
+        read = None if records is None else facts_read(records, zsre=zsre, skip_unusable=skip_unusable)
+        given = [] if read is None else read.records
         known = {**self._known, **{record.request.digest(): record for record in given}}
         loaded, texts = tasks_of(tasks, limit=chosen.task_documents), texts_of(text)
         split = SplitScoring(self.ranks)
@@ -331,7 +343,7 @@ class Session(Finding):
         found = evaluate_state(self, evaluator, state, records=list(known.values()), gates=limits, keep=keep)
         if told:
             self._watch.scored(self.ledger, state)
-        return found
+        return found if read is None else replace(found, skipped=read.skipped)
 
     def _kept(
         self, config: EditConfig | None, preset: str | None, hparams: str | Path | None, settings: dict[str, Any]

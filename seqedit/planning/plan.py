@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Request
 from seqedit.planning.interference import Metric
 from seqedit.planning.order import LaterCosines, Order
@@ -123,6 +124,7 @@ class Plan:
         pairs: Requests that contradict, repeat or paraphrase each other or facts in force, or share a key.
         load: Module name -> edits in force per key dimension, before and after.
         orders: Cosines to later keys in the file's order and clustered.
+        skipped: What of the file was left out as unusable; None for nothing.
     """
 
     method: str
@@ -136,6 +138,7 @@ class Plan:
     pairs: tuple[Pair, ...]
     load: Mapping[str, tuple[float, float]]
     orders: Mapping[Order, LaterCosines]
+    skipped: Skipped | None = None
 
     @property
     def by_risk(self) -> list[PlannedFact]:
@@ -157,6 +160,7 @@ class Plan:
             "endangered": [one.to_dict() for one in self.endangered], "pairs": [pair.to_dict() for pair in self.pairs],
             "load": {name: {"before": rounded(a), "after": rounded(b)} for name, (a, b) in self.load.items()},
             "orders": {name: later.to_dict() for name, later in self.orders.items()},
+            **({} if self.skipped is None else {"skipped": self.skipped.to_dict()}),
         }  # fmt: skip
 
     def lines(self, limit: int | None = None) -> list[str]:
@@ -166,6 +170,7 @@ class Plan:
             limit: Show only so many facts, endangered facts and pairs each; None for all.
         """
         lines = [f"{len(self.facts)} facts in {len(self.batches)} batches ({self.order} order) by {self.method}"]
+        lines += [] if self.skipped is None else [str(self.skipped)]
         for name, (before, after) in self.load.items():
             lines.append(f"load of {name}: {before:.3g} before, {after:.3g} after")
         for order, found in self.orders.items():

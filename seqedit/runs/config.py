@@ -62,6 +62,7 @@ class RunConfig:
         model: Hub id, directory or shipped model.
         facts: Fact file or Hub dataset; of several files, their names.
         zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
+        skip_unusable: Whether records that cannot be used are left out and counted, instead of refused.
         method: Name of the editing method.
         settings: Its settings; as they were given where some wait for the model (`seqedit.runs.settling`).
         batch_size: Requests per step.
@@ -113,6 +114,7 @@ class RunConfig:
     shuffle: bool = False
     order: Order = "file"
     zsre: str = "mend"
+    skip_unusable: bool = False
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
     preset: str | None = None
@@ -134,7 +136,7 @@ class RunConfig:
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "onto", "out", "seed", "dtype", "device", "title", "shuffle", "order",
-    "gates", "on_gate", "zsre",
+    "gates", "on_gate", "zsre", "skip_unusable",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -229,6 +231,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
+        skip_unusable=_flag("skip_unusable", data.get("skip_unusable", False)),
         order=data.get("order", "file"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,

@@ -149,7 +149,7 @@ class Driver:
         if entry is not None:
             self._check(entry, batch, method, settings)
         else:
-            entry = self._edit(batch, method, settings, message, noted, source.file)
+            entry = self._edit(batch, method, settings, message, {**noted, **source.noted}, source.file)
         self.records[entry.id] = batch
         results = self._decided(entry)
         if results is None:

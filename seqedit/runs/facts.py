@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ledger import Entry
 from seqedit.errors import InputError
 from seqedit.facts.files import FactFile, shown_name
-from seqedit.facts.loading import load_records
+from seqedit.facts.loading import read_facts
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record, check_batch, requests_of
 from seqedit.facts.snippets import read_attribute_snippets
 from seqedit.runs.config import RunConfig
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,11 +28,13 @@ class FactSet:
         file: The file; its name is what messages call the source.
         records: Its records.
         recorded: Name and digest, as entries keep them; empty where the source is no local file.
+        skipped: What was left out as unusable; None for nothing.
     """
 
     file: FactFile
     records: tuple[Record, ...]
     recorded: Mapping[str, str] = field(default_factory=dict)
+    skipped: Skipped | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,11 @@ class FactBatch:
         """What an entry keeps of the file they come from; empty for no file."""
         return self.source.recorded
 
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What its adapter records of the records of its source that were left out."""
+        return {} if self.source.skipped is None else {"skipped": self.source.skipped.to_dict()}
+
 
 def load_facts(config: RunConfig) -> list[Record]:
     """All records of ``config.facts``, by its zsRE convention and with its attribute snippets.
@@ -56,7 +68,11 @@ def load_facts(config: RunConfig) -> list[Record]:
     Raises:
         InputError: a file is missing or unusable; nothing is read half.
     """
-    return [record for part in load_sets(config) for record in part.records]
+    sets = load_sets(config)
+    for part in sets:
+        if part.skipped is not None:
+            _LOG.warning("%s", part.skipped)
+    return [record for part in sets for record in part.records]
 
 
 def load_sets(config: RunConfig) -> list[FactSet]:
@@ -69,8 +85,9 @@ def load_sets(config: RunConfig) -> list[FactSet]:
     found = []
     for file in files:
         recorded = file.record()  # before it is read: a file that changes meanwhile is then seen as changed
-        records = load_records(file.path, zsre=config.zsre, snippets=snippets)
-        found.append(FactSet(file, tuple(file.told(records)), recorded))
+        read = read_facts(file.path, zsre=config.zsre, snippets=snippets, skip_unusable=config.skip_unusable)
+        skipped = None if read.skipped is None else replace(read.skipped, source=file.name)
+        found.append(FactSet(file, tuple(file.told(read.records)), recorded, skipped))
     return found
 
 

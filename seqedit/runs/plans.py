@@ -112,6 +112,7 @@ def planned_run(config: RunConfig, ready: Prepared) -> dict[str, Any]:
         "onto": start.entry, "new_branch": start.new, "resumed": start.resumed, "start": str(start),
         "files": ready.files, "steps": steps, "facts": len(ready.records), "adapter_bytes": size,
         "tasks": sorted(config.tasks), "order": config.order,
+        **({"skipped": [left.to_dict() for left in ready.skipped]} if ready.skipped else {}),
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from seqedit.editing.preset_model import preset_warning
 from seqedit.editing.rule import planned
 from seqedit.editing.settings import BY_RULE, Given
 from seqedit.errors import InputError
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.methods import get_method
@@ -49,6 +50,7 @@ class Prepared:
         start: Where it begins.
         batches: Its batches; empty where nothing is new.
         files: What is to be said of each of its files where only new ones are edited.
+        skipped: What was left out of them as unusable.
         known: Digest of a request -> its record, of all facts of the run's files, edited or not.
         edited: The unedited model; None where nothing is new.
         tasks: Its tasks; None for none.
@@ -62,6 +64,7 @@ class Prepared:
     start: Start
     batches: list[FactBatch]
     files: list[str] = field(default_factory=list)
+    skipped: tuple[Skipped, ...] = ()
     known: Mapping[str, Record] = field(default_factory=dict)
     edited: EditedModel | None = None
     tasks: LoadedTasks | None = None
@@ -117,6 +120,9 @@ def prepare(
         raise InputError(f"field 'facts': no file matches {config.facts}")
     sets = [] if no_file else load_sets(config) if records is None else [given_set(config, records)]
     known = {record.request.digest(): record for part in sets for record in part.records}
+    skipped = tuple(part.skipped for part in sets if part.skipped is not None)
+    for left in skipped:
+        _LOG.warning("%s", left)
     said: list[str] = []
     with ExitStack() as stack:
         # What the ledger refuses is said before a model is loaded.
@@ -129,10 +135,10 @@ def prepare(
         if new_files and config.steps is not None:
             batches = batches[: config.steps]
         if not batches:
-            return Prepared(config, start, [], said or ["no file matches yet"], known)
+            return Prepared(config, start, [], said or ["no file matches yet"], skipped, known)
         if ledger is not None:
             check_not_there(ledger, start, batches[0].records, config)
-        prepared = Prepared(config, start, batches, said, known)
+        prepared = Prepared(config, start, batches, said, skipped, known)
         check_facts(config.gates, _scored_batches(batches, config), config.evals.generation_records)
         _check_earlier(prepared)
         if config.context_templates is not None:

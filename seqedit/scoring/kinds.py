@@ -18,5 +18,8 @@ KIND_FAILURE = "failure"
 """Why the state of an entry could not be scored: "reason" -> text, or None where a later try succeeded."""
 KIND_BASELINE = "baseline"
 """Averages of the unedited model over the facts of the run that made an entry: "counterfact" -> {score: value}."""
+KIND_SKIPPED = "skipped"
+"""Records that were left out, because they cannot be used, of the source that an entry's facts come from
+(`seqedit.facts.reading.unusable.Skipped`)."""
 KIND_FIXED = "fixed"
 """Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""

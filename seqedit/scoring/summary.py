@@ -20,6 +20,7 @@ from seqedit.scoring.kinds import (
     KIND_LEARNT,
     KIND_RECORDS,
     KIND_SCORES,
+    KIND_SKIPPED,
     KIND_TASKS,
     KIND_TIMINGS,
 )
@@ -41,7 +42,8 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
 
     Returns:
         {"title", "model", "method", "baseline", "steps" (oldest first), "forgetting_metric", "forgetting",
-        "forgetting_curve", "half_life" (steps), "collapse"}. Row t, column i of the forgetting matrix is the score at
+        "forgetting_curve", "half_life" (steps), "collapse"}, and "skipped" where records were left out as
+        unusable. Row t, column i of the forgetting matrix is the score at
         step t of the edits made at step i; None where they were not in force or not scored. The curve is that of the
         batches in force at ``rev``, aged by one another.
     """
@@ -57,7 +59,7 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
     )
     # Age counts batches that are in force: neither a revert nor what it has taken back ages the others.
     curve = forgetting_curve(matrix, steps=[t for t, step in enumerate(steps) if step["active"]])
-    return {
+    summary: RunSummary = {
         "title": title,
         "model": {"name": ledger.base_model.name, "fingerprint": ledger.base_model.fingerprint},
         "method": dict(edits[-1].method) if edits else {},
@@ -69,6 +71,15 @@ def build_summary(ledger: Ledger, rev: str = "HEAD", *, title: str = "Sequential
         "half_life": half_life(curve),
         "collapse": collapse_of(steps),
     }
+    if skipped := skipped_of(steps):
+        summary["skipped"] = skipped
+    return summary
+
+
+def skipped_of(steps: Sequence[StepSummary]) -> list[dict[str, Any]]:
+    """What was left out as unusable of each source of the facts, once."""
+    found = {json.dumps(step["skipped"], sort_keys=True): step["skipped"] for step in steps if step.get("skipped")}
+    return list(found.values())
 
 
 def collapse_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -138,6 +149,7 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "generated": new.get("generated"),
         "diagnosis": scores.get(KIND_DIAGNOSIS),
         "learnt": scores.get(KIND_LEARNT),
+        **({"skipped": scores[KIND_SKIPPED]} if KIND_SKIPPED in scores else {}),  # type: ignore[typeddict-item]
         "failure": scores.get(KIND_FAILURE, {}).get("reason"),
         "earlier": new.get("earlier"),
         "tasks": scores.get(KIND_TASKS, {}),

@@ -53,6 +53,7 @@ class StepSummary(TypedDict):
     generated: list[dict[str, Any]] | None
     diagnosis: dict[str, Any] | None
     learnt: NotRequired[dict[str, Any] | None]
+    skipped: NotRequired[dict[str, Any]]
     failure: str | None
     earlier: dict[str, Any] | None
     tasks: dict[str, dict[str, Any]]
@@ -85,6 +86,7 @@ class RunSummary(TypedDict):
     forgetting_curve: list[dict[str, Any]]
     half_life: float | None
     collapse: dict[str, dict[str, Any]]
+    skipped: NotRequired[list[dict[str, Any]]]
     stopped: NotRequired[str | None]
     losses: NotRequired[dict[str, Any]]
     runs: NotRequired[dict[str, RunSummary]]

@@ -13,6 +13,7 @@ from evals.statistics.changes import paired_change
 from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
@@ -35,6 +36,7 @@ class StateScores:
         baseline: Those of the unedited model.
         gates: How the gates were kept.
         failure: Why the state could not be scored, which trips every gate; None where it was.
+        skipped: What of the given records was left out as unusable; None for nothing.
     """
 
     entry: str
@@ -42,6 +44,7 @@ class StateScores:
     baseline: dict[str, Any]
     gates: tuple[GateResult, ...]
     failure: str | None = None
+    skipped: Skipped | None = None
 
     @property
     def tripped(self) -> list[GateResult]:
@@ -52,7 +55,7 @@ class StateScores:
         """Scores of new and earlier edits, tasks with their paired change, and gates, a line each."""
         if self.failure is not None:
             return "\n".join([f"{self.entry[:12]} cannot be scored: {self.failure}", *map(str, self.gates)])
-        lines = [self.entry[:12]]
+        lines = [self.entry[:12], *([] if self.skipped is None else [str(self.skipped)])]
         for name in ("ES", "PS", "NS", "S"):
             new, earlier = self.step.get(name), (self.step.get("earlier") or {}).get(name)
             lines.append(f"{name:>12} {_number(new)}  earlier {_number(earlier)}")

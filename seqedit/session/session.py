@@ -30,6 +30,7 @@ from seqedit.scoring.kinds import (
     KIND_OUTCOMES,
     KIND_RECORDS,
     KIND_SCORES,
+    KIND_SKIPPED,
     KIND_TASKS,
     KIND_TIMINGS,
 )
@@ -245,11 +246,13 @@ class Session:
         seconds = time.perf_counter() - start
         if check is not None:
             check(adapter)
+        scores = {KIND_TIMINGS: {"edit": seconds}, KIND_DIAGNOSIS: adapter.provenance["diagnosis"]}
+        if noted and KIND_SKIPPED in noted:
+            scores[KIND_SKIPPED] = noted[KIND_SKIPPED]
         return self.extend(
             lambda branch, tip: self.ledger.append(
                 adapter, message=message, author=author, time=when, parent=tip, branch=branch,
-                scores={KIND_TIMINGS: {"edit": seconds}, KIND_DIAGNOSIS: adapter.provenance["diagnosis"]},
-                facts_file=facts_file,
+                scores=scores, facts_file=facts_file,
             )
         )  # fmt: skip
 

@@ -33,6 +33,7 @@ def evidence(tuned: Tuned, edited: EditedModel) -> dict[str, Any]:
         if tuned.held_out
         else None,
         "failing": tuned.failing,
+        **({} if tuned.skipped is None else {"skipped": tuned.skipped.to_dict()}),
         "converged": {str(layer): share for layer, share in tuned.converged.items()},
         "layers_measured": [figures.to_dict() for figures in tuned.figures],
         "best": _short(tuned.best),

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evals.tasks.tasks import LoadedTasks
+from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record, requests_of
 from seqedit.models.anatomy import Anatomy
 from seqedit.models.edited import EditedModel
@@ -62,6 +63,7 @@ class Tuned:
         seconds: Time that this call took.
         failing: Why the best settings are no way to edit this model; None where they are one.
         held_out: Facts that decided and had no part in choosing layers and weights; 0 where no sequence was made.
+        skipped: What of the facts' file was left out as unusable; None for nothing.
     """
 
     method: str
@@ -76,6 +78,7 @@ class Tuned:
     seconds: float
     failing: str | None = None
     held_out: int = 0
+    skipped: Skipped | None = None
 
 
 def tune(

@@ -102,7 +102,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "object around the list": (json.dumps({"data": [GOOD]}).encode(), ", line 1, record 1: unknown layout with fields"),
     "a string": (b'"facts"', ", line 1, record 1: expected a JSON object, got str"),
     "a number in the list": (b"[1]", ", record 1: expected a JSON object, got int"),
-    "no JSON at all": (b"subject,prompt\nLyon,x\n", ", line 1: not valid JSON (Expecting value at column 1)"),
+    "no JSON at all": (b"the facts of Lyon\n", ", line 1: not valid JSON (Expecting value at column 1)"),
 }  # fmt: skip
 
 

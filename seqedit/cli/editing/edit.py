@@ -33,12 +33,13 @@ from seqedit.cli.options import (
     PresetOption,
     SecondMomentsOption,
     SetOption,
+    SkipUnusableOption,
     TaskDocumentsOption,
     TaskOption,
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import StepTable, default_place, files_of_tasks, open_ledger
+from seqedit.cli.output import StepTable, default_place, facts_told, files_of_tasks, open_ledger, skipped_json
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from seqedit.editing.loading import Loading
     from seqedit.editing.rule import Settled
     from seqedit.editing.settings import Given
+    from seqedit.facts.reading.unusable import Skipped
     from seqedit.facts.requests import Record, Request
     from seqedit.planning.plan import Plan
     from seqedit.runs.checked_edit import CheckedEdit, Checks
@@ -85,6 +87,7 @@ def edit(
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     zsre: ZsreOption = "mend",
+    skip_unusable: SkipUnusableOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: MessageOption = "",
     author: AuthorOption = "",
@@ -122,7 +125,6 @@ def edit(
     from seqedit.editing.loading import Loading
     from seqedit.editing.settings import MethodChoice
     from seqedit.facts.files import FactFile, shown_name
-    from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
     from seqedit.support.files import check_new
 
@@ -148,8 +150,13 @@ def edit(
         raise InputError(
             "--gate, --records, --task and --drift-text score a ledger's state; --out writes an adapter alone"
         )
-    loaded = load_records(str(facts or requests), limit=limit, zsre=zsre)
-    check_batch(requests_of(loaded))
+    source = str(facts or requests)
+    read = facts_told(source, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
+    loaded = read.records
+    try:
+        check_batch(requests_of(loaded), read.numbers)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
     if out is None:
         from evals.tasks.names import check_rows
 
@@ -162,14 +169,14 @@ def edit(
         checks = checks_of(
             gate, records, tasks, drift_text,
             settings=EvalSettings(generation=False, task_documents=task_documents), on_gate=on_gate, zsre=zsre,  # type: ignore[arg-type]
+            skip_unusable=skip_unusable,
         )  # fmt: skip
     templates = read_templates(context_templates) if context_templates else None
 
-    source = str(facts or requests)
     file = FactFile(source, shown_name(source)).record()
     order = _Order(
         loaded, method, config, message or f"{len(loaded)} facts by {method}", author, strict, dry_run, json_,
-        taken_by(context), file,
+        taken_by(context), file, read.skipped,
     )  # fmt: skip
     loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     if out is None:
@@ -193,6 +200,7 @@ class _Order:
     json: bool
     defaults: dict[str, Any]
     file: Mapping[str, str]
+    skipped: Skipped | None
 
     @property
     def batch(self) -> list[Request]:
@@ -202,7 +210,11 @@ class _Order:
     def to_dict(self, settled: Settled) -> dict[str, Any]:
         """Where settings that were not given came from, as JSON types."""
         taken = {"defaults": self.defaults} if self.defaults else {}
-        return {**settled.provenance(), "warnings": list(settled.warnings), **taken}
+        return {**self.noted(settled), "warnings": list(settled.warnings), **taken}
+
+    def noted(self, settled: Settled) -> dict[str, Any]:
+        """What the adapter records of that, and of what of its facts' file was left out."""
+        return {**settled.provenance(), **skipped_json(self.skipped)}
 
 
 def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
@@ -229,7 +241,9 @@ def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
         learnt.update(learnt_of(editor.edited.model, editor.edited.tokenizer, order.batch, scorer))
         say(learnt_line(learnt), err=True)
 
-    adapter = edit_one_batch(loading, order.batch, order.method, order.config, told=told, made=made)
+    adapter = edit_one_batch(
+        loading, order.batch, order.method, order.config, told=told, made=made, noted=skipped_json(order.skipped)
+    )
     named = replace(adapter, base_model=replace(adapter.base_model, name=loadable_name(adapter.base_model.name)))
     named.save_pretrained(out)
     rank = max(delta.rank for delta in adapter.deltas.values())
@@ -277,7 +291,7 @@ def _edit_ledger(place: str, order: _Order, loading: Loading, checks: Checks) ->
             settled = settle(order.config, session.editor)
             tell_settled(settled)
             recorded = Recorded(
-                order.message, order.author, None, lambda adapter: _check(adapter, order.strict), settled.provenance(),
+                order.message, order.author, None, lambda adapter: _check(adapter, order.strict), order.noted(settled),
                 order.file,
             )  # fmt: skip
             made = edit_checked(session, order.records, order.method, settled.config, checks, recorded)
@@ -358,7 +372,7 @@ def _tell(
         "layers": list(chosen.layers), "overlaps": overlaps, "facts": [request.to_dict() for request in order.batch],
         "adapter_bytes": bytes_on(model, chosen, len(order.batch)), "by_rule": list(ruled),
         "notes": list(ahead_of.notes), "warnings": [] if warning is None else [warning],
-        **({"defaults": order.defaults} if order.defaults else {}),
+        **({"defaults": order.defaults} if order.defaults else {}), **skipped_json(order.skipped),
     }  # fmt: skip
     if warning is not None:
         say(f"warning: {warning}", err=True)

@@ -13,8 +13,8 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
-from seqedit.cli.output import number
+from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption, SkipUnusableOption
+from seqedit.cli.output import facts_told, number, skipped_json
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.distribution.extras import need
@@ -30,6 +30,7 @@ def locate(
     model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
     limit: Annotated[int, typer.Option(help="Take only the first records.")] = 50,
+    skip_unusable: SkipUnusableOption = False,
     samples: Annotated[int, typer.Option(help="Noise samples of one prompt.")] = 10,
     noise: Annotated[float, typer.Option(help="Noise, in standard deviations of the subjects' embeddings.")] = 3.0,
     window: Annotated[
@@ -49,7 +50,6 @@ def locate(
 
     Example: seqedit locate --model gpt2-xl --records facts.json --out where
     """
-    from seqedit.facts.loading import load_records
     from seqedit.locating.config import TraceConfig
     from seqedit.support.files import check_new
 
@@ -62,7 +62,8 @@ def locate(
         raise InputError(f"--limit must be at least 1, got {limit}")
     if noise == 0:
         raise InputError("--noise 0 corrupts nothing, so there is nothing to restore; 3 is usual")
-    requests = [record.request for record in load_records(records, limit=limit)]
+    read = facts_told(records, limit=limit, skip_unusable=skip_unusable)
+    requests = [record.request for record in read.records]
 
     from seqedit.locating.locate import locate as trace
 
@@ -72,12 +73,17 @@ def locate(
         from seqedit.editing.loading import Loading
 
         Loading(model, dtype=dtype, device=device).check()
-        _tell_plan(model, requests, config, out, json_)
+        _tell_plan(model, requests, config, out, skipped_json(read.skipped), json_)
         return
     from seqedit.models.loading import load_model
 
     loaded, tokenizer = load_model(model, dtype=dtype, device=device)
-    found = {"model": model, "records": records, **trace(loaded, tokenizer, requests, config).to_dict()}
+    found = {
+        "model": model,
+        "records": records,
+        **skipped_json(read.skipped),
+        **trace(loaded, tokenizer, requests, config).to_dict(),
+    }
     if out is not None:
         _write(found, out)
     if json_:
@@ -86,11 +92,14 @@ def locate(
         _print(found)
 
 
-def _tell_plan(model: str, requests: Sequence[Request], config: TraceConfig, out: Path | None, json_: bool) -> None:
+def _tell_plan(
+    model: str, requests: Sequence[Request], config: TraceConfig, out: Path | None, skipped: Mapping[str, Any],
+    json_: bool,
+) -> None:  # fmt: skip
     files = [] if out is None else [str(out / name) for name in FILES]
     plan = {
         "operation": "locate", "model": model, "facts": [request.to_dict() for request in requests],
-        "settings": asdict(config), "files": files,
+        "settings": asdict(config), "files": files, **skipped,
     }  # fmt: skip
     said = [f"would trace {len(requests)} facts on {model}, each with {config.samples} samples of noise"]
     tell_planned(plan, [*said, *(f"would write {file}" for file in files)], json_)

@@ -12,8 +12,8 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
 from seqedit.cli.interrupts import interrupts_told
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
-from seqedit.cli.output import number
+from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption, SkipUnusableOption
+from seqedit.cli.output import facts_told, number, skipped_json
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -37,6 +37,7 @@ def train_mend(
     ] = False,
     skip: Annotated[int, typer.Option(help="Leave out the first records.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
+    skip_unusable: SkipUnusableOption = False,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
     dtype: DtypeOption = "auto",
@@ -49,7 +50,6 @@ def train_mend(
     Example: seqedit train-mend --model demo-gpt2 --records facts.json --layers 3,4,5 --steps 2000 --out my-mend
     """
     from seqedit.editing.settings import assigned
-    from seqedit.facts.loading import load_records
     from seqedit.methods.mend.config import MendTraining
     from seqedit.methods.mend.place import CHECKPOINT
 
@@ -68,7 +68,8 @@ def train_mend(
         raise InputError(f"{out} exists and is not an empty directory; choose another --out, or --resume")
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
-    facts = load_records(records, limit=None if limit is None or shuffle else skip + limit)
+    read = facts_told(records, limit=None if limit is None or shuffle else skip + limit, skip_unusable=skip_unusable)
+    facts = read.records
     if shuffle:
         facts = random.Random(config.seed).sample(facts, len(facts))
     facts = facts[skip:][:limit]
@@ -83,7 +84,7 @@ def train_mend(
         training, held_out = split(facts, config.validation_share)
         plan = {
             "operation": "train-mend", "model": model, "out": str(out), "resume": resume, "records": len(training),
-            "held_out": len(held_out), "settings": config.to_dict(),
+            "held_out": len(held_out), "settings": config.to_dict(), **skipped_json(read.skipped),
         }  # fmt: skip
         said = (
             f"would train layers {','.join(map(str, config.layers))} of {model} on {len(training)} records for at most "
@@ -113,6 +114,7 @@ def train_mend(
         print_json({
             "out": str(out), "digest": trained.digest, "modules": list(trained.modules.values()), "rates": rates,
             "training": trained.training, "validation": trained.validation, "seconds": seconds,
+            **skipped_json(read.skipped),
         })  # fmt: skip
         return
     say(f"{out}: layers {','.join(map(str, trained.network.layers))}, digest {trained.digest[:12]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,10 +21,11 @@ from seqedit.cli.options import (
     PresetOption,
     SecondMomentsOption,
     SetOption,
+    SkipUnusableOption,
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import default_place, open_ledger
+from seqedit.cli.output import default_place, facts_told, open_ledger
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import CheckFailed, InputError
@@ -53,6 +55,7 @@ def plan(
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     zsre: ZsreOption = "mend",
+    skip_unusable: SkipUnusableOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     top: Annotated[int | None, typer.Option(help="Show only so many facts and pairs, those at risk first.")] = None,
     seed: TemplateSeedOption = 0,
@@ -74,7 +77,6 @@ def plan(
     from seqedit.cli.editing.edit import read_templates, tell_settled
     from seqedit.editing.loading import Loading
     from seqedit.editing.settings import MethodChoice
-    from seqedit.facts.loading import load_records
     from seqedit.facts.requests import requests_of
     from seqedit.planning.order import ORDERS
     from seqedit.support.suggestions import did_you_mean
@@ -96,7 +98,8 @@ def plan(
             "give --model MODEL, or --ledger PLACE (or SEQEDIT_LEDGER) to plan on the state of a ledger, which "
             "`seqedit init --model MODEL --ledger PLACE` makes"
         )
-    facts = requests_of(load_records(requests, limit=limit, zsre=zsre))
+    read = facts_told(requests, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
+    facts = requests_of(read.records)
     templates = read_templates(context_templates) if context_templates else None
     loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     at_ledger = given or model is None or "model" in taken_by(context)
@@ -124,6 +127,7 @@ def plan(
         tell_settled(settled := settle(chosen, editor))
         config = settled.config
         found = make_plan(editor, facts, method, config, batch_size=batch_size, order=order, seed=seed, danger=wanted)
+    found = replace(found, skipped=read.skipped)
     if json_:
         print_json(found.to_dict())
     else:

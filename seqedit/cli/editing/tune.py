@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +17,11 @@ from seqedit.cli.options import (
     FewshotOption,
     JsonOption,
     NumFewshotOption,
+    SkipUnusableOption,
     TaskDocumentsOption,
     TaskOption,
 )
-from seqedit.cli.output import files_of_tasks
+from seqedit.cli.output import facts_told, files_of_tasks, skipped_json
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import CheckFailed
@@ -36,6 +38,7 @@ def tune(
         "tuned"
     ),
     limit: Annotated[int, typer.Option(help="Take only the first facts.")] = 32,
+    skip_unusable: SkipUnusableOption = False,
     layers: Annotated[str | None, typer.Option(help="Layers to try, e.g. 4,6,8. [default: three depths]")] = None,
     text: Annotated[str | None, typer.Option(help=f"Text for second moments. [default: {DEFAULT}]")] = None,
     max_tokens: Annotated[int, typer.Option(help="Sample size for second moments, in tokens.")] = 20_000,
@@ -59,7 +62,6 @@ def tune(
 
     Example: seqedit tune --model ./my-model --records facts.json --method memit --minutes 15 --out tuned
     """
-    from seqedit.facts.loading import load_records
     from seqedit.support.config import coerce
     from seqedit.text.plain_text import TextSource
     from seqedit.tuning.tunable import check_method, check_search
@@ -67,7 +69,8 @@ def tune(
     # All that can be wrong is found before anything that computes is imported.
     check_method(method)
     chosen = coerce("layers", layers, tuple[int, ...]) if layers else None
-    facts = load_records(records, limit=limit)
+    read = facts_told(records, limit=limit, skip_unusable=skip_unusable)
+    facts = read.records
     if text is not None:
         TextSource(text).check()
     from seqedit.editing.loading import Loading
@@ -89,7 +92,7 @@ def tune(
         files = [str(out / name) for name in ("preset.yaml", "tune.png", "trials.json")]
         plan = {
             "operation": "tune", "model": model, "method": method, "facts": len(facts), "layers": list(tried),
-            "minutes": minutes, "files": files,
+            "minutes": minutes, "files": files, **skipped_json(read.skipped),
         }  # fmt: skip
         said = (
             f"would try layers {','.join(map(str, tried))} of {model} for {method} on {len(facts)} facts, in about "
@@ -103,6 +106,7 @@ def tune(
             edited, facts, method, out, minutes=minutes, layers=chosen, text=text, max_tokens=max_tokens, steps=steps,
             seed=seed, tasks=tasks, report=lambda told: say(told, err=True),
         )  # fmt: skip
+    found = replace(found, skipped=read.skipped)
     file = out / "preset.yaml"
     write_preset(file, found, edited)
     picture = write_plot(out / "tune.png", found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +22,7 @@ from seqedit.cli.options import (
     PresetOption,
     SecondMomentsOption,
     SetOption,
+    SkipUnusableOption,
     TemplateSeedOption,
     ZsreOption,
 )
@@ -32,6 +33,7 @@ from seqedit.support.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from seqedit.comparing.case_sets import Edits
+    from seqedit.facts.reading.unusable import Skipped
 
 NAMES = ("mquake", "ripple", "real-life")
 
@@ -61,6 +63,7 @@ def benchmark(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 50,
     zsre: ZsreOption = "mend",
+    skip_unusable: SkipUnusableOption = False,
     seed: TemplateSeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
@@ -83,18 +86,21 @@ def benchmark(
     from evals.answers.answers import Asking
     from seqedit.editing.loading import Loading
     from seqedit.editing.settings import BY_RULE, MethodChoice
+    from seqedit.facts.reading.unusable import told
 
     choice = MethodChoice(preset=preset, hparams=hparams, assignments=tuple(set_ or ()))
     chosen = None if method is None else choice.settings_of(method)
     loading = Loading(model, second_moments, dtype=dtype, device=device)
     asking = Asking(template, _read(demonstrations), max_new_tokens)
     check_adapters(adapter or [])
-    unusable: list[str] = []
-    cases = _cases(name, records, limit, zsre, unusable)
-    for line in unusable:
-        say(f"left out: {line}", err=True)
-    if not cases:
-        raise InputError(f"{records}: none of its {len(unusable)} cases can be used")
+    left: list[Skipped] = []
+    # Published RippleEdits files hold cases whose names cannot be told; they are always left out, aloud.
+    cases = _cases(name, records, limit, zsre, left.append if skip_unusable or name == "ripple" else None)
+    unusable = [f"{item.where}: {item.message}" for skipped in left for item in skipped.records]
+    for skipped in left:
+        if not cases:
+            raise InputError(f"{records}: none of its {skipped.of} cases can be used: {told(skipped.records)}")
+        say(skipped, err=True)
 
     from seqedit.adapters.adapter import Adapter
     from seqedit.cli.editing.edit import tell_settled
@@ -110,7 +116,7 @@ def benchmark(
         ahead = None if chosen is None else planned(chosen, loading.check()).config
         loading.check(layers=() if ahead is None else ahead.layers)
         edits = case_sets.Edits(adapters, method, ahead, batch_size, second_moments, seed)
-        _tell_plan(name, model, cases, edits, unusable, json_)
+        _tell_plan(name, model, cases, edits, unusable, left, json_)
         return
     edited = loading.load()
     warning = None if preset == BY_RULE else preset_warning(preset, edited.parts, model)
@@ -129,7 +135,7 @@ def benchmark(
     with interrupts_told(
         lambda: "nothing was scored to its end, and nothing is kept; with --limit there are fewer cases"
     ):
-        result = run[name](edited, cases, edits, asking) | {"left_out": unusable}
+        result = run[name](edited, cases, edits, asking) | {"left_out": unusable} | _counted(left)
     if json_:
         print_json(result)
         return
@@ -137,11 +143,17 @@ def benchmark(
         say(text)
 
 
-def _tell_plan(name: str, model: str, cases: Any, edits: Edits, unusable: list[str], json_: bool) -> None:
+def _counted(left: Sequence[Skipped]) -> dict[str, Any]:
+    return {"skipped": left[0].to_dict()} if left else {}
+
+
+def _tell_plan(
+    name: str, model: str, cases: Any, edits: Edits, unusable: list[str], left: Sequence[Skipped], json_: bool
+) -> None:
     by = edits.method or (f"{len(edits.adapters)} adapters" if edits.adapters else None)
     plan = {
         "operation": "benchmark", "benchmark": name, "model": model, "cases": len(cases), "edited_by": by,
-        "batch_size": edits.batch_size, "left_out": unusable,
+        "batch_size": edits.batch_size, "left_out": unusable, **_counted(left),
     }  # fmt: skip
     how = "unedited" if by is None else f"before and after edits by {by}"
     if edits.batch_size is not None:
@@ -149,18 +161,21 @@ def _tell_plan(name: str, model: str, cases: Any, edits: Edits, unusable: list[s
     tell_planned(plan, [f"would score {len(cases)} cases of {name} on {model}, {how}"], json_)
 
 
-def _cases(name: str, records: str, limit: int | None, zsre: str, unusable: list[str]) -> Any:
+def _cases(name: str, records: str, limit: int | None, zsre: str, on_skipped: Callable[[Skipped], None] | None) -> Any:
     if name == "mquake":
         from seqedit.cases.mquake import load_mquake
 
-        return load_mquake(records, limit=limit)
+        return load_mquake(records, limit=limit, on_skipped=on_skipped)
     if name == "ripple":
         from seqedit.cases.ripple import load_ripple
 
-        return load_ripple(records, limit=limit, on_unusable=unusable.append)
-    from seqedit.facts.loading import load_records
+        return load_ripple(records, limit=limit, on_skipped=on_skipped)
+    from seqedit.facts.loading import read_facts
 
-    return load_records(records, limit=limit, zsre=zsre)
+    found = read_facts(records, limit=limit, zsre=zsre, skip_unusable=on_skipped is not None)
+    if found.skipped is not None and on_skipped is not None:
+        on_skipped(found.skipped)
+    return found.records
 
 
 def _read(path: Path | None) -> str:

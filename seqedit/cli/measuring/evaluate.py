@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,11 +23,12 @@ from seqedit.cli.options import (
     MovedModelOption,
     NumFewshotOption,
     RevisionArgument,
+    SkipUnusableOption,
     TaskDocumentsOption,
     TaskOption,
     ZsreOption,
 )
-from seqedit.cli.output import files_of_tasks, number, open_ledger, shown_metric
+from seqedit.cli.output import facts_told, files_of_tasks, number, open_ledger, shown_metric, skipped_json
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
@@ -56,6 +57,7 @@ def evaluate(
     fewshot: FewshotOption = None,
     records: FactRecordsOption = None,
     zsre: ZsreOption = "mend",
+    skip_unusable: SkipUnusableOption = False,
     text: Annotated[
         Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
     ] = None,
@@ -89,14 +91,16 @@ def evaluate(
     check(gates)
 
     from seqedit.editing.loading import Loading
-    from seqedit.library.inputs import facts_of, tasks_of, texts_of
+    from seqedit.library.inputs import tasks_of, texts_of
 
     loading = Loading(model, dtype=dtype, device=device, ranks=ranks_of(context))
     rows = files_of_tasks(task, num_fewshot, fewshot)
     check_rows(rows)
     with open_ledger(ledger) as opened:
         check_revisions(opened, [rev])
-    facts = facts_of(records, zsre=zsre) if records else []
+    read = facts_told(records, zsre=zsre, skip_unusable=skip_unusable) if records else None
+    facts = [] if read is None else read.records
+    skipped = skipped_json(None if read is None else read.skipped)
     texts = texts_of(text)
     tasks = tasks_of(rows, limit=task_documents)
 
@@ -116,7 +120,7 @@ def evaluate(
             )
         if dry_run:
             loading.check(opened.base_model.name)
-            _tell_plan(entry, scored, names, len(texts), gates, json_)
+            _tell_plan(entry, scored, names, len(texts), gates, skipped, json_)
             return
         session = open_session(opened, loading)
         split = SplitScoring(session.ranks)
@@ -130,7 +134,7 @@ def evaluate(
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
             "gates": [result.to_dict() for result in found.gates],
             **({"defaults": taken_by(context)} if taken_by(context) else {}),
-            **({} if found.failure is None else {"failure": found.failure}),
+            **({} if found.failure is None else {"failure": found.failure}), **skipped,
         })  # fmt: skip
     elif found.failure is not None:
         say(f"the state of {found.entry[:12]} cannot be scored: {found.failure}", err=True)
@@ -171,12 +175,12 @@ def _told(gate: Gate, check: Callable[[Sequence[Gate]], None]) -> bool:
 
 def _tell_plan(
     entry: str, scored: Mapping[str, Sequence[Record]], tasks: Sequence[str], lines: int, gates: Sequence[Gate],
-    json_: bool,
+    skipped: Mapping[str, Any], json_: bool,
 ) -> None:  # fmt: skip
     facts = sum(len(batch) for batch in scored.values())
     plan = {
         "operation": "eval", "entry": entry, "batches": len(scored), "facts": facts, "tasks": list(tasks),
-        "text_lines": lines, "gates": [gate.name for gate in gates],
+        "text_lines": lines, "gates": [gate.name for gate in gates], **skipped,
     }  # fmt: skip
     what = [f"{facts} facts of {len(scored)} batches", *(f"task {task}" for task in tasks)]
     if lines:

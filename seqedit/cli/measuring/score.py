@@ -9,8 +9,16 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_adapters, check_model_options
 from seqedit.cli.defaults import taken_by, with_defaults
-from seqedit.cli.options import AdapterOption, DeviceOption, DtypeOption, JsonOption, LedgerOption, ZsreOption
-from seqedit.cli.output import number, open_ledger
+from seqedit.cli.options import (
+    AdapterOption,
+    DeviceOption,
+    DtypeOption,
+    JsonOption,
+    LedgerOption,
+    SkipUnusableOption,
+    ZsreOption,
+)
+from seqedit.cli.output import facts_told, number, open_ledger, skipped_json
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -32,6 +40,7 @@ def score(
     adapter: AdapterOption = None,
     split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
     zsre: ZsreOption = "mend",
+    skip_unusable: SkipUnusableOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
     ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
@@ -43,8 +52,6 @@ def score(
 
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
-    from seqedit.facts.loading import load_records
-
     if getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE":
         open_ledger(ledger).close()  # one that is not there is said, though nothing but what is set in it is read
     if model is None or records is None:
@@ -52,7 +59,8 @@ def score(
         raise InputError(f"give --{missing}, or set it once for a ledger with `seqedit config {missing} ...`")
     check_model_options(model, dtype, device)
     check_adapters(adapter or [])
-    facts = load_records(records, split=split, limit=limit, zsre=zsre)
+    read = facts_told(records, split=split, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
+    facts = read.records
 
     from evals.scores.counterfact import score_records
     from evals.scores.scores import METRICS
@@ -70,7 +78,8 @@ def score(
         edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
-        print_json({**result.to_dict(), **({"defaults": taken_by(context)} if taken_by(context) else {})})
+        taken = {"defaults": taken_by(context)} if taken_by(context) else {}
+        print_json({**result.to_dict(), **taken, **skipped_json(read.skipped)})
         return
     say(f"{len(facts)} records")
     for name in METRICS:
