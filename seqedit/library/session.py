@@ -19,7 +19,7 @@ from seqedit.editing.loading import Loading
 from seqedit.editing.rule import Settled, settle
 from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
-from seqedit.facts.requests import Record, check_batch, requests_of
+from seqedit.facts.requests import Record, by_request, check_batch, requests_of
 from seqedit.library.finding import Finding
 from seqedit.library.inputs import checks_of, facts_of, tasks_of, texts_of
 from seqedit.library.watching import Watch
@@ -214,7 +214,7 @@ class Session(Finding):
         check_batch(batch)
         checks = checks_of(gates, records, tasks, text, settings=scoring, on_gate=on_gate, zsre=zsre)
         if checks.wanted:
-            given_too = {r.request.digest(): r for r in checks.records or ()}
+            given_too = by_request(checks.records or ())
             checks = replace(checks, records=list({**self._known, **given_too}.values()))
         checks.check(facts, method, self.ledger, self.tip)
         for overlap in self.ledger.overlaps(batch, self.tip):
@@ -230,7 +230,7 @@ class Session(Finding):
         )  # fmt: skip
         self._diagnosed(made.entry)
         _LOG.info("%s", learnt_line(made.learnt))
-        self._known |= {record.request.digest(): record for record in facts}
+        self._known |= by_request(facts)
         if made.tripped:
             raise GateBroken(made)
         return made.entry
@@ -318,7 +318,7 @@ class Session(Finding):
         )  # fmt: skip
         state = self._id(rev)
         given = [] if records is None else facts_of(records, zsre=zsre)
-        known = {**self._known, **{record.request.digest(): record for record in given}}
+        known = {**self._known, **by_request(given)}
         loaded, texts = tasks_of(tasks, limit=chosen.task_documents), texts_of(text)
         split = SplitScoring(self.ranks)
         evaluator = Evaluator(
