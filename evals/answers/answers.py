@@ -17,6 +17,8 @@ from typing import Any
 from evals.statistics.stratified import wilson
 from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
+from seqedit.joining.scripts import unspaced
+from seqedit.text.chat import put_to_model
 
 TEMPLATES: Mapping[str, str] = {
     "question-only": "{}",
@@ -24,7 +26,8 @@ TEMPLATES: Mapping[str, str] = {
 }
 """The paper's two contexts of a question: none, and the instruction of its question-answering task."""
 
-_SENTENCE_END = re.compile(r"(?<![^\W\d_])[.!?](?=\s)|(?<=[^\W\d_]{2})[.!?](?=\s)|\n")
+_SENTENCE_END = re.compile(r"(?<![^\W\d_])[.!?](?=\s)|(?<=[^\W\d_]{2})[.!?](?=\s)|[。！？｡؟۔।॥]|\n")
+"""After 。 and its like no space is wanted."""
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
@@ -37,6 +40,7 @@ class Asking:
         demonstrations: Text before every question that goes through the template (in-context examples).
         max_new_tokens: Most tokens of an answer that does not stop by itself.
         batch_size: Prompts per batch; no answer depends on it beyond rounding.
+        chat_template: SHA-256 of the chat template whose user's turn every prompt is; None for bare prompts.
 
     Raises:
         InputError: the template has no ``{}`` or several.
@@ -46,6 +50,7 @@ class Asking:
     demonstrations: str = ""
     max_new_tokens: int = 50
     batch_size: int = 32
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         if TEMPLATES.get(self.template, self.template).count("{}") != 1:
@@ -103,7 +108,7 @@ def ask(model: CausalLM, tokenizer: Tokenizer, prompts: Iterable[str], asking: A
     texts = generate(
         model,
         tokenizer,
-        distinct,
+        put_to_model(tokenizer, [(prompt, asking.chat_template) for prompt in distinct]),
         max_new_tokens=asking.max_new_tokens,
         top_k=1,
         batch_size=asking.batch_size,
@@ -115,7 +120,7 @@ def ask(model: CausalLM, tokenizer: Tokenizer, prompts: Iterable[str], asking: A
 def answer_of(text: str) -> str:
     """A generated text up to its first line break or the end of its first sentence."""
     found = _SENTENCE_END.search(text)
-    return (text[: found.start()] if found else text.rstrip().rstrip(".!?")).strip()
+    return (text[: found.start()] if found else text.rstrip().rstrip(".!?。！？｡؟۔।॥")).strip()
 
 
 def normalized(text: str) -> str:
@@ -133,11 +138,19 @@ def exact(answer: str, names: Sequence[str]) -> bool:
 
 
 def contained(answer: str, names: Sequence[str]) -> bool:
-    """Whether an answer holds one of the names as whole words, after normalisation."""
+    """Whether an answer holds one of the names as whole words, after normalisation.
+
+    Where a script writes no spaces between words, a name in it may stand anywhere.
+    """
     inside = f" {normalized(answer)} "
     return any(
-        f" {normalized(name)} " in inside if normalized(name) else answer.strip() == name.strip() for name in names
+        _bounded(normalized(name)) in inside if normalized(name) else answer.strip() == name.strip() for name in names
     )
+
+
+def _bounded(name: str) -> str:
+    """A normalised name with a space on every side that a word of its script ends with."""
+    return f"{'' if unspaced(name[0]) else ' '}{name}{'' if unspaced(name[-1]) else ' '}"
 
 
 MATCHES = {"exact": exact, "contained": contained}

@@ -14,10 +14,11 @@ from typing import Any
 from evals.likelihood.teacher_forcing import Continuation, Progress, Scorer, score_continuations
 from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.errors import RequestError
-from seqedit.facts.requests import Record
+from seqedit.facts.requests import Record, Request
 from seqedit.forward.access import position_limit, too_long
 from seqedit.forward.protocols import CausalLM, Tokenizer
-from seqedit.text.tokenization import collector_paused, encode_many, prompt_and_target_ids, whole_text
+from seqedit.text.chat import frame_of
+from seqedit.text.tokenization import collector_paused, encode_many, pair_texts, prompt_and_target_ids
 
 _Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -72,30 +73,38 @@ def tokenize_records(tokenizer: Tokenizer, records: Iterable[Record]) -> list[To
 
 
 def _tokenized_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[TokenizedRecord]:
+    chats = dict.fromkeys(record.request.chat_template for record in records)
+    frames = {chat: frame_of(tokenizer, chat) for chat in chats}
     texts: dict[str, None] = {}
     for record in records:
+        way = record.request.join, frames[record.request.chat_template]
         for prompt, *targets in _asked(record):
-            bare = prompt.rstrip(" ")
-            texts |= dict.fromkeys([bare, *(whole_text(bare, target) for target in targets if target is not None)])
+            for target in targets:
+                if target is not None:
+                    texts |= dict.fromkeys(pair_texts(prompt, target, *way))
     known = encode_many(tokenizer, list(texts)) if getattr(tokenizer, "is_fast", False) else {}
-    seen: dict[tuple[str, str], _Pair] = {}  # neighbours recur between records
+    seen: dict[tuple[str, str, str, str | None], _Pair] = {}  # neighbours recur between records
 
-    def pair(prompt: str, target: str) -> _Pair:
-        if (prompt, target) not in seen:
-            context, continuation = prompt_and_target_ids(tokenizer, prompt, target, known)
+    def pair(prompt: str, target: str, request: Request) -> _Pair:
+        key = prompt, target, request.join, request.chat_template
+        if key not in seen:
+            context, continuation = prompt_and_target_ids(
+                tokenizer, prompt, target, known, join=request.join, frame=frames[request.chat_template]
+            )
             if not context:
                 raise RequestError(f"prompt {prompt!r} has no tokens")
-            seen[prompt, target] = tuple(context), tuple(continuation)
-        return seen[prompt, target]
+            seen[key] = tuple(context), tuple(continuation)
+        return seen[key]
 
-    def tokenized(prompt: str, new: str, true: str | None) -> TokenizedPrompt:
-        return TokenizedPrompt(prompt, pair(prompt, new), None if true is None else pair(prompt, true))
+    def tokenized(request: Request, prompt: str, new: str, true: str | None) -> TokenizedPrompt:
+        other = None if true is None else pair(prompt, true, request)
+        return TokenizedPrompt(prompt, pair(prompt, new, request), other)
 
     result = []
     for index, record in enumerate(records):
         request, paraphrases = record.request, len(record.paraphrase_prompts)
         try:
-            prompts = tuple(tokenized(*asked) for asked in _asked(record))
+            prompts = tuple(tokenized(request, *asked) for asked in _asked(record))
             result.append(
                 TokenizedRecord(
                     case_id=request.case_id,

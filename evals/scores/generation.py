@@ -18,6 +18,8 @@ from typing import Any
 from evals.likelihood.decoding import Generator, generate
 from seqedit.facts.requests import Record
 from seqedit.forward.protocols import CausalLM, Tokenizer
+from seqedit.joining.rule import between
+from seqedit.text.chat import put_to_model
 from seqedit.text.tokenization import encode
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
@@ -103,13 +105,14 @@ def score_generation(
         writing: Which texts are scored; without it ``max_new_tokens`` new tokens, without the prompt.
     """
     prompts = [prompt for record in records for prompt in record.generation_prompts]
+    asked = put_to_model(tokenizer, [(p, r.request.chat_template) for r in records for p in r.generation_prompts])
     if writing is None:
         writing = Writing(tokens=max_new_tokens)
     options = {"seed": seed, "top_k": top_k, "batch_size": batch_size}
     if writing.published:
-        texts = iter(_whole_texts(model, tokenizer, prompts, writing.tokens, generator, options))
+        texts = iter(_whole_texts(model, tokenizer, prompts, asked, writing.tokens, generator, options))
     else:
-        texts = iter(generator(model, tokenizer, prompts, max_new_tokens=writing.tokens, **options))
+        texts = iter(generator(model, tokenizer, asked, max_new_tokens=writing.tokens, **options))
     if vectorizer is None:
         vectorizer = fit_vectorizer(text for record in records for text in record.reference_texts)
     scored = []
@@ -134,26 +137,31 @@ def _whole_texts(
     model: CausalLM,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
+    asked: Sequence[str],
     tokens: int,
     generator: Generator,
     options: dict[str, int],
 ) -> list[str]:
-    """Prompts and what follows them, ``tokens`` long in all; a prompt that is as long already stands alone."""
+    """Prompts and what follows them, ``tokens`` long in all; a prompt that is as long already stands alone.
+
+    A chat template that prompts are asked in is no part of the texts.
+    """
     by_room: dict[int, list[int]] = {}
     for place, prompt in enumerate(prompts):
         by_room.setdefault(tokens - len(encode(tokenizer, prompt)[0]), []).append(place)
     # Some tokenizers (SentencePiece's) leave out the space before a text's first word.
-    space = "" if tokenizer.decode(encode(tokenizer, "a a")[0][-1:]).startswith(" ") else " "
+    bare = not tokenizer.decode(encode(tokenizer, "a a")[0][-1:]).startswith(" ")
     texts = list(prompts)
     for room, places in sorted(by_room.items()):
         if room < 1:
             continue
         part = generator(
-            model, tokenizer, [prompts[p] for p in places], max_new_tokens=room,
+            model, tokenizer, [asked[p] for p in places], max_new_tokens=room,
             **{**options, "seed": options["seed"] + room},  # or prompts of different lengths would share their draws
         )  # fmt: skip
         for place, text in zip(places, part, strict=True):
-            texts[place] = prompts[place] + (space if text and text[0].isalnum() else "") + text
+            lacking = (bare or asked[place] is not prompts[place]) and text[:1].isalnum()
+            texts[place] = prompts[place] + (between(prompts[place], text) if lacking else "") + text
     return texts
 
 

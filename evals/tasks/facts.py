@@ -14,6 +14,7 @@ from lm_eval.api.task import ConfigurableTask
 
 from evals.tasks.answer_pieces import Pair, count_tokens, cut, named_tokenizer
 from seqedit.errors import InputError
+from seqedit.joining.rule import joint
 
 COVERAGE = "T_coverage"
 """Share of a record's answers whose tokens could be asked for one by one."""
@@ -150,5 +151,9 @@ def _answer(prompt: Mapping[str, Any]) -> str | None:
 
 
 def _pair(prompt: Mapping[str, Any], target: str) -> Pair:
-    """Target after prompt and one space, as `seqedit.text.tokenization.prompt_and_target_ids` continues it."""
-    return prompt["prompt"].rstrip(" "), " " + target.strip()
+    """Prompt and target as `seqedit.joining.rule` joins them, which is how editing and scoring do.
+
+    lm-eval moves white space at the end of a context over to the continuation: after a prompt that ends in a line
+    break, that break is scored too.
+    """
+    return joint(prompt["prompt"], target)

@@ -13,13 +13,15 @@ from ledger.history.graph import OPERATIONS
 from ledger.names import check_digest
 from seqedit.adapters.base import BaseModel
 from seqedit.errors import InputError
-from seqedit.facts.requests import Request
+from seqedit.facts.requests import FRAMING, Request
 from seqedit.support.digests import canonical_json
 
 ENTRY_FORMAT = 1
 """Of an entry that says no more than the first version's: what every version reads."""
 TOLD_FORMAT = 2
 """Of an entry with one of the fields `_TOLD`, which older versions do not know."""
+FRAMED_FORMAT = 3
+"""Of an entry with requests whose joint or chat template is named, which older versions do not know either."""
 _TOLD = ("reason", "origin", "rewrite", "facts_file")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -118,8 +120,9 @@ class Entry:
 
     def _fields(self) -> dict[str, Any]:
         told = {name: getattr(self, name) for name in _TOLD if getattr(self, name)}
+        framed = any(request.framed for request in self.requests)
         return {
-            "format": TOLD_FORMAT if told else ENTRY_FORMAT,
+            "format": FRAMED_FORMAT if framed else TOLD_FORMAT if told else ENTRY_FORMAT,
             "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
             "operation": self.operation,
             "parents": list(self.parents),
@@ -146,10 +149,13 @@ class Entry:
         """
         try:
             data = json.loads(content)
-            if (number := data.pop("format")) not in (ENTRY_FORMAT, TOLD_FORMAT):
+            framed = any(not set(FRAMING).isdisjoint(request) for request in data["requests"])
+            known = (FRAMED_FORMAT,) if framed else (ENTRY_FORMAT, TOLD_FORMAT)
+            if (number := data.pop("format")) not in known:
                 raise InputError(
-                    f"the entry's format {number!r} is unknown to this version (it knows {ENTRY_FORMAT} and "
-                    f"{TOLD_FORMAT}); install a newer seqedit"
+                    f"the entry's format {number!r} is unknown to this version (it knows {ENTRY_FORMAT}, "
+                    f"{TOLD_FORMAT} and, of requests that name their joint or chat template, {FRAMED_FORMAT}); "
+                    "install a newer seqedit"
                 )
             data["base_model"] = BaseModel(**data["base_model"])
             data["parents"], data["targets"] = tuple(data["parents"]), tuple(data["targets"])

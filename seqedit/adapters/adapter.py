@@ -20,6 +20,7 @@ from seqedit.adapters.base import BaseModel as BaseModel
 from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.adapters.file_names import FORMAT_VERSION as FORMAT_VERSION
+from seqedit.adapters.file_names import FORMATS, FRAMED_FORMAT
 from seqedit.adapters.hub import fetch_adapter, push_adapter
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
@@ -69,7 +70,7 @@ class Adapter:
         """SHA-256 (hex) of the canonical content; where the base model was loaded from does not count."""
         return json_digest(
             {
-                "format": FORMAT_VERSION,
+                "format": self.format,
                 "requests": [request.to_dict() for request in self.requests],
                 "method": dict(self.method),
                 "base_model": self.base_model.fingerprint,
@@ -79,12 +80,17 @@ class Adapter:
             }
         )
 
+    @property
+    def format(self) -> int:
+        """The format it is written in: the first that has room for what its requests say."""
+        return FRAMED_FORMAT if any(request.framed for request in self.requests) else FORMAT_VERSION
+
     def _tensors(self) -> dict[str, Tensor]:
         return {**files.lora_tensors(self.deltas, pad=False), **files.value_tensors(self.keys, self.target_values)}
 
     def _sidecar(self) -> dict[str, Any]:
         return {
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "digest": self.digest,
             "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
             "method": dict(self.method),
@@ -170,10 +176,10 @@ class Adapter:
         if isinstance(directory, str) and directory.count("/") == 1 and not source.exists() and is_hub_id(directory):
             source = fetch_adapter(directory, revision=revision)
         sidecar = read_json(source / files.SIDECAR)
-        if type(sidecar.get("format")) is not int or sidecar["format"] != FORMAT_VERSION:
+        if type(sidecar.get("format")) is not int or sidecar["format"] not in FORMATS:
             raise InputError(
                 f"{source / files.SIDECAR}: format {sidecar.get('format')!r} is unknown to this version (it knows "
-                f"{FORMAT_VERSION}); install a newer seqedit"
+                f"{' and '.join(map(str, FORMATS))}); install a newer seqedit"
             )
         config = read_json(source / files.CONFIG)
         for file, check_types, content in (
@@ -199,6 +205,11 @@ class Adapter:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
+        if adapter.format != sidecar["format"]:
+            raise InputError(
+                f"{source / files.SIDECAR}: format {sidecar['format']} is not that of its requests ({adapter.format}), "
+                "or unknown to this version; it was altered, or install a newer seqedit"
+            )
         if check_digest and adapter.digest != sidecar["digest"]:
             raise InputError(
                 f"{source}: the content does not match its digest {sidecar['digest'][:12]}; it was altered"

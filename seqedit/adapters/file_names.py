@@ -14,6 +14,10 @@ SIDECAR = "seqedit.json"
 VALUES = "seqedit_values.safetensors"
 ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
 FORMAT_VERSION = 1
+"""Of an adapter that says no more than the first version's: what every version reads."""
+FRAMED_FORMAT = 2
+"""Of one with requests whose joint or chat template is named, which older versions do not know."""
+FORMATS = (FORMAT_VERSION, FRAMED_FORMAT)
 
 
 def check_directory(directory: Path) -> None:

@@ -25,6 +25,7 @@ from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest
+from seqedit.text.framing import told_framing
 from seqedit.text.lengths import check_requests
 from seqedit.text.lookup import check_context_templates, tokenize_request
 from seqedit.version import __version__
@@ -120,6 +121,7 @@ def compute_adapter(
             "diagnosis": diagnosis.to_dict(),
             **_moments_used(second_moments if chosen.needs_second_moments else None),
             "seed": seed,
+            **told_framing(requests),
             "seqedit": __version__,
             "torch": str(torch.__version__),
             **({"gguf_source": dict(quantised)} if (quantised := gguf_source(model)) else {}),

@@ -112,6 +112,7 @@ def _row(record: Record) -> dict[str, Any]:
 
 def _record(row: Mapping[str, Any]) -> Record:
     number, near = row.get("case_id"), row.get("neighborhood_prompts") or ()
+    origin: dict[str, Any] = {name: row.get(name) for name in ORIGIN}
     return Record(
         Request(
             row["subject"],
@@ -120,7 +121,7 @@ def _record(row: Mapping[str, Any]) -> Record:
             row.get("target_true"),
             row.get("relation"),
             case_id=row.get("case_name") if number is None else number,
-            **{name: row.get(name) for name in ORIGIN},
+            **origin,
         ),
         tuple(row.get("paraphrase_prompts") or ()),
         tuple(Neighbor(**n) if isinstance(n, Mapping) else Neighbor(n) for n in near),

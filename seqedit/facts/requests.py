@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from seqedit.errors import RequestError
+from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_text, short
 from seqedit.facts.identity import canonical
+from seqedit.joining.rule import AUTO, SPACE, check_join, makes_a_difference
 from seqedit.support.suggestions import did_you_mean
 
 ORIGIN = ("date", "source", "note")
 """Fields of a request that say where its fact comes from: kept and shown, and of no weight for the edit."""
+FRAMING = ("join", "chat_template")
+"""Fields that say how prompts are put to the model: their answers' joint, and the chat template around them."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,9 @@ class Request:
         date: Since when the fact holds or is known, as its source writes it.
         source: Where it is from.
         note: Anything else that whoever asks for the fact later should be told.
+        join: How its prompts and targets join: ``auto``, ``space`` or ``none`` (`seqedit.joining.rule`).
+        chat_template: Its prompts are the user's turn of this chat template of the model's, named by its SHA-256
+            (`seqedit.text.chat`); None for bare prompts.
 
     Raises:
         RequestError: a field is of another type, empty or too long; it is named.
@@ -45,6 +53,8 @@ class Request:
     date: str | None = None
     source: str | None = None
     note: str | None = None
+    join: str = AUTO
+    chat_template: str | None = None
 
     def __post_init__(self) -> None:
         where = "request" if self.case_id is None else f"request {short(self.case_id)}"
@@ -59,6 +69,7 @@ class Request:
             if not value.strip() and name != "relation":
                 raise RequestError(f"{where}: field '{name}' is empty")
         _check_case_id(self.case_id)
+        _check_framing(self, where)
         slots = self.prompt.count("{}")
         if slots != 1:
             raise RequestError(
@@ -89,8 +100,11 @@ class Request:
         return self.relation if self.relation is not None else self.prompt
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields that are set, as JSON types."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        """All fields that are set, as JSON types; the joint only where it is not what its absence says."""
+        data = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
+        if self.join == self._unsaid_join:
+            del data["join"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Request:
@@ -103,12 +117,32 @@ class Request:
         for name in ("subject", "prompt", "target_new"):
             if name not in data:
                 raise RequestError(f"request: field '{name}' is missing")
-        return cls(**data)
+        request = cls(**data)
+        return request if "join" in data else replace(request, join=request._unsaid_join)
+
+    @property
+    def _unsaid_join(self) -> str:
+        """The joint of a stored request that names none.
+
+        Where ``auto`` makes what ``space`` makes there is nothing to name. Requests for which it does not are of
+        versions that always put a space.
+        """
+        targets = [self.target_new, *([] if self.target_true is None else [self.target_true])]
+        same = self.chat_template or not any(makes_a_difference(self.text, target) for target in targets)
+        return AUTO if same else SPACE
+
+    @property
+    def framed(self) -> bool:
+        """Whether the stored request says more than older versions know of requests."""
+        return self.chat_template is not None or self.join != self._unsaid_join
 
     def digest(self) -> str:
         """SHA-256 (hex) of the request's canonical JSON."""
-        text = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(self.to_dict())
+
+    def asks(self) -> str:
+        """SHA-256 (hex) of what is asked, however it is put to the model: the digest without the `FRAMING`."""
+        return _digest({name: value for name, value in self.to_dict().items() if name not in FRAMING})
 
 
 @dataclass(frozen=True)
@@ -185,6 +219,22 @@ class Record:
         )
 
 
+def by_request(records: Iterable[Record]) -> dict[str, Record]:
+    """Records by what their requests ask for, as `record_of` finds them."""
+    return {record.request.asks(): record for record in records}
+
+
+def record_of(known: Mapping[str, Record], request: Request) -> Record:
+    """The record of a request that was edited: its prompts are put to the model as the request was.
+
+    Args:
+        known: Of `by_request`.
+        request: The request; where no record asks for the same, it is a record by itself.
+    """
+    found = known.get(request.asks())
+    return Record(request) if found is None else replace(found, request=request)
+
+
 def check_batch(requests: Sequence[Request], numbers: Sequence[int] | None = None) -> None:
     """Refuse an empty batch, the same request twice, and two targets for one fact.
 
@@ -223,6 +273,22 @@ def check_batch(requests: Sequence[Request], numbers: Sequence[int] | None = Non
 def requests_of(records: Iterable[Record]) -> list[Request]:
     """The requests of some records, in their order."""
     return [record.request for record in records]
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_framing(request: Request, where: str) -> None:
+    """Joint and chat template of a request, which may be anybody's JSON."""
+    try:
+        check_join(request.join, f"{where}: field 'join'")
+    except InputError as error:
+        raise RequestError(str(error)) from None
+    chat = request.chat_template
+    if chat is not None and not (isinstance(chat, str) and _SHA256.fullmatch(chat)):
+        raise RequestError(f"{where}: field 'chat_template' must be 64 hexadecimal digits, got {short(chat)}")
 
 
 def _check_case_id(value: Any) -> None:

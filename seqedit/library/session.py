@@ -19,7 +19,7 @@ from seqedit.editing.loading import Loading
 from seqedit.editing.rule import Settled, settle
 from seqedit.editing.settings import Given, given_settings
 from seqedit.errors import InputError
-from seqedit.facts.requests import Record, check_batch, requests_of
+from seqedit.facts.requests import Record, by_request, check_batch, requests_of
 from seqedit.library.finding import Finding
 from seqedit.library.inputs import checks_of, facts_read, noted_of, tasks_of, texts_of
 from seqedit.library.watching import Watch
@@ -219,7 +219,7 @@ class Session(Finding):
             gates, records, tasks, text, settings=scoring, on_gate=on_gate, zsre=zsre, skip_unusable=skip_unusable
         )
         if checks.wanted:
-            given_too = {r.request.digest(): r for r in checks.records or ()}
+            given_too = by_request(checks.records or ())
             checks = replace(checks, records=list({**self._known, **given_too}.values()))
         checks.check(facts, method, self.ledger, self.tip)
         for overlap in self.ledger.overlaps(batch, self.tip):
@@ -235,7 +235,7 @@ class Session(Finding):
         )  # fmt: skip
         self._diagnosed(made.entry)
         _LOG.info("%s", learnt_line(made.learnt))
-        self._known |= {record.request.digest(): record for record in facts}
+        self._known |= by_request(facts)
         if made.tripped:
             raise GateBroken(made)
         return made.entry
@@ -330,7 +330,7 @@ class Session(Finding):
         state = self._id(rev)
         read = None if records is None else facts_read(records, zsre=zsre, skip_unusable=skip_unusable)
         given = [] if read is None else read.records
-        known = {**self._known, **{record.request.digest(): record for record in given}}
+        known = {**self._known, **by_request(given)}
         loaded, texts = tasks_of(tasks, limit=chosen.task_documents), texts_of(text)
         split = SplitScoring(self.ranks)
         evaluator = Evaluator(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
 from seqedit.forward.protocols import Tokenizer
-from seqedit.text.tokenization import encode, prompt_and_target_ids, subject_span
+from seqedit.text.chat import frame_of
+from seqedit.text.lookup import subject_at
+from seqedit.text.tokenization import encode, ids_apart, pair_texts, prompt_and_target_ids, subject_span
 
 TOKEN_CLASSES = (
     "first subject token",
@@ -66,13 +68,21 @@ def tokenize_for_trace(tokenizer: Tokenizer, request: Request) -> TracePrompt:
     Raises:
         RequestError: no token of the prompt belongs to the subject, or the true answer has no tokens.
     """
-    text = request.text.rstrip(" ")
+    frame, start = frame_of(tokenizer, request.chat_template), request.prompt.index("{}")
+    text = request.text.rstrip(" ") if frame is None else frame.around(request.text)
     ids, offsets = encode(tokenizer, text)
-    left, right = subject_span(text, request.subject.rstrip(" "), start=request.prompt.index("{}"))
+    left, right = subject_span(text, *subject_at(request, start, frame))
     hits = [i for i, (start, stop) in enumerate(offsets) if start < right and stop > left and stop > start]
     if not hits:
         raise RequestError(f"subject {request.subject!r} has no token in the prompt {text!r}")
     answer = None
     if request.target_true is not None:
-        answer = prompt_and_target_ids(tokenizer, text, request.target_true)[1][0]
+        own, target = prompt_and_target_ids(
+            tokenizer, request.text, request.target_true, join=request.join, frame=frame
+        )
+        # Effects are looked for at the prompt's own tokens, so they must stay what they are.
+        if own != ids:
+            head, whole = pair_texts(request.text, request.target_true, request.join, frame)
+            target = ids_apart(tokenizer, whole[len(head) :])
+        answer = target[0]
     return TracePrompt(tuple(ids), hits[0], hits[-1] + 1, answer)

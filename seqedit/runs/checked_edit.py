@@ -19,7 +19,7 @@ from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.adapters.adapter import Adapter
 from seqedit.errors import CheckFailed, InputError
-from seqedit.facts.requests import Record, requests_of
+from seqedit.facts.requests import Record, by_request, record_of, requests_of
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
 from seqedit.runs.config import OnGate, RunConfig
@@ -109,8 +109,8 @@ class Checks:
 
     def known(self, facts: Sequence[Record]) -> list[Record]:
         """Facts as the given records have them, where they do."""
-        given = {record.request.digest(): record for record in self.records or ()}
-        return [given.get(fact.request.digest(), fact) for fact in facts]
+        given = by_request(self.records or ())
+        return [record_of(given, fact.request) if fact.request.asks() in given else fact for fact in facts]
 
 
 @dataclass(frozen=True)

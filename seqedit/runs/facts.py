@@ -177,7 +177,7 @@ def new_sets(sets: Sequence[FactSet], entries: Iterable[Entry]) -> tuple[list[Fa
     by_file: dict[str, dict[str, Entry]] = {}
     by_name: dict[str, Entry] = {}
     for entry in entries:
-        digests = {request.digest(): entry for request in entry.requests}
+        digests = {request.asks(): entry for request in entry.requests}
         taught |= digests
         if entry.facts_file:
             by_file.setdefault(entry.facts_file["sha256"], {}).update(digests)
@@ -195,10 +195,10 @@ def new_sets(sets: Sequence[FactSet], entries: Iterable[Entry]) -> tuple[list[Fa
             continue
         first[digest] = name
         known = by_file.get(digest, {})
-        left = tuple(record for record in part.records if record.request.digest() not in known)
-        missing = [record for record in part.records if record.request.digest() not in taught]
+        left = tuple(record for record in part.records if record.request.asks() not in known)
+        missing = [record for record in part.records if record.request.asks() not in taught]
         if not left or not missing:
-            entry = taught[part.records[-1].request.digest()]
+            entry = taught[part.records[-1].request.asks()]
             said.append(f"{name}: in the history already ({entry.id[:12]})")
         elif known:
             said.append(f"{name}: {len(left)} of {len(part.records)} facts are not in the history yet")

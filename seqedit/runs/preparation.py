@@ -20,7 +20,7 @@ from seqedit.editing.rule import planned
 from seqedit.editing.settings import BY_RULE, Given
 from seqedit.errors import InputError
 from seqedit.facts.reading.unusable import Skipped
-from seqedit.facts.requests import Record, requests_of
+from seqedit.facts.requests import Record, by_request, record_of, requests_of
 from seqedit.forward.access import position_limit
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
@@ -51,7 +51,7 @@ class Prepared:
         batches: Its batches; empty where nothing is new.
         files: What is to be said of each of its files where only new ones are edited.
         skipped: What was left out of them as unusable.
-        known: Digest of a request -> its record, of all facts of the run's files, edited or not.
+        known: What a request asks for (`Request.asks`) -> its record, of all facts of the run's files, edited or not.
         edited: The unedited model; None where nothing is new.
         tasks: Its tasks; None for none.
         texts: The texts whose perplexity is measured.
@@ -80,7 +80,7 @@ class Prepared:
 
     def records_of(self, entry: Entry) -> list[Record]:
         """The records of an earlier entry's facts: those of the run's files, and the bare requests of all others."""
-        return [self.known.get(request.digest(), Record(request)) for request in entry.requests]
+        return [record_of(self.known, request) for request in entry.requests]
 
     @property
     def earlier(self) -> list[Entry]:
@@ -119,7 +119,7 @@ def prepare(
     if config.files == () and not no_file:
         raise InputError(f"field 'facts': no file matches {config.facts}")
     sets = [] if no_file else load_sets(config) if records is None else [given_set(config, records)]
-    known = {record.request.digest(): record for part in sets for record in part.records}
+    known = by_request(record for part in sets for record in part.records)
     skipped = tuple(part.skipped for part in sets if part.skipped is not None)
     for left in skipped:
         _LOG.warning("%s", left)

@@ -146,8 +146,8 @@ def check_not_there(ledger: Ledger, start: Start, first: Sequence[Record], confi
     if start.entry is None or start.resumed:
         return
     live = ledger.live_requests(start.entry)
-    held = {e.requests[p].digest(): e for e in start.history if e.id in live for p in live[e.id]}
-    found = [held.get(record.request.digest()) for record in first]
+    held = {e.requests[p].asks(): e for e in start.history if e.id in live for p in live[e.id]}
+    found = [held.get(record.request.asks()) for record in first]
     if all(entry is not None for entry in found) and found[0] is not None:
         raise InputError(
             f"branch '{start.branch}' of the ledger {_place(config)} holds this run's first batch already (entry "

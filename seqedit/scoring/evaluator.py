@@ -27,6 +27,7 @@ from seqedit.facts.requests import Record
 from seqedit.forward.finite import check_metrics
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.scoring.settings import EvalSettings
+from seqedit.text.chat import put_to_model
 
 NEWEST = ""
 """For `Evaluator.step`: the new batch is the last in composing order."""
@@ -271,7 +272,7 @@ class Evaluator:
         }  # fmt: skip
 
     def _answers(self, model: CausalLM, records: Sequence[Record]) -> dict[str, str]:
-        prompts = [record.request.text for record in records]
+        prompts = put_to_model(self.tokenizer, [(r.request.text, r.request.chat_template) for r in records])
         texts = self.generator(model, self.tokenizer, prompts, max_new_tokens=self.settings.answer_tokens, top_k=1)
         return {r.request.digest(): " ".join(text.split()) for r, text in zip(records, texts, strict=True)}
 

@@ -39,9 +39,14 @@ def learnt_of(
     Returns:
         As `learnt_from`; where the model's outputs are not finite, nothing was learnt, and "failure" says why.
     """
+    from seqedit.text.chat import frame_of
     from seqedit.text.tokenization import prompt_and_target_ids
 
-    pairs = [prompt_and_target_ids(tokenizer, request.text, request.target_new) for request in requests]
+    frames = {r.chat_template: frame_of(tokenizer, r.chat_template) for r in requests}
+    pairs = [
+        prompt_and_target_ids(tokenizer, r.text, r.target_new, join=r.join, frame=frames[r.chat_template])
+        for r in requests
+    ]
     try:
         found = scorer(model, pairs)
     except NumericsError as error:

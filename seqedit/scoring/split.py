@@ -14,6 +14,7 @@ from seqedit.parallel.messages import Message
 from seqedit.parallel.ranks import Job, Ranks
 from seqedit.parallel.replica import Replica
 from seqedit.support.shares import ProcessShare
+from seqedit.text.chat import Rendered
 
 
 class SplitScoring:
@@ -76,7 +77,8 @@ class SplitScoring:
         def take(answer: Message) -> None:
             texts.update(zip(answer.fields["places"], answer.fields["texts"], strict=True))
 
-        self._ranks.run(model, "generate", {"prompts": list(prompts), "options": options}, take)
+        rendered = [isinstance(prompt, Rendered) for prompt in prompts]  # which JSON does not tell
+        self._ranks.run(model, "generate", {"prompts": list(prompts), "rendered": rendered, "options": options}, take)
         return [texts[place] for place in range(len(prompts))]
 
 
@@ -94,7 +96,9 @@ def _score(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> M
 
 
 def _generate(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
-    found = generate_share(replica.model, replica.tokenizer, given["prompts"], share, **given["options"])
+    pairs = zip(given["prompts"], given["rendered"], strict=True)
+    prompts = [Rendered(prompt) if rendered else prompt for prompt, rendered in pairs]
+    found = generate_share(replica.model, replica.tokenizer, prompts, share, **given["options"])
     return Message({"places": list(found), "texts": list(found.values())})
 
 

@@ -14,7 +14,7 @@ from evals.statistics.outcomes import TaskResult
 from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.reading.unusable import Skipped
-from seqedit.facts.requests import Record
+from seqedit.facts.requests import Record, by_request, record_of
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
@@ -170,8 +170,8 @@ def scored_facts(
     active = ledger.active(entry)
     if not active:
         raise InputError(f"the state of {entry[:12]} holds no edits: nothing to score beside the unedited model")
-    known = {record.request.digest(): record for record in records}
-    found = {e.id: [known.get(r.digest(), Record(r)) for r in e.requests] for e in active}
+    known = by_request(records)
+    found = {e.id: [record_of(known, request) for request in e.requests] for e in active}
     check_tasks(gates, list(tasks))
     check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
     return entry, found

@@ -9,6 +9,7 @@ from seqedit.facts.checks import short
 from seqedit.facts.requests import Record, Request
 from seqedit.forward.access import too_long
 from seqedit.forward.protocols import Tokenizer
+from seqedit.text.chat import frame_of, in_turn
 from seqedit.text.lookup import BARE, tokenize_request
 from seqedit.text.tokenization import encode, prompt_and_target_ids
 
@@ -37,7 +38,7 @@ def check_requests(
     flat = sorted({context for group in contexts for context in group} | {BARE}, key=lambda c: (c != BARE, c))
     for position, request in enumerate(requests):
         for context in flat:
-            if _fits(limit, context, request.text, request.target_new):
+            if request.chat_template is None and _fits(limit, context, request.text, request.target_new):
                 continue
             tokens = len(tokenize_request(tokenizer, request, context, with_target=True).ids)
             if tokens > limit:
@@ -63,6 +64,8 @@ def check_records(
         return
     for position, record in enumerate(records):
         request = record.request
+        frame = frame_of(tokenizer, request.chat_template)
+        room = limit if frame is None else limit - len(f"{frame.before}{frame.after}".encode("utf-8", "replace"))
         prompts: list[tuple[str, str, Sequence[str | None]]] = [
             ("the prompt", request.text, (request.target_new, request.target_true)),
             *(
@@ -78,12 +81,12 @@ def check_records(
             prompts += [(f"generation prompt {i}", text, ("",)) for i, text in enumerate(record.generation_prompts, 1)]
         for what, text, targets in prompts:
             for target in targets:
-                if target is None or _fits(limit, text, target):
+                if target is None or _fits(room, text, target):
                     continue
                 if target == "":
-                    tokens = len(encode(tokenizer, text)[0])
+                    tokens = len(encode(tokenizer, in_turn(tokenizer, text, request.chat_template))[0])
                 else:
-                    own, continuation = prompt_and_target_ids(tokenizer, text, target)
+                    own, continuation = prompt_and_target_ids(tokenizer, text, target, join=request.join, frame=frame)
                     tokens = len(own) + len(continuation) - 1
                 if tokens > limit:
                     raise RequestError(f"record {_name(request, position)}: {too_long(what, text, tokens, limit)}")
@@ -91,7 +94,9 @@ def check_records(
 
 def surely_fits(request: Request, limit: int | None) -> bool:
     """Whether a request fits in any context template that is sampled, told without a tokenizer."""
-    return limit is None or _fits(limit - _SAMPLED, request.text, request.target_new)
+    if limit is None:
+        return True
+    return request.chat_template is None and _fits(limit - _SAMPLED, request.text, request.target_new)
 
 
 def _fits(limit: int, *texts: str) -> bool:

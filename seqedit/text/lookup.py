@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Request
 from seqedit.forward.protocols import Tokenizer
-from seqedit.text.tokenization import encode, last_token_of_span, prompt_and_target_ids, subject_span
+from seqedit.text.chat import Frame, frame_of
+from seqedit.text.tokenization import (
+    encode,
+    ids_apart,
+    last_token_of_span,
+    pair_texts,
+    prompt_and_target_ids,
+    subject_span,
+)
 
 BARE = "{}"
 
@@ -55,18 +63,47 @@ def tokenize_kl_prompt(tokenizer: Tokenizer, request: Request) -> Prompt:
 def _tokenize(tokenizer: Tokenizer, request: Request, template: str, context: str, with_target: bool) -> Prompt:
     before, _, after = context.partition("{}")
     head, _, tail = template.partition("{}")
-    # Tokenizers see a trailing space as a token of its own; the target brings its space along.
-    text = f"{before}{head}{request.subject}{tail}{after}".rstrip(" ")
+    prompt = f"{before}{head}{request.subject}{tail}{after}"
+    start = len(before) + len(head)
+    frame = frame_of(tokenizer, request.chat_template)
+    if frame is None:
+        # Tokenizers see a trailing space as a token of its own; the target brings its space along.
+        text = prompt.rstrip(" ")
+    else:  # the context stands in the user's turn too: before it, the model would never see it
+        text = frame.around(prompt)
     ids, offsets = encode(tokenizer, text)
-    span = subject_span(text, request.subject.rstrip(" "), start=len(before) + len(head))
+    span = subject_span(text, *subject_at(request, start, frame, prompt))
     try:
         lookup = last_token_of_span(offsets, span)
     except RequestError as error:
         raise RequestError(f"subject {request.subject!r} has no token in the prompt {text!r}") from error
     if not with_target:
         return Prompt(tuple(ids), lookup)
-    prompt_ids, target_ids = prompt_and_target_ids(tokenizer, text, request.target_new)
+    prompt_ids, target_ids = prompt_and_target_ids(
+        tokenizer, prompt, request.target_new, join=request.join, frame=frame
+    )
+    if prompt_ids[: lookup + 1] != ids[: lookup + 1]:
+        # The target's beginning is in the token of the subject's end: what an edit reads must be there before it.
+        head_text, whole = pair_texts(prompt, request.target_new, request.join, frame)
+        prompt_ids, target_ids = ids, ids_apart(tokenizer, whole[len(head_text) :])
     return Prompt((*prompt_ids, *target_ids[:-1]), lookup, tuple(target_ids), len(prompt_ids) - 1)
+
+
+def subject_at(request: Request, start: int, frame: Frame | None, prompt: str | None = None) -> tuple[str, int]:
+    """The subject as it stands in the text that is tokenized, and where it begins there.
+
+    Args:
+        request: The request.
+        start: Where the subject begins in the prompt.
+        frame: The chat template around the prompt.
+        prompt: The filled-in prompt, context included; None for the request's own.
+    """
+    subject = request.subject.rstrip(" ")
+    if frame is None:
+        return subject, start
+    start += frame.start(request.text if prompt is None else prompt)
+    gone = max(0, len(frame.before) - start)  # white space that the template drops
+    return subject[gone:], start + gone
 
 
 def check_context_templates(templates: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:

@@ -1,8 +1,9 @@
 """Prompts, targets and subjects as token ids, without ever re-tokenizing pieces.
 
-Two rules keep every tokenizer family right. A target is what the tokenizer appends to the prompt when it
-sees the whole text, so it gets the leading space it needs and never a BOS. A subject's last token is found
-from the offsets of the whole prompt, never by tokenizing the prompt's prefix.
+Three rules keep every tokenizer family right. A target is what the tokenizer appends to the prompt when it
+sees the whole text, joined by `seqedit.joining.rule`, so it gets the leading space it needs and never a BOS. A
+subject's last token is found from the offsets of the whole prompt, never by tokenizing the prompt's prefix. And a text
+that begins with the special tokens that the tokenizer puts first does not get them twice.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 
 from seqedit.errors import ModelError, RequestError
 from seqedit.forward.protocols import Tokenizer
+from seqedit.joining.rule import AUTO, joint
+from seqedit.text.chat import Frame, Rendered
 
 
 def encode(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -30,9 +33,12 @@ def encode(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[tuple[int, 
         raise ModelError(
             f"tokenizer {type(tokenizer).__name__} gives no character offsets; load the model's fast tokenizer"
         )
-    encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
-    length = _without_end(encoded["special_tokens_mask"])
-    return list(encoded["input_ids"][:length]), [tuple(pair) for pair in encoded["offset_mapping"][:length]]
+    encoded = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, add_special_tokens=_adds(text)
+    )
+    ids = encoded["input_ids"]
+    start, stop = _own(ids, encoded["special_tokens_mask"])
+    return list(ids[start:stop]), [tuple(pair) for pair in encoded["offset_mapping"][start:stop]]
 
 
 def encode_many(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, list[int]]:
@@ -40,9 +46,29 @@ def encode_many(tokenizer: Tokenizer, texts: Sequence[str]) -> dict[str, list[in
     if not texts:
         return {}
     wanted = {"return_special_tokens_mask": True, "return_attention_mask": False, "return_token_type_ids": False}
-    encoded = tokenizer(list(texts), **wanted)
-    columns = zip(texts, encoded["input_ids"], encoded["special_tokens_mask"], strict=True)
-    return {text: list(ids[: _without_end(special)]) for text, ids, special in columns}
+    found: dict[str, list[int]] = {}
+    for adds in (True, False):
+        some = [text for text in texts if _adds(text) == adds]
+        if not some:
+            continue
+        encoded = tokenizer(some, add_special_tokens=adds, **wanted)
+        for text, ids, special in zip(some, encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            found[text] = list(ids[slice(*_own(ids, special))])
+    return found
+
+
+def _adds(text: str) -> bool:
+    """Whether the tokenizer is to add its special tokens; a chat template has written them."""
+    return not isinstance(text, Rendered)
+
+
+def _own(ids: Sequence[int], special: Sequence[int]) -> tuple[int, int]:
+    """Where a prompt begins and ends among its ids: a beginning that the text brought itself is not there twice."""
+    stop, added = _without_end(special), 0
+    while added < stop and special[added]:
+        added += 1
+    twice = added > 0 and list(ids[added : 2 * added]) == list(ids[:added])
+    return (added if twice and 2 * added <= stop else 0), stop
 
 
 @contextmanager
@@ -68,21 +94,48 @@ def _without_end(special: Sequence[int]) -> int:
     return length
 
 
-def whole_text(prompt: str, target: str) -> str:
-    """A prompt, already without spaces at its end, and the target after one space."""
-    return f"{prompt} {target.strip()}"
+def whole_text(prompt: str, target: str, join: str = AUTO) -> str:
+    """A prompt and the target that continues it, as one text."""
+    return "".join(joint(prompt, target, join))
+
+
+def pair_texts(prompt: str, target: str, join: str = AUTO, frame: Frame | None = None) -> tuple[str, str]:
+    """The text before a target, and the whole text with it, as they are tokenized.
+
+    Args:
+        prompt: The prompt.
+        target: The target.
+        join: How they join (`seqedit.joining.rule`).
+        frame: The chat template whose user's turn the prompt is.
+    """
+    if frame is None:
+        head, tail = joint(prompt, target, join)
+        return head, head + tail
+    before = frame.around(prompt)
+    return before, Rendered(before + frame.answer(target, join))
 
 
 def prompt_and_target_ids(
-    tokenizer: Tokenizer, prompt: str, target: str, known: Mapping[str, Sequence[int]] | None = None
+    tokenizer: Tokenizer,
+    prompt: str,
+    target: str,
+    known: Mapping[str, Sequence[int]] | None = None,
+    *,
+    join: str = AUTO,
+    frame: Frame | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt and of the target that continues it after one space.
+    """Token ids of a prompt and of the target that continues it: together those of the whole text.
+
+    Where tokens of the whole lie across the boundary (scripts without spaces), the whole's tokens count: one that holds
+    the end of the prompt and the beginning of the target is the target's, and the prompt ends before it.
 
     Args:
         tokenizer: The fast tokenizer.
         prompt: The prompt; spaces at its end do not count.
         target: The target; spaces around it do not count.
-        known: Ids of some texts (`encode_many`), of which prompt and `whole_text` need not be tokenized again.
+        known: Ids of some texts (`encode_many`), of which those of `pair_texts` need not be tokenized again.
+        join: How they join.
+        frame: The chat template whose user's turn the prompt is.
 
     Returns:
         ids of the prompt (leading special tokens included) and ids of the target (never a special token).
@@ -90,30 +143,37 @@ def prompt_and_target_ids(
     Raises:
         RequestError: if the target has no tokens.
     """
-    prompt = prompt.rstrip(" ")
+    head, whole = pair_texts(prompt, target, join, frame)
     known = known or {}
-    prompt_ids = list(known[prompt]) if prompt in known else encode(tokenizer, prompt)[0]
-    target_ids = _continuation(tokenizer, prompt, prompt_ids, target, known)
-    if target_ids is None:
-        # The prompt's last token merges with what follows; a neutral word in front does not.
-        anchor_ids, _ = encode(tokenizer, "a")
-        target_ids = _continuation(tokenizer, "a", anchor_ids, target, {})
-    if target_ids is None:
-        target_ids = list(tokenizer(" " + target.strip(), add_special_tokens=False)["input_ids"])
+    prompt_ids = list(known[head]) if head in known else encode(tokenizer, head)[0]
+    ids = list(known[whole]) if whole in known else encode(tokenizer, whole)[0]
+    if ids[: len(prompt_ids)] == prompt_ids:
+        prompt_ids, target_ids = prompt_ids, ids[len(prompt_ids) :]
+    elif not whole.startswith(" ", len(head)) and (cut := _cut(tokenizer, head, whole)):
+        prompt_ids, target_ids = ids[:cut], ids[cut:]
+    else:
+        target_ids = ids_apart(tokenizer, whole[len(head) :])
     if not target_ids:
         raise RequestError(f"target {target!r} has no tokens after the prompt {prompt!r}")
     return prompt_ids, target_ids
 
 
-def _continuation(
-    tokenizer: Tokenizer, prompt: str, prompt_ids: list[int], target: str, known: Mapping[str, Sequence[int]]
-) -> list[int] | None:
-    """Ids that follow ``prompt_ids`` in the tokenized whole, or None if the prompt's own ids change."""
-    text = whole_text(prompt, target)
-    whole = list(known[text]) if text in known else encode(tokenizer, text)[0]
-    if whole[: len(prompt_ids)] != prompt_ids:
-        return None
-    return whole[len(prompt_ids) :]
+def _cut(tokenizer: Tokenizer, head: str, whole: str) -> int:
+    """The first token of a text that reaches beyond its beginning ``head``."""
+    _, offsets = encode(tokenizer, whole)
+    return next((i for i, (_, end) in enumerate(offsets) if end > len(head)), 0)
+
+
+def ids_apart(tokenizer: Tokenizer, tail: str) -> list[int]:
+    """Ids of what follows a prompt, where the prompt's own tokens are to stay what they are.
+
+    A neutral beginning does not merge with it; tokenizers that put a space before every text put it before that.
+    """
+    anchor = "a" if tail.startswith(" ") else "\n"
+    before, whole = encode(tokenizer, anchor)[0], encode(tokenizer, anchor + tail)[0]
+    if whole[: len(before)] == before:
+        return whole[len(before) :]
+    return list(tokenizer(tail, add_special_tokens=False)["input_ids"])
 
 
 def subject_span(text: str, subject: str, start: int | None = None) -> tuple[int, int]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seqedit.errors import InputError
-from seqedit.facts.requests import Record
+from seqedit.facts.requests import Record, Request
 from seqedit.forward.protocols import Tokenizer
 from seqedit.methods.mend.config import MendTraining
+from seqedit.text.chat import frame_of, in_turn
 from seqedit.text.lookup import Prompt, tokenize_request
 from seqedit.text.tokenization import encode, prompt_and_target_ids
 
@@ -39,12 +40,11 @@ def tokenize_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[Ca
     for number, record in enumerate(records, 1):
         try:
             prompt = tokenize_request(tokenizer, record.request, with_target=True)
-            paraphrases = [
-                _with_target(tokenizer, text, record.request.target_new) for text in record.paraphrase_prompts
-            ]
+            paraphrases = [_with_target(tokenizer, text, record.request) for text in record.paraphrase_prompts]
         except InputError as error:
             raise InputError(f"record {number}: {error}") from error
-        neighbors = [encode(tokenizer, n.prompt.rstrip(" "))[0] for n in record.neighborhood_prompts]
+        chat = record.request.chat_template
+        neighbors = [encode(tokenizer, in_turn(tokenizer, n.prompt, chat))[0] for n in record.neighborhood_prompts]
         cases.append(Case(prompt, (prompt, *paraphrases), tuple(tuple(ids) for ids in neighbors if ids)))
     if not any(case.neighbors for case in cases):
         raise InputError(
@@ -54,8 +54,10 @@ def tokenize_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[Ca
     return cases
 
 
-def _with_target(tokenizer: Tokenizer, text: str, target: str) -> Prompt:
-    prompt_ids, target_ids = prompt_and_target_ids(tokenizer, text, target)
+def _with_target(tokenizer: Tokenizer, text: str, request: Request) -> Prompt:
+    prompt_ids, target_ids = prompt_and_target_ids(
+        tokenizer, text, request.target_new, join=request.join, frame=frame_of(tokenizer, request.chat_template)
+    )
     return Prompt((*prompt_ids, *target_ids[:-1]), 0, tuple(target_ids), len(prompt_ids) - 1)
 
 
