@@ -133,9 +133,7 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
     by_name = {projection.name: (layer, projection) for layer, projection in enumerate(parts.projections)}
     for name in update.deltas:
         if name not in by_name:
-            raise InputError(
-                f"the model has no FFN output projection '{name}'; the update is of another part of it"
-            )
+            raise InputError(f"the model has no FFN output projection '{name}'; the update is of another part of it")
     edited = {canonical(request.subject) for request in update.requests}
     others = [request for request in candidates if canonical(request.subject) not in edited]
     if edited and not others:

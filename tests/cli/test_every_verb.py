@@ -92,7 +92,7 @@ READING: dict[str, tuple[str, list[str]]] = {
     "score": ("prints; writes nothing", ["score", "--model", MODEL, "--records", "facts0.json"]),
     "audit": (
         "prints; writes nothing",
-        ["audit", "adapter0", "--candidates", "facts3.json", "--model", MODEL, "--plain-metric"],
+        ["audit", "made", "--candidates", "all.json", "--model", MODEL, "--plain-metric"],
     ),
     "plan": ("a dry run itself", ["plan", "facts3.json", *MEMIT, *KEPT]),
 }
