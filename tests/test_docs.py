@@ -74,6 +74,8 @@ NOT_RUN = {
         "tests/cli/test_monthly_edit.py runs it",
     "docs/guide/real.md: make real DATA=folder": "20 minutes, and the package registry; tests/benchmarks/test_real.py",
     "docs/guide/real.md: python -m benchmarks.real --study --data folder --out out/re": "hours",
+    "docs/guide/shipping.md: seqedit audit my-edit --candidates names.txt --model gpt2-xl":
+        "needs the Hub; tests/leakage, and tests/cli/test_every_verb.py runs the verb",
     "docs/guide/plan.md: seqedit plan FACTS --method memit --ledger my-ledger --batch":
         "a pattern; tests/cli/test_plan.py",
     "docs/guide/plan.md: python -m benchmarks.interference --weight 10 --batches 16 -":

@@ -66,6 +66,7 @@ PANELS: Mapping[str, Mapping[str, str]] = {
     },
     "Upkeep": {
         "verify": "history.history",
+        "audit": "shipping.audit",
         "gc": "shipping.upkeep",
         "sign": "shipping.upkeep",
         "signers": "shipping.upkeep",

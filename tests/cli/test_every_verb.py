@@ -90,6 +90,10 @@ READING: dict[str, tuple[str, list[str]]] = {
     "verify": ("asks", ["verify"]),
     "tasks": ("asks", ["tasks", "--list"]),
     "score": ("prints; writes nothing", ["score", "--model", MODEL, "--records", "facts0.json"]),
+    "audit": (
+        "prints; writes nothing",
+        ["audit", "made", "--candidates", "all.json", "--model", MODEL, "--plain-metric"],
+    ),
     "plan": ("a dry run itself", ["plan", "facts3.json", *MEMIT, *KEPT]),
 }
 """Every verb that writes nothing and so has no --dry-run, with the reason."""

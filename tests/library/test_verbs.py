@@ -59,6 +59,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "tune": Session.tune,
 }
 WITHOUT = {
+    "audit": "works on an unedited model and an adapter's folder, without a ledger: seqedit.leakage",
     "benchmark": "works on an unedited model or on adapters, without a session: seqedit.comparing.case_sets",
     "config": "what the command line takes where an option is not given: Ledger.defaults and set_defaults",
     "compare": "runs several jobs beside each other: seqedit.comparing.compare",
