@@ -23,7 +23,7 @@ from seqedit.models.gguf import gguf_source
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.preconditioners import IdentityPreconditioner, Preconditioner
 from seqedit.support.digests import json_digest
 from seqedit.text.framing import told_framing
 from seqedit.text.lengths import check_requests
@@ -80,9 +80,10 @@ def compute_adapter(
     contexts = check_context_templates(context_templates)
     parts = anatomy(model)
     projections = parts.projections_of(config.layers)
-    if chosen.needs_second_moments and second_moments is None:
+    reads = chosen.reads_second_moments(config)
+    if reads and second_moments is None:
         raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
-    if second_moments is not None and chosen.needs_second_moments:
+    if second_moments is not None and reads:
         second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
@@ -91,8 +92,11 @@ def compute_adapter(
     protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
 
     def precondition(projection: Projection) -> Preconditioner:
-        if chosen.precondition is None or made is None:
+        if chosen.precondition is None:
             raise InputError(f"method '{method}' is no closed form and has no second moments")
+        if not reads:
+            return IdentityPreconditioner(projection.matrix().shape[1])
+        assert made is not None
         inner = chosen.precondition(made, projection, config)
         return made.protected(projection, inner, protected.get(projection.name))
 
@@ -119,7 +123,7 @@ def compute_adapter(
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
             "diagnosis": diagnosis.to_dict(),
-            **_moments_used(second_moments if chosen.needs_second_moments else None),
+            **_moments_used(second_moments if reads else None),
             "seed": seed,
             **told_framing(requests),
             "seqedit": __version__,

@@ -19,7 +19,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.preconditioners import IdentityPreconditioner, Preconditioner
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -119,13 +119,15 @@ class Editor:
         precondition = get_method(method).precondition
         if precondition is None:
             return None
+        if not get_method(method).reads_second_moments(config):
+            return IdentityPreconditioner(projection.matrix().shape[1])
         factors = self._moments_of(method, config)[1]
         if factors is None:
             raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
         return precondition(factors, projection, config)
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
-        if self.moments is None or not get_method(method).needs_second_moments:
+        if self.moments is None or not get_method(method).reads_second_moments(config):
             return None, None
         return self._factors_of(tuple(sorted(config.layers)))
 

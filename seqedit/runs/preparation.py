@@ -188,10 +188,11 @@ def _check_moments(config: RunConfig, edited: EditedModel, moments: Any) -> None
     """A file of second moments is read; of a text to measure them on, its beginning."""
     wanted = config.second_moments
     for method, settings in methods_of(config):
-        if not get_method(method).needs_second_moments:
+        chosen = planned(settings, edited.parts).config
+        if not get_method(method).reads_second_moments(chosen):
             continue
         if wanted.file is not None:
-            moments(tuple(sorted(planned(settings, edited.parts).config.layers)))
+            moments(tuple(sorted(chosen.layers)))
         elif "/" not in (source := wanted.text or default_text(config.model)) or Path(source).exists():
             next(iter(TextSource(source)), None)
 

@@ -110,10 +110,9 @@ def _run(ready: Prepared, watchers: Sequence[Callback], ranks: Ranks) -> RunSumm
         callback.on_start(ready)
     try:
         for method, settings in methods_of(config):
-            if get_method(method).needs_second_moments:
-                ready.moments(
-                    tuple(sorted(settings_of(settings).layers))
-                )  # measured into the cache before anything is written
+            chosen = settings_of(settings)
+            if get_method(method).reads_second_moments(chosen):
+                ready.moments(tuple(sorted(chosen.layers)))  # measured into the cache before anything is written
     except KeyboardInterrupt as error:
         raise Interrupted("interrupted while second moments were measured: nothing was recorded") from error
     with _ledger_of(ready, edited) as ledger:
