@@ -28,6 +28,7 @@ from seqedit.scoring.summary import write_summary
 from seqedit.scoring.summary_types import StepSummary
 from seqedit.session.evaluate import evaluate_state
 from seqedit.session.session import Session
+from seqedit.support.digests import json_digest
 
 _LOG = logging.getLogger(__name__)
 PRESET = "smollm2-135m"
@@ -150,9 +151,10 @@ def _final(lane: Lane, config: RunConfig, file: Path) -> None:
 def unedited(lane: Lane) -> None:
     """All facts on the unedited model, once for all methods."""
     file = lane.out / "unedited.json"
-    if not file.is_file() or json.loads(file.read_text("utf-8"))["records"] != len(lane.records):
+    asked = json_digest([lane.edited.base_model.fingerprint, [record.to_dict() for record in lane.records]])
+    if not file.is_file() or json.loads(file.read_text("utf-8")).get("asked") != asked:
         lane.edited.write({})
-        write_summary(file, _all_facts(lane))
+        write_summary(file, _all_facts(lane) | {"asked": asked})
 
 
 def _all_facts(lane: Lane) -> dict[str, Any]:

@@ -18,9 +18,12 @@ from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
 from seqedit.support.writing import new_file
+from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
+MEASURE = 1
+"""Raised where what is measured of the same model and text changes: what an earlier one measured is not used."""
 
 
 def read_second_moments(path: str | Path) -> SecondMoments:
@@ -57,10 +60,11 @@ def cache_folder(
     """
     settings = {
         "fingerprint": fingerprint,
-        "tokenizer": json_digest(tokenizer.get_vocab()),
+        "tokenizer": tokenizer_digest(tokenizer),
         "text": source.identity,
         "max_tokens": max_tokens,
         "sequence_length": sequence_length,
+        "measure": MEASURE,
     }
     return (cache_dir or default_cache_dir()) / "second_moments" / json_digest(settings)
 

@@ -22,8 +22,9 @@ from seqedit.runs.facts import FactBatch
 from seqedit.runs.settling import settings_of
 from seqedit.scoring.evaluator import Evaluator
 from seqedit.scoring.gate_evidence import KIND_FAILURE, KIND_PAIRED, paired_evidence
-from seqedit.scoring.kinds import KIND_BASELINE, KIND_DRIFT, KIND_GATES, KIND_OUTCOMES
+from seqedit.scoring.kinds import KIND_BASELINE, KIND_GATES, KIND_OUTCOMES
 from seqedit.scoring.summary import baseline_of, step_of
+from seqedit.session.evaluate import unedited_drift
 from seqedit.session.session import Session
 
 MakeEntry = Callable[[Sequence[Record], str, EditConfig, str, Mapping[str, Any], Mapping[str, str]], Entry]
@@ -83,9 +84,8 @@ class Driver:
         self.number = 0
         self.records: dict[str, Sequence[Record]] = dict(records or {})
         self.averages = dict(averages or {})
-        root = self.ledger.root()
-        drift = self.ledger.scores(root, KIND_DRIFT).get(KIND_DRIFT, {})
-        self.baseline = {**baseline_of(self.ledger, self.ledger.entry(root)), "drift": drift}
+        baseline = baseline_of(self.ledger, self.ledger.entry(self.ledger.root()))
+        self.baseline = {**baseline, "drift": unedited_drift(self.ledger, evaluator)}
 
     def drive(self, batches: Sequence[FactBatch]) -> str | None:
         """Do all batches.

@@ -21,5 +21,7 @@ KIND_BASELINE = "baseline"
 KIND_SKIPPED = "skipped"
 """Records that were left out, because they cannot be used, of the source that an entry's facts come from
 (`seqedit.facts.reading.unusable.Skipped`)."""
+KIND_MEASURED_WITH = "measured_with"
+"""At the root: what the unedited model was measured with beside the model itself (`seqedit.scoring.measured_with`)."""
 KIND_FIXED = "fixed"
 """Scores of a fixed set of records or texts: "<metric>:<digest of the set>" -> value."""

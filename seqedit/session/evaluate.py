@@ -19,7 +19,8 @@ from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
-from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DIAGNOSIS, KIND_DRIFT, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DIAGNOSIS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
+from seqedit.scoring.measured_with import note_measured_with
 from seqedit.scoring.summary import baseline_of
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
@@ -144,7 +145,7 @@ def evaluate_state(
     whole = step
     if evaluator.settings.counterfact:
         whole = {**step, KIND_PAIRED: paired_evidence(ledger, evaluator, scores).to_dict()}
-    before = {**baseline, "drift": ledger.scores(ledger.root(), KIND_DRIFT).get(KIND_DRIFT, {})}
+    before = {**baseline, "drift": unedited_drift(ledger, evaluator)}
     return StateScores(entry, step, baseline, tuple(check_gates(gates, whole, before, interval)))
 
 
@@ -191,6 +192,14 @@ def _as_step(scores: StepScores, requests: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def unedited_drift(ledger: Ledger, evaluator: Evaluator) -> dict[str, float]:
+    """Perplexity of the unedited model on the evaluator's own texts, whichever others were measured; {} for none."""
+    if not evaluator.texts:
+        return {}
+    nll = ledger.state_scores(ledger.root(), KIND_FIXED).get(PerplexityMetric(evaluator.texts).key)
+    return {} if nll is None else {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
+
+
 def measure_baseline(
     session: Session,
     evaluator: Evaluator,
@@ -214,6 +223,7 @@ def measure_baseline(
     """
     ledger = session.ledger
     root = ledger.root()
+    note_measured_with(ledger, session.edited.tokenizer, tasks=bool(evaluator.task_names))
     known = known_outcomes(ledger, evaluator.tasks)
     facts = FactBaseline(ledger, evaluator, [*records, *also] if evaluator.settings.counterfact else [])
     missing, scored = facts.missing, session.is_scored(root)
@@ -234,9 +244,7 @@ def measure_baseline(
     keep_apart(ledger, scores)
     if of_run or not scored:
         scores.new = FactBaseline(ledger, evaluator, records).averages() if facts.records else {}
-        if evaluator.texts:
-            nll = ledger.state_scores(root, KIND_FIXED)[perplexity.key]
-            scores.drift = {"perplexity": min(perplexity_of(nll), 1e300), "nll": nll}
+        scores.drift = unedited_drift(ledger, evaluator)
         session.record_scores(root, scores)
     else:
         ledger.add_scores(root, KIND_ANSWERS, scores.answers)

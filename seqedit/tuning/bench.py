@@ -31,6 +31,7 @@ from seqedit.support.digests import json_digest
 from seqedit.targets.config import TargetValueConfig
 from seqedit.targets.sites import Sublayers
 from seqedit.targets.values import optimise_target_values
+from seqedit.text.identity import tokenizer_digest
 from seqedit.tuning.choice import Trial, judged
 
 _LOG = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class TuneBench:
         place = {} if config.target_place == "layer output" else {"place": config.target_place}
         name = json_digest({
             "base": self.edited.base_model.fingerprint, "layer": config.layers[-1], "target": target.to_dict(), **place,
+            "tokenizer": tokenizer_digest(self.edited.tokenizer),
             "requests": [r.request.to_dict() for r in records], "contexts": [list(g) for g in self.contexts],
         })  # fmt: skip
         file = self.out / "values" / f"{name[:24]}.safetensors"
@@ -104,7 +106,7 @@ class TuneBench:
 
     def unedited(self, records: Sequence[Record]) -> Scores:
         """Scores of the unedited model, found once."""
-        name = json_digest([r.request.to_dict() for r in records])
+        name = json_digest([r.to_dict() for r in records])
         if name not in self._unedited:
             self._unedited[name] = self._scores(records)
         return self._unedited[name]

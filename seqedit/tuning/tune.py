@@ -27,6 +27,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import SecondMomentSettings, provide_second_moments
 from seqedit.solver.factorizations import Factorizations
 from seqedit.support.digests import json_digest
+from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource, default_text
 from seqedit.tuning.bench import TuneBench
 from seqedit.tuning.budget import Budget
@@ -115,7 +116,7 @@ def tune(
     bench = TuneBench(edited, method, Factorizations(moments), list(TextSource(source)), out, seed, tasks)
     held = Held(out, json_digest({
         "base": base.fingerprint, "method": method, "moments": moments.digest, "steps": steps, "seed": seed,
-        "facts": [r.request.to_dict() for r in records],
+        "facts": [r.to_dict() for r in records], "tokenizer": tokenizer_digest(edited.tokenizer),
         **({} if tasks is None else {"tasks": dict(tasks.definitions)}),
     }))  # fmt: skip
     budget = Budget(minutes - (time.monotonic() - start) / 60, held.seconds)

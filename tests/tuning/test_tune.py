@@ -12,7 +12,7 @@ import torch
 from seqedit.editing.preset_model import preset_warning
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
-from seqedit.facts.requests import Record, Request
+from seqedit.facts.requests import Neighbor, Record, Request
 from seqedit.library.session import Session
 from seqedit.models.edited import EditedModel
 from seqedit.support.files import read_mapping
@@ -96,6 +96,23 @@ def test_a_resumed_search_makes_no_trial_twice(
     assert _search(place, edited).best == whole.best
     with pytest.raises(InputError, match="another model, method or facts"):
         _search(place, edited, "memit")
+
+
+def test_a_search_is_another_one_where_a_facts_neighbours_are_others(place: Path, llama: tuple[Any, Any]) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    _search(place, edited)
+    others = [replace(record, neighborhood_prompts=(Neighbor("Another prompt", "x"),)) for record in FACTS]
+    with pytest.raises(InputError, match="another"):
+        tune(
+            edited,
+            others,
+            "emmet",
+            place / "out",
+            text=str(place / "text.txt"),
+            layers=[1, 2],
+            steps=3,
+            max_tokens=2000,
+        )
 
 
 def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(place: Path, llama: tuple[Any, Any]) -> None:
