@@ -68,4 +68,4 @@ TaskOption = Annotated[
 ]
 TaskDocumentsOption = Annotated[int | None, typer.Option(help="Take only the first documents of each task.")]
 FactRecordsOption = Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")]
-MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]
+MeasureOption = Annotated[bool, typer.Option(help="Try the adapter on its base model; measure a truncation.")]
