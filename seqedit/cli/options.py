@@ -71,4 +71,4 @@ SkipUnusableOption = Annotated[
     bool, typer.Option("--skip-unusable", help="Leave out records that cannot be used, and say which and why.")
 ]
 FactRecordsOption = Annotated[str | None, typer.Option(help="Records with paraphrases and neighbours of the facts.")]
-MeasureOption = Annotated[bool, typer.Option(help="Measure what a truncation does to the edits.")]
+MeasureOption = Annotated[bool, typer.Option(help="Try the adapter on its base model; measure a truncation.")]

@@ -94,7 +94,10 @@ class Giving(History):
             exported = self._exported(rev, single=single, rank=rank, records=records, base_name=base_name)
             if (hint := base_hint(exported.adapter)) is not None:
                 _LOG.warning("%s", hint.replace("--base-name", "base_name="))
-            write_adapter(exported, out)
+            try:
+                write_adapter(exported, out, edited=self.edited)
+            finally:
+                self.restore()
         return Path(out)
 
     def push_to_hub(

@@ -56,9 +56,7 @@ def check_files(path: Path) -> None:
             raise _pointer(path / name)
     config = objects["config.json"]
     if not isinstance(config.get("model_type"), str):
-        raise ModelError(
-            f"{path / 'config.json'} names no model_type; is it the configuration of a transformers model?"
-        )
+        raise ModelError(f"{path / 'config.json'} names no model_type, which transformers would need")
     check_fields(config, str(path))
     for name in _QUANTISERS:
         if (path / name).is_file():

@@ -47,8 +47,11 @@ def check_loaded(model: Any, tokenizer: Any, report: Mapping[str, Iterable[Any]]
     buffers = {name for name, _ in model.named_buffers()}
     if not missing - buffers:
         _check_finite(model, source)
-    _check_causal(model, tokenizer, source)
+    logits = _trial(model, tokenizer, source)
+    _check_causal(model, logits, source)  # before the head that an encoder lacks
     _check_missing(model, missing - buffers, source)
+    if bool(logits.isnan().any()):
+        raise ModelError(f"{source} computes NaN in {model.dtype}; give another --dtype, as float32 or bfloat16")
     for error in report.get("error_msgs", ()):
         raise ModelError(f"{source} cannot be loaded: {' '.join(str(error).split())}")
     if unused:
@@ -135,11 +138,10 @@ def _check_foreign(model: Any, unused: set[str], source: str) -> None:
         parent, ancestor = name.rpartition(".")[0], name
         while ancestor and ancestor not in modules:
             ancestor = ancestor.rpartition(".")[0]
-        within = modules.get(ancestor)
-        if isinstance(within, nn.ModuleList) and not _predicts_further(
-            model, name.removeprefix(ancestor + "."), within
-        ):
-            more.add(name)
+        within, rest = modules.get(ancestor), name.removeprefix(f"{ancestor}.")
+        if isinstance(within, nn.ModuleList):
+            if not _predicts_further(model, rest, within):
+                more.add(name)
         elif ancestor == parent:
             if ancestor and next(iter(within.parameters(recurse=False)), None) is not None:  # type: ignore[union-attr]
                 ignored.add(name)  # a bias, a scale
@@ -194,8 +196,8 @@ def _finite(weight: Tensor) -> bool:
     return all(bool(torch.isfinite(p if p.element_size() > 1 else p.float()).all()) for p in pieces)
 
 
-def _check_causal(model: Any, tokenizer: Any, source: str) -> None:
-    """Two prompts that differ in the last token must get the same logits at all earlier ones."""
+def _trial(model: Any, tokenizer: Any, source: str) -> Tensor:
+    """Logits (2, n, vocabulary) of two prompts that differ in the last token."""
     ids = _ordinary_ids(model, tokenizer)
     if len(ids) <= _TOKENS:
         raise ModelError(f"{source}: its tokenizer knows only {len(ids)} tokens beside the special ones")
@@ -203,7 +205,7 @@ def _check_causal(model: Any, tokenizer: Any, source: str) -> None:
     device = model.get_input_embeddings().weight.device
     try:
         with torch.no_grad():
-            logits = model(input_ids=prompts if device.type == "meta" else prompts.to(device)).logits.float()
+            logits: Tensor = model(input_ids=prompts if device.type == "meta" else prompts.to(device)).logits
     except Exception as error:  # whatever a model may raise
         if is_out_of_memory(error):
             raise
@@ -211,11 +213,14 @@ def _check_causal(model: Any, tokenizer: Any, source: str) -> None:
         raise ModelError(
             f"{source}: a forward pass over {_TOKENS} tokens fails ({type(error).__name__}: {said[0]})"
         ) from error
-    if bool(logits.isnan().any()):
-        raise ModelError(f"{source} computes NaN in {model.dtype}; give another dtype, as float32 or bfloat16")
+    return logits.float()
+
+
+def _check_causal(model: Any, logits: Tensor, source: str) -> None:
+    """Two prompts that differ in the last token must have the same logits at all earlier ones."""
     changed = (logits[0] - logits[1]).abs().amax(dim=-1)
     # Rounding may differ where tokens are sorted to experts; attention to a later token changes more than that.
-    if changed[:-1].max() > max(1e-4, 4 * torch.finfo(model.dtype).eps) * changed[-1]:
+    if changed[:-1].max() > max(1e-4, 4 * torch.finfo(model.dtype).eps) * changed[-1]:  # of NaN this is never so
         raise ModelError(
             f"{source} ({type(model).__name__}) attends to later tokens: it is an encoder and no causal language "
             "model, or its config.json lacks what makes it one (is_decoder)"

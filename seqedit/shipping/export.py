@@ -16,6 +16,7 @@ from seqedit.adapters.files import CARD
 from seqedit.adapters.sums import concatenate, truncate
 from seqedit.errors import InputError
 from seqedit.models.edited import EditedModel
+from seqedit.models.quiet import quiet_transformers
 from seqedit.shipping.card import Shipped, Truncation, describe, state_card
 from seqedit.support import files
 from seqedit.support.writing import new_directory
@@ -107,27 +108,38 @@ def _whole(ledger: Reader, shipped: Shipped) -> Adapter:
     )
 
 
-def write_adapter(exported: Exported, out: str | Path, *, place: str | None = None) -> None:
-    """Write the adapter directory with the state's card, whole or not at all.
+def write_adapter(
+    exported: Exported, out: str | Path, *, place: str | None = None, edited: EditedModel | None = None
+) -> None:
+    """Write the adapter directory with the state's card, whole or not at all, and read it back.
 
     Args:
         exported: From `export_adapter`.
         out: Directory that does not exist or is empty.
         place: What the card calls the place it is loaded from.
+        edited: The loaded base model, which stock PEFT is to load the adapter into; left unedited. None compares the
+            file alone.
 
     Raises:
         InputError: ``out`` is not empty.
+        CheckFailed: what was written is not what was to be.
         EnvironmentFailure: the disk failed.
     """
+    from seqedit.shipping.readback import check_adapter, check_adapter_file
+
     with exported_to(out) as directory:
         exported.adapter.save_pretrained(directory)
+        check_adapter_file(directory, exported.adapter)
+        if edited is not None:
+            check_base(exported.adapter.base_model, edited.base_model)
+            check_adapter(directory, exported.adapter, edited)
         (directory / CARD).write_text(state_card(exported.shipped, place=place or Path(out).name), "utf-8")
 
 
 def write_merged(
     ledger: Reader, rev: str, edited: EditedModel, out: str | Path, *, base_name: str | None = None
 ) -> None:
-    """Write the full model with a state's weights, as `save_pretrained` does, with tokenizer and card.
+    """Write the full model with a state's weights, as `save_pretrained` does, with tokenizer and card; then load it.
 
     Args:
         ledger: The ledger.
@@ -138,16 +150,21 @@ def write_merged(
 
     Raises:
         InputError: the model is not the ledger's base model, or ``out`` is not empty.
+        CheckFailed: what was written is not what was to be.
         EnvironmentFailure: the disk failed.
     """
+    from seqedit.shipping.readback import check_merged
+
     check_base(ledger.base_model, edited.base_model)
     shipped = describe(ledger, rev, base_name=base_name)
     check_new(out)
     modules = sorted({name for adapter in ledger.adapters(shipped.rev) for name in adapter.deltas})
     edited.write(ledger.compose(edited.base_weights(modules), shipped.rev) if modules else {})
     with exported_to(out) as directory:
-        edited.model.save_pretrained(directory)
-        edited.tokenizer.save_pretrained(directory)
+        with quiet_transformers():
+            edited.model.save_pretrained(directory)
+            edited.tokenizer.save_pretrained(directory)
+        check_merged(directory, edited, shipped.requests)
         (directory / CARD).write_text(state_card(shipped, merged=True, place=Path(out).name), "utf-8")
 
 

@@ -30,6 +30,7 @@ from seqedit.cli.shipping.ship import (
     RecordsOption,
     ScoresOption,
     adapter_result,
+    base_at_hand,
     check_options,
     check_records,
     imported_result,
@@ -83,7 +84,7 @@ def push(
 
         exported = export_adapter(opened, rev, rank=rank, base_name=base_name)
         if rank is not None and measure:
-            exported = measured(opened, exported, loading, records)
+            exported = measured(exported, base_at_hand(opened, loading), records)
         pushed = push_state(
             opened, exported, repository,
             private=private, revision=revision, message=message, scores=scores, force=force, dry_run=dry_run,

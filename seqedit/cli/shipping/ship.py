@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ledger.bundles.import_bundle import Imported
     from seqedit.editing.loading import Loading
     from seqedit.facts.requests import Record
+    from seqedit.models.edited import EditedModel
     from seqedit.shipping.export import Exported
 
 BaseOption = Annotated[
@@ -190,24 +191,44 @@ def _adapter(
 
     check_new(out)
     exported = export_adapter(opened, rev, single=entry, rank=rank, base_name=base_name)
+    edited = None if measuring is None or (dry_run and rank is None) else base_at_hand(opened, measuring[0])
     if rank is not None and measuring is not None:
-        exported = measured(opened, exported, *measuring)
+        exported = measured(exported, edited, measuring[1])
     hint = base_hint(exported.adapter)
     if hint is not None:
         say(f"warning: {hint}", err=True)
     if not dry_run:
-        write_adapter(exported, out)
+        write_adapter(exported, out, edited=edited)
     return adapter_result(exported)
 
 
-def measured(opened: Ledger, exported: Exported, loading: Loading, records: str | None) -> Exported:
-    """The export with measured scores; without --model only where the base model lies on this machine."""
+def base_at_hand(opened: Ledger, loading: Loading) -> EditedModel | None:
+    """The ledger's base model, to try an adapter on; without --model only where it lies on this machine.
+
+    What lies there may have changed since, which is no reason not to export: then a notice says so.
+    """
     from seqedit.models.loading import resolve_model
-    from seqedit.shipping.truncation import measure_truncation, records_for
+    from seqedit.shipping.export import check_base
 
     name = opened.base_model.name
-    if loading.model is None and not Path(resolve_model(name)).is_dir():
-        say(f"what the truncation does to the edits was not measured: give --model ({name})", err=True)
+    try:
+        if loading.model is None and not Path(resolve_model(name)).is_dir():
+            raise InputError("it is not on this machine")
+        edited = loading.load(name)
+        check_base(opened.base_model, edited.base_model)
+    except InputError as error:
+        if loading.model is not None:
+            raise
+        say(f"the adapter is not tried on its base model ({name}): {error}; give --model", err=True)
+        return None
+    return edited
+
+
+def measured(exported: Exported, edited: EditedModel | None, records: str | None) -> Exported:
+    """The export with measured scores, where the base model is at hand."""
+    from seqedit.shipping.truncation import measure_truncation, records_for
+
+    if edited is None:  # as a notice has said
         return exported
     chosen: list[Record] | None = None
     if records is not None:
@@ -215,7 +236,7 @@ def measured(opened: Ledger, exported: Exported, loading: Loading, records: str 
 
         chosen = load_records(records)
     wanted = records_for(exported.exact.requests, chosen)
-    return measure_truncation(exported, loading.load(name), wanted)
+    return measure_truncation(exported, edited, wanted)
 
 
 def adapter_result(exported: Exported) -> dict[str, Any]:
