@@ -14,7 +14,7 @@ from torch import nn
 
 from seqedit.errors import ModelError
 from seqedit.forward.configuration import ffn_widths
-from seqedit.forward.pathways import Calls, Candidate, Verdict, prove, trace
+from seqedit.forward.pathways import TOKENS, Calls, Candidate, Verdict, prove, trace
 from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import is_unsupported
 from seqedit.models.projection import Projection, check_editable, features, linears, parent
@@ -149,15 +149,14 @@ def _called_linears(layer: nn.Module) -> dict[str, nn.Module]:
 
 def _prove(model: CausalLM, found: Blocks, calls: Mapping[nn.Module, Calls], width: int) -> None:
     """Try every layer's candidates at once and keep what is proven."""
-    tokens = [calls[layer].tokens[0] if layer in calls else 0 for layer in found.layers]
     candidates: list[list[Candidate]] = []
-    for layer, count in zip(found.layers, tokens, strict=True):
+    for layer in found.layers:
         named, inside = _called_linears(layer), dict(linears(layer))
         whole = [n for n, m in named.items() if m in calls and len(calls[m].at) == 1]
         order = sorted(whole, key=lambda n: calls[named[n]].at[0])
         some = []
         for place, name in enumerate(order):
-            if features(inside[name])[1] == width and calls[named[name]].tokens[0] == count:
+            if features(inside[name])[1] == width and calls[named[name]].tokens[0] == TOKENS:
                 readers = _readers(name, order[:place])
                 some.append(Candidate(name, named[name], tuple(named[r] for r in readers)))
         candidates.append(some)

@@ -129,6 +129,8 @@ def tune(
             break
         if not queue and not layers and len(search.converged) < len(first) + FURTHER:
             further = next_layer(search.solved, bench.unedited(search.probe)["NS"], len(parts.layers))
+            if further is not None:
+                (further,) = parts.nearest_layers([further])
             if further is not None and further not in search.converged:
                 report(f"the neighbours are lost at the layers tried; the trend points to layer {further}")
                 queue.append(further)
@@ -155,7 +157,7 @@ def layers_to_try(parts: Anatomy, layers: Sequence[int] | None) -> tuple[int, ..
     Raises:
         InputError: the model has no such layer.
     """
-    return tuple(parts.check_layers(layers) if layers else candidate_layers(len(parts.layers)))
+    return parts.check_layers(layers) if layers else parts.nearest_layers(candidate_layers(len(parts.layers)))
 
 
 def _undecided(best: Trial, final: Sequence[Trial], order: Sequence[Trial]) -> list[Trial]:
