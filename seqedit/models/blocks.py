@@ -72,8 +72,21 @@ def find_blocks(model: CausalLM, inner: nn.Module, width: int) -> Blocks:
         raise ModelError(
             f"{type(inner).__name__} could not be run on a few tokens of text: {type(error).__name__}: {said}"
         ) from error
+    _refuse_shared(found)
     found.proven = True
     return found
+
+
+def _refuse_shared(found: Blocks) -> None:
+    """Leave out projections whose weight is another layer's too: an edit would act in both."""
+    held: dict[int, list[int]] = {}
+    for index, projection in found.projections.items():
+        held.setdefault(id(projection.weight), []).append(index)
+    for layers in held.values():
+        for index in layers if len(layers) > 1 else ():
+            name = found.projections.pop(index).name
+            others = ", ".join(str(i) for i in layers if i != index)
+            found.reasons[index] = f"'{name}' shares its weight with layer {others}, so an edit would act in each"
 
 
 def _has_weights(model: CausalLM) -> bool:
@@ -95,7 +108,9 @@ def _layer_lists(model: nn.Module) -> list[tuple[str, tuple[nn.Module, ...]]]:
 
 def _is_block(module: nn.Module) -> bool:
     """Whether a module holds linear modules, and is none itself."""
-    return bool(inside := linears(module)) and inside[0][1] is not module and getattr(module, "base_layer", None) is None
+    return (
+        bool(inside := linears(module)) and inside[0][1] is not module and getattr(module, "base_layer", None) is None
+    )
 
 
 def _that_ran(

@@ -30,7 +30,7 @@ from seqedit.text.plain_text import TextSource, default_text
 from seqedit.tuning.bench import TuneBench
 from seqedit.tuning.budget import Budget
 from seqedit.tuning.choice import Trial, failing, ranked, recommended, tied
-from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window
+from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window_of
 from seqedit.tuning.search import Search
 from seqedit.tuning.trials import Held
 from seqedit.tuning.tunable import check_search
@@ -108,7 +108,9 @@ def tune(
     first = layers_to_try(parts, layers)
     source = text or default_text(base.name)
     settings = SecondMomentSettings(text=source, max_tokens=max_tokens)
-    moments = provide_second_moments(edited, sorted({one for layer in first for one in window(layer)}), settings)
+    moments = provide_second_moments(
+        edited, sorted({one for layer in first for one in window_of(parts, layer)}), settings
+    )
     bench = TuneBench(edited, method, Factorizations(moments), list(TextSource(source)), out, seed, tasks)
     held = Held(out, json_digest({
         "base": base.fingerprint, "method": method, "moments": moments.digest, "steps": steps, "seed": seed,
@@ -123,7 +125,7 @@ def tune(
     queue: list[int] = list(first)
     while queue:
         layer = queue.pop(0)
-        bench.cover(window(layer), settings)
+        bench.cover(window_of(parts, layer), settings)
         if not search.solve(layer, requests_of(records)):
             finished, queue = False, [layer, *queue]
             break

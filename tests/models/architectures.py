@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
