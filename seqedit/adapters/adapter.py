@@ -41,6 +41,8 @@ class Adapter:
         keys: Module name -> (n, d_in) float32, the averaged keys that were solved for.
         target_values: (n, d) float32, the hidden states to be produced at the last edited layer, or None.
         fan_in_fan_out: True where the modules store their weights as (d_in, d_out) (GPT-2's Conv1D).
+        as_parameters: True where PEFT has to be told weights, not modules: in some mixtures of experts it takes every
+            module of such a name for the routed experts.
         provenance: Context templates, seed, digests of second moments, library versions; JSON types.
     """
 
@@ -52,6 +54,7 @@ class Adapter:
     target_values: Tensor | None = None
     fan_in_fan_out: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    as_parameters: bool = False
 
     def __post_init__(self) -> None:
         if not self.deltas:
@@ -75,6 +78,7 @@ class Adapter:
                 "method": dict(self.method),
                 "base_model": self.base_model.fingerprint,
                 "fan_in_fan_out": self.fan_in_fan_out,
+                **({"as_parameters": True} if self.as_parameters else {}),
                 "provenance": dict(self.provenance),
                 "tensors": sorted((name, tensor_digest(t)) for name, t in self._tensors().items()),
             }
@@ -115,7 +119,8 @@ class Adapter:
         files.write_json(target / files.SIDECAR, self._sidecar())
         files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
         files.write_json(
-            target / files.CONFIG, files.lora_config(self.deltas, self.base_model.name, self.fan_in_fan_out)
+            target / files.CONFIG,
+            files.lora_config(self.deltas, self.base_model.name, self.fan_in_fan_out, self.as_parameters),
         )
         (target / files.CARD).write_text(files.model_card(self.base_model.name, self.method, self.requests), "utf-8")
 
@@ -201,6 +206,7 @@ class Adapter:
                 keys={k.removeprefix("keys."): v for k, v in values.items() if k.startswith("keys.")},
                 target_values=values.get("target_values"),
                 fan_in_fan_out=bool(config.get("fan_in_fan_out", False)),
+                as_parameters=bool(config.get("target_parameters")),
                 provenance=sidecar["provenance"],
             )
         except (KeyError, TypeError) as error:
@@ -217,7 +223,10 @@ class Adapter:
         if check_digest and check_derived:
             try:
                 check.check_config(
-                    config, files.lora_config(adapter.deltas, adapter.base_model.name, adapter.fan_in_fan_out)
+                    config,
+                    files.lora_config(
+                        adapter.deltas, adapter.base_model.name, adapter.fan_in_fan_out, adapter.as_parameters
+                    ),
                 )
                 check.check_weights(weights, adapter.deltas)
                 check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values))

@@ -131,8 +131,14 @@ def check_values(tensors: Mapping[str, Tensor]) -> None:
             raise InputError(f"{VALUES}: tensor '{name[:100]}' is {found}, not a float32 matrix")
 
 
-def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bool) -> dict[str, Any]:
-    """``adapter_config.json``: scale alpha / r = 1, exact module names, sorted."""
+def lora_config(
+    deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bool, as_parameters: bool = False
+) -> dict[str, Any]:
+    """``adapter_config.json``: scale alpha / r = 1, exact names of modules or of their weights, sorted."""
+    names = sorted(deltas)
+    targets: dict[str, Any] = {"target_modules": names}
+    if as_parameters:
+        targets = {"target_modules": [], "target_parameters": [f"{name}.weight" for name in names]}
     rank = max(delta.rank for delta in deltas.values())
     return {
         "base_model_name_or_path": base_model,
@@ -145,7 +151,7 @@ def lora_config(deltas: Mapping[str, Delta], base_model: str, fan_in_fan_out: bo
         "modules_to_save": None,
         "peft_type": "LORA",
         "r": rank,
-        "target_modules": sorted(deltas),
+        **targets,
         "task_type": "CAUSAL_LM",
         "use_dora": False,
         "use_rslora": False,

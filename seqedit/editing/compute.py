@@ -10,6 +10,7 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter, BaseModel
 from seqedit.adapters.delta import Dense, LowRank
+from seqedit.adapters.peft_targets import misread_by_peft
 from seqedit.editing.diagnosis import diagnose, frobenius
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
@@ -116,6 +117,7 @@ def compute_adapter(
         keys={layer.projection.name: layer.keys.float().cpu() for layer in update.layers},
         target_values=update.target_values.float().cpu(),
         fan_in_fan_out=_fan_in_fan_out(parts, config.layers),
+        as_parameters=misread_by_peft(model, parts.layers, list(deltas)),
         provenance={
             "context_templates": [list(group) for group in contexts],
             "context_templates_digest": json_digest([list(group) for group in contexts]),

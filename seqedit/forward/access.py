@@ -47,7 +47,7 @@ def input_device(model: CausalLM) -> torch.device:
 
 
 def position_limit(model: CausalLM) -> int | None:
-    """Most tokens of one sequence: what the configuration states, and room for in a learned table; None for no limit."""
+    """Most tokens of one sequence: what the configuration states or a learned table has room for; None for no limit."""
     stated = stated_position_limit(model)
     if stated is not None and stated < TRIED:
         return stated

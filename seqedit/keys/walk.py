@@ -203,6 +203,8 @@ class KeyWalk:
         return by_token(seen["keys"], start.input_ids), outputs
 
     def _may_keep(self, device: torch.device) -> bool:
+        if not self.parts.replays:
+            return False
         tokens = sum(part.cut.input_ids.numel() for part in self._parts)
         free = free_bytes(device)
         size = next(iter(self.parts.projections)).weight.element_size()

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqedit.errors import ModelError
 from seqedit.forward.access import input_device
 from seqedit.forward.finite import check_logits
 from seqedit.forward.hooks import by_token, hidden_of, hooks, inference_state
@@ -75,10 +76,16 @@ class Tracer:
         max_tokens: Tokens of one forward pass.
 
     Raises:
-        ModelError: a layer has no feed-forward block, or its attention output projection cannot be found.
+        ModelError: upper layers cannot be run alone; a layer has no feed-forward block, or no attention output
+            projection that can be found.
     """
 
     def __init__(self, model: CausalLM, parts: Anatomy, *, max_tokens: int = MAX_TOKENS) -> None:
+        if not parts.replays:
+            raise ModelError(
+                f"{type(model).__name__} cannot be traced: its upper layers read more of the lower ones than the "
+                "hidden state, so they cannot be run from a restored one"
+            )
         self.model, self.parts, self.max_tokens = model, parts, max_tokens
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
 

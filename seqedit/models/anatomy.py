@@ -55,7 +55,9 @@ class Anatomy:
 
     @cached_property
     def _adds(self) -> list[bool]:
-        modules = [self.projections[i].module if i in self.projections.layers else None for i in range(len(self.layers))]
+        modules = [
+            self.projections[i].module if i in self.projections.layers else None for i in range(len(self.layers))
+        ]
         return adds_outputs(self.model, self.layers, modules)
 
     @property
@@ -74,6 +76,13 @@ class Anatomy:
     def continues(self) -> bool:
         """True where the model can go on from fixed keys and values of earlier tokens, found by trying."""
         return continues(self.model, self.layers[-1], trees=self.takes_trees)
+
+    @cached_property
+    def replays(self) -> bool:
+        """True where upper layers can be run alone, from a hidden state, found by trying."""
+        from seqedit.models.partial_run import replays  # which runs an anatomy
+
+        return replays(self)
 
     @cached_property
     def takes_trees(self) -> bool:

@@ -14,7 +14,7 @@ from torch import nn
 
 from seqedit.errors import ModelError
 from seqedit.forward.configuration import ffn_widths
-from seqedit.forward.pathways import Calls, Candidate, Verdict, prove, trace
+from seqedit.forward.pathways import TOKENS, Calls, Candidate, Verdict, prove, trace
 from seqedit.forward.protocols import CausalLM
 from seqedit.forward.trials import is_unsupported
 from seqedit.models.projection import Projection, check_editable, features, linears, parent
@@ -72,8 +72,21 @@ def find_blocks(model: CausalLM, inner: nn.Module, width: int) -> Blocks:
         raise ModelError(
             f"{type(inner).__name__} could not be run on a few tokens of text: {type(error).__name__}: {said}"
         ) from error
+    _refuse_shared(found)
     found.proven = True
     return found
+
+
+def _refuse_shared(found: Blocks) -> None:
+    """Leave out projections whose weight is another layer's too: an edit would act in both."""
+    held: dict[int, list[int]] = {}
+    for index, projection in found.projections.items():
+        held.setdefault(id(projection.weight), []).append(index)
+    for layers in held.values():
+        for index in layers if len(layers) > 1 else ():
+            name = found.projections.pop(index).name
+            others = ", ".join(str(i) for i in layers if i != index)
+            found.reasons[index] = f"'{name}' shares its weight with layer {others}, so an edit would act in each"
 
 
 def _has_weights(model: CausalLM) -> bool:
@@ -95,7 +108,9 @@ def _layer_lists(model: nn.Module) -> list[tuple[str, tuple[nn.Module, ...]]]:
 
 def _is_block(module: nn.Module) -> bool:
     """Whether a module holds linear modules, and is none itself."""
-    return bool(inside := linears(module)) and inside[0][1] is not module and getattr(module, "base_layer", None) is None
+    return (
+        bool(inside := linears(module)) and inside[0][1] is not module and getattr(module, "base_layer", None) is None
+    )
 
 
 def _that_ran(
@@ -149,15 +164,14 @@ def _called_linears(layer: nn.Module) -> dict[str, nn.Module]:
 
 def _prove(model: CausalLM, found: Blocks, calls: Mapping[nn.Module, Calls], width: int) -> None:
     """Try every layer's candidates at once and keep what is proven."""
-    tokens = [calls[layer].tokens[0] if layer in calls else 0 for layer in found.layers]
     candidates: list[list[Candidate]] = []
-    for layer, count in zip(found.layers, tokens, strict=True):
+    for layer in found.layers:
         named, inside = _called_linears(layer), dict(linears(layer))
         whole = [n for n, m in named.items() if m in calls and len(calls[m].at) == 1]
         order = sorted(whole, key=lambda n: calls[named[n]].at[0])
         some = []
         for place, name in enumerate(order):
-            if features(inside[name])[1] == width and calls[named[name]].tokens[0] == count:
+            if features(inside[name])[1] == width and calls[named[name]].tokens[0] == TOKENS:
                 readers = _readers(name, order[:place])
                 some.append(Candidate(name, named[name], tuple(named[r] for r in readers)))
         candidates.append(some)

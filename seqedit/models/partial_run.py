@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from seqedit.forward.access import input_device
 from seqedit.forward.batching import pad_right
+from seqedit.forward.configuration import ordinary_tokens
 from seqedit.forward.fixed_past import Past, continued_mask, past_of
-from seqedit.forward.hooks import hidden_of, hooks, run_until
+from seqedit.forward.hooks import hidden_of, hooks, inference_state, run_until
 from seqedit.forward.protocols import CausalLM
+from seqedit.forward.trials import trial
 from seqedit.models.anatomy import Anatomy
 
 
@@ -100,6 +102,27 @@ def run_from(parts: Anatomy, layer: int, sequences: Sequence[Sequence[int]], fir
         mask = continued_mask(own, begin, past.length)
         cut = Cut(ids, mask, -1, torch.zeros(len(ids), 0, 0), None, past, positions)
         return replace(cut_at(parts, cut, layer), past=past.above(layer)) if layer >= 0 else cut
+
+
+def replays(parts: Anatomy) -> bool:
+    """Whether a model gives the same logits when only its last layer is run, from a hidden state; found by trying.
+
+    Not all do: upper layers may read what lower ones left beside the hidden state (keys and values that layers share,
+    as in Gemma 4's smaller models).
+    """
+    model, layer = parts.model, len(parts.layers) - 2
+    if layer < 0:
+        return True
+    ids = torch.tensor([ordinary_tokens(model, 4)], device=input_device(model))
+    rows, columns = torch.zeros(4, dtype=torch.long), torch.arange(4)
+
+    def attempt() -> tuple[Tensor, Tensor]:
+        plain = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+        cut = run_to_layer(parts, layer, ids, torch.ones_like(ids))
+        return logits_above(model, parts, cut, cut.hidden, rows, columns), plain
+
+    with torch.no_grad(), inference_state(model):
+        return trial(model, "running only the layers above an edited one", attempt)
 
 
 def cut_at(parts: Anatomy, cut: Cut, layer: int) -> Cut:

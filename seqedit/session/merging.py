@@ -124,6 +124,7 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
         keys=_keys(parts),
         target_values=_target_values(parts),
         fan_in_fan_out=parts[0].adapter.fan_in_fan_out,
+        as_parameters=parts[0].adapter.as_parameters,
         provenance={
             "adapters": [part.adapter.digest for part in parts],
             "methods": [dict(part.adapter.method) for part in parts],

@@ -88,10 +88,12 @@ def _whole(ledger: Reader, shipped: Shipped) -> Adapter:
     if not shipped.entries:
         raise InputError(f"state {shipped.rev[:12]} is the unedited model: no adapter is active, nothing to export")
     layout: set[bool] = set()
+    told: set[bool] = set()
 
     def adapters() -> Iterator[Adapter]:
         for adapter in ledger.adapters(shipped.rev):
             layout.add(adapter.fan_in_fan_out)
+            told.add(adapter.as_parameters)
             yield adapter
 
     deltas = concatenate(adapters())
@@ -101,6 +103,7 @@ def _whole(ledger: Reader, shipped: Shipped) -> Adapter:
         method={"name": "export", "methods": sorted({str(e.method.get("name")) for e in shipped.entries})},
         base_model=shipped.base_model,
         fan_in_fan_out=layout == {True},
+        as_parameters=True in told,
         provenance={
             "state": shipped.rev,
             "entries": [{"id": e.id, "adapter": e.adapter, "requests": len(e.requests)} for e in shipped.entries],

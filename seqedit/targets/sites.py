@@ -66,11 +66,12 @@ class ModuleOutputs:
 
     def cut(self, sequences: Sequence[Sequence[int]], lookup: Sequence[int]) -> Cut:
         """Run up to the layer that no perturbation reaches."""
+        below = self.below if self.parts.replays else -1
         width = max(lookup) + max(len(row) - at for row, at in zip(sequences, lookup, strict=True))
         if any(lookup) and self.parts.continues and fits_window(self.parts.model, width):
-            return run_from(self.parts, self.below, sequences, lookup)
+            return run_from(self.parts, below, sequences, lookup)
         ids, mask = pad_right(sequences, input_device(self.parts.model))
-        return run_to_layer(self.parts, self.below, ids, mask)
+        return run_to_layer(self.parts, below, ids, mask)
 
     def initial(self, model: CausalLM, cut: Cut, rows: Tensor, lookup: Tensor) -> Tensor:
         """Outputs of the modules."""

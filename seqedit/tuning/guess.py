@@ -14,7 +14,7 @@ from seqedit.models.anatomy import Anatomy
 from seqedit.solver.factorizations import Factorizations
 from seqedit.tuning.choice import NEAR, Trial
 
-__all__ = ["DEPTHS", "SHARES", "LayerFigures", "candidate_layers", "grid", "measure_layer", "next_layer", "window"]
+__all__ = ["DEPTHS", "SHARES", "LayerFigures", "candidate_layers", "grid", "measure_layer", "next_layer", "window_of"]
 
 SHARES = (0.7, 0.9, 0.97, 0.995)
 """Shares of a lone fact's residual that the weights to be tried write."""
@@ -47,7 +47,12 @@ def measure_layer(
     )  # fmt: skip
 
 
-def grid(found: LayerFigures, method: str, steps: int) -> list[dict[str, Any]]:
+def window_of(parts: Anatomy, layer: int) -> tuple[int, ...]:
+    """The layers that end at one, without those that cannot be edited."""
+    return tuple(one for one in window(layer) if one in parts.projections.layers)
+
+
+def grid(found: LayerFigures, method: str, steps: int, there: Sequence[int] | None = None) -> list[dict[str, Any]]:
     """The settings that are tried at a layer: four written shares, at the layer alone and spread over three.
 
     A method whose weight cancels (ROME) has one share; one that is published for a single layer has no spread.
@@ -56,12 +61,14 @@ def grid(found: LayerFigures, method: str, steps: int) -> list[dict[str, Any]]:
         found: What was measured of the layer.
         method: A closed form.
         steps: Optimisation steps.
+        there: The layers that can be edited; None for all.
     """
     config = get_method(method).config
     assert issubclass(config, ClosedFormConfig)
     default: dict[str, Any] = {f.name: f.default for f in fields(config)}
     spread, a = default["spread"], default["a"]
-    places = [(found.layer,)] if spread == "single" else [(found.layer,), window(found.layer)]
+    spread_over = tuple(i for i in window(found.layer) if there is None or i in there)
+    places = [(found.layer,)] if spread == "single" else [(found.layer,), spread_over]
     shares: list[dict[str, Any]] = [{}]
     if config.written_by is not None:
         # a = 0 has no weight by the formula; EMMET's default is the published 0.1.

@@ -64,7 +64,7 @@ class Search:
             edited.model, edited.parts, edited.tokenizer, requests, bench.contexts, layer, bench.factors,
             method=self.method, steps=self.steps,
         )  # fmt: skip
-        tried = grid(found, self.method, self.steps)
+        tried = grid(found, self.method, self.steps, self.bench.edited.parts.projections.layers)
         there = all(self.held.has("solved", settings) for settings in tried)
         if self.solved and not there and not budget.allows("layer"):
             return False

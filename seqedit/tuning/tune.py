@@ -32,7 +32,7 @@ from seqedit.text.plain_text import TextSource, default_text
 from seqedit.tuning.bench import TuneBench
 from seqedit.tuning.budget import Budget
 from seqedit.tuning.choice import Trial, failing, ranked, recommended, tied
-from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window
+from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window_of
 from seqedit.tuning.search import Search
 from seqedit.tuning.trials import Held
 from seqedit.tuning.tunable import check_search
@@ -112,7 +112,9 @@ def tune(
     first = layers_to_try(parts, layers)
     source = text or default_text(base.name)
     settings = SecondMomentSettings(text=source, max_tokens=max_tokens)
-    moments = provide_second_moments(edited, sorted({one for layer in first for one in window(layer)}), settings)
+    moments = provide_second_moments(
+        edited, sorted({one for layer in first for one in window_of(parts, layer)}), settings
+    )
     bench = TuneBench(edited, method, Factorizations(moments), list(TextSource(source)), out, seed, tasks)
     held = Held(out, json_digest({
         "base": base.fingerprint, "method": method, "moments": moments.digest, "steps": steps, "seed": seed,
@@ -127,12 +129,14 @@ def tune(
     queue: list[int] = list(first)
     while queue:
         layer = queue.pop(0)
-        bench.cover(window(layer), settings)
+        bench.cover(window_of(parts, layer), settings)
         if not search.solve(layer, requests_of(records)):
             finished, queue = False, [layer, *queue]
             break
         if not queue and not layers and len(search.converged) < len(first) + FURTHER:
             further = next_layer(search.solved, bench.unedited(search.probe)["NS"], len(parts.layers))
+            if further is not None:
+                (further,) = parts.nearest_layers([further])
             if further is not None and further not in search.converged:
                 report(f"the neighbours are lost at the layers tried; the trend points to layer {further}")
                 queue.append(further)
@@ -159,7 +163,7 @@ def layers_to_try(parts: Anatomy, layers: Sequence[int] | None) -> tuple[int, ..
     Raises:
         InputError: the model has no such layer.
     """
-    return tuple(parts.check_layers(layers) if layers else candidate_layers(len(parts.layers)))
+    return parts.check_layers(layers) if layers else parts.nearest_layers(candidate_layers(len(parts.layers)))
 
 
 def _undecided(best: Trial, final: Sequence[Trial], order: Sequence[Trial]) -> list[Trial]:

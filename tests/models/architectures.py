@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ import transformers
 from peft import PeftModel
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter, BaseModel
@@ -29,7 +27,7 @@ from seqedit.errors import ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_outputs
 from seqedit.methods import get_method
-from seqedit.models.anatomy import anatomy, features
+from seqedit.models.anatomy import anatomy, features, ranges
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.targets.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
@@ -48,6 +46,12 @@ REQUESTS = (
 BARE = (("{}",),)
 CONTEXTS = (("{}",), ("It rained. {}", "Because of the rain the game stopped. {}"))
 
+WHOLE = (
+    "GPT-2", "GPT-J", "GPT-NeoX", "GPT-NeoX, sequential", "OPT", "Llama", "Mistral, sliding window", "Qwen2", "Qwen3",
+    "Gemma 2", "Phi", "Phi-3", "Granite", "Falcon, parallel attention", "Falcon, sequential, ALiBi",
+    "Falcon, new decoder",
+)  # fmt: skip
+"""The families that everything is tried on: one for each way to build a layer, the others are variations of."""
 EDITED = [name for name, family in FAMILIES.items() if family.refused is None]
 REFUSED = [name for name, family in FAMILIES.items() if family.refused is not None]
 
@@ -56,7 +60,7 @@ def build(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """The family's tiny random model, the same at every call."""
     family = FAMILIES[name]
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(getattr(transformers, family.config)(**family.fields))
+    model = getattr(transformers, family.loader).from_config(getattr(transformers, family.config)(**family.fields))
     with torch.no_grad():  # larger weights than the usual 0.02, so that hidden states are worth editing
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -146,18 +150,25 @@ def batching_difference(model: Any) -> float:
     return relative(deltas[1], deltas[0])
 
 
+def two_layers(model: Any) -> list[int]:
+    """The lowest two layers that can be edited, one where there is but one."""
+    return list(anatomy(model).projections.layers[:2])
+
+
 def structure(name: str) -> str:
     """A family's row of the first table, the same on every machine."""
     family, model = FAMILIES[name], build(name)
     try:
         parts = anatomy(model)
     except ModelError as error:
-        return f"| {name} | `{family.config}` | refused | {error} | | | |"
+        return f"| {name} | `{family.config}` | refused | {error} | | | | |"
     edited = parts.projections[LAYER]
     d_in, d_out = features(edited.module)
-    value = "layer's output" if parts.adds_ffn_output else "FFN's output"
+    value = "layer's output" if parts.adds_output_of(LAYER) else "FFN's output"
+    count = len(parts.layers)
+    which = "all" if len(parts.projections) == count else f"{ranges(parts.projections.layers)} of {count}"
     return (
-        f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {d_in}, {d_out} | "
+        f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {which} | {d_in}, {d_out} | "
         f"`{parts.attention_output(LAYER).name}` | {value} |"
     )
 
@@ -179,18 +190,37 @@ INTRODUCTION = """# Architectures
 
 Written by `python -m tests.models.architectures --write docs/reference/supported-models.md`;
 `tests/models/test_architectures.py` checks every row. Each family is a tiny, randomly initialised model of its real
-configuration class: that proves the wiring, not how well edits generalise. Other families work if their module tree has
-the same parts; nothing here goes by name.
+configuration class: that proves the wiring, not how well edits generalise. Other families work too; nothing here goes
+by name. What is edited is proven on the loaded model, by two small forward passes (`seqedit.forward.pathways`): the
+module runs once on every token; what it reads is a function of its block's input at that token alone, with an
+activation in it; what it writes reaches the residual stream of that token without going through another weight. A
+model where nothing passes is refused with what was seen. Without weights (`plan`, a dry run) the module tree is
+all there is to go by; the proof then comes with the edit.
 
-Columns: what is edited (module of layer 1, its kind), its d_in and d_out, the attention's output projection (perturbed
-by PMET), and what the target value is a value of. Most families add the FFN's output to the residual stream as it is,
-and z is the layer's output. Where it is normalised or scaled first (found by trying, one token), z is the FFN's output.
+Columns: what is edited (module of layer 1, its kind), the layers that can be edited, d_in and d_out, what writes the
+attention's output (perturbed by PMET; in a hybrid model a convolution's or a state space's), and what the target value
+is a value of. Most families add the FFN's output to the residual stream as it is, and z is the layer's output. Where it
+is normalised or scaled first (found by trying, layer by layer), z is the FFN's output.
 """
 STRUCTURE_HEAD = """
-| family | config | | edited module, or the reason | d_in, d_out | attention output | target value |
-|---|---|---|---|---|---|---|
+| family | config | | edited module, or the reason | layers | d_in, d_out | attention output | target value |
+|---|---|---|---|---|---|---|---|
 """
 PLACES = """
+## Mixtures of experts, and layers that differ
+- **A shared expert** runs on every token, and is edited as any feed-forward block: its key is its own inner value, its
+  output is added to that of the experts that the router chose. Where it is weighted first (Qwen2-MoE, Qwen3-Next: a
+  sigmoid gate for each token), z is the shared expert's own output, before the gate.
+- **Routed experts** are not edited. Their weights are stacked in one three-dimensional parameter, for which one pair of
+  LoRA factors for a matrix has no place; and which expert reads a fact's token is the router's choice, which differs
+  between a fact's phrasings and moves with the layers below: an edit written into one expert is not read by the others.
+- **Dense layers** of a model that mixes both (DeepSeek's first, LFM2-MoE's first, every other of Llama 4 and Jamba) are
+  edited; `--layers` must name such layers, and an error lists them. Layers chosen by rule or by `tune` are the
+  nearest of them.
+- **Models with other parts** (vision, audio) are edited in their language part: the layers that text runs through. Those
+  that transformers loads by another class than AutoModelForCausalLM (Qwen2-VL, Qwen3-VL, Mistral 3) can be
+  edited from Python, as loaded by AutoModelForImageTextToText; the command line does not load them.
+
 ## Weights, devices, wrappers
 - **Types**: float32, bfloat16 and float16 weights. Deltas are solved in float64; what is left of the way to z after an
   edit is the rounding of the weights (below). float64 works too, but for eager attention with a sliding window on

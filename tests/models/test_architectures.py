@@ -16,14 +16,14 @@ from transformers.utils import logging
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.compute import apply_adapter
-from seqedit.errors import ModelError
+from seqedit.errors import InputError, ModelError
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
 from seqedit.models.anatomy import anatomy
 from seqedit.targets.sites import LayerOutput
 from seqedit.text.lookup import tokenize_request
 from tests.models import architectures as matrix
-from tests.models.architectures import BARE, CONTEXTS, EDITED, FAMILIES, LAYER, REFUSED, REQUESTS, build, edit
+from tests.models.architectures import BARE, CONTEXTS, EDITED, FAMILIES, LAYER, REFUSED, REQUESTS, WHOLE, build, edit
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "supported-models.md"
 ATTENTION = {
@@ -55,7 +55,7 @@ class Case:
     adapter: Adapter
 
 
-@pytest.fixture(scope="module", params=EDITED)
+@pytest.fixture(scope="module", params=WHOLE)
 def case(request: pytest.FixtureRequest) -> Case:
     model, tokenizer = build(request.param), matrix.load_tokenizer()
     return Case(request.param, model, tokenizer, edit(model, tokenizer))
@@ -82,6 +82,79 @@ def test_the_committed_table_is_the_generated_one() -> None:
 def test_a_family_that_cannot_be_edited_is_refused_with_its_reason(family: str) -> None:
     with pytest.raises(ModelError, match=FAMILIES[family].refused):
         anatomy(build(family))
+
+
+def _sorted_by_cost(names: list[str]) -> list[Any]:
+    return [name if FAMILIES[name].quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("family", _sorted_by_cost([name for name in EDITED if name not in WHOLE]))
+def test_a_family_is_edited_where_it_was_proven_and_stock_peft_agrees(family: str) -> None:
+    model, tokenizer = build(family), matrix.load_tokenizer()
+    parts, wanted = anatomy(model), FAMILIES[family]
+    assert parts.projections.layers == (wanted.only or tuple(range(len(parts.layers))))
+    several = edit(model, tokenizer, "memit", layers=matrix.two_layers(model), learning_rate=wanted.learning_rate)
+    difference, effect = matrix.peft_difference(model, tokenizer, several)
+    assert difference < 1e-5 * max(1.0, effect)
+    assert effect > 1e-2, "the edit did nothing"
+    adapter = edit(model, tokenizer, learning_rate=wanted.learning_rate)
+    assert adapter.target_values is not None
+    assert matrix.relative(matrix.values_now(model, tokenizer), adapter.target_values) > 0.05, "nothing was asked for"
+    assert matrix.distance_left(model, tokenizer, adapter) < 5e-6
+
+
+def test_layers_without_a_feed_forward_block_are_named_with_those_that_have_one() -> None:
+    parts = anatomy(build("LFM2-MoE"))
+    with pytest.raises(InputError, match=r"layer 'model\.layers\.2' is a mixture of experts .* can be edited: 0 to 1"):
+        parts.check_layers([1, 2])
+    assert parts.nearest_layers([2]) == (1,)
+    assert parts.attention_output(2).name == "model.layers.2.self_attn.out_proj"
+
+
+def test_the_projection_of_a_per_layer_embedding_is_not_taken_for_the_ffn() -> None:
+    parts = anatomy(build("Gemma 4, text"))
+    assert [p.name for p in parts.projections] == [f"model.layers.{i}.mlp.down_proj" for i in range(3)]
+
+
+def test_whether_an_output_is_added_as_it_is_is_told_of_each_layer() -> None:
+    model = build("Gemma 4, text")
+    for layer in model.model.layers:
+        layer.hidden_size_per_layer_input = 0  # its embedding reads what the FFN wrote
+        layer.post_feedforward_layernorm = torch.nn.Identity()
+    model.model.layers[2].layer_scalar.fill_(0.5)
+    parts = anatomy(model)
+    assert [parts.adds_output_of(i) for i in range(3)] == [True, True, False]
+    assert not parts.adds_ffn_output
+
+
+def test_a_module_that_runs_more_than_once_for_a_token_is_refused() -> None:
+    model = build("Llama")
+    model.model.layers[2] = model.model.layers[1]
+    with pytest.raises(ModelError, match="2 times for each token"):
+        anatomy(model)
+
+
+def test_weights_that_layers_share_are_refused() -> None:
+    model = build("Llama")
+    model.model.layers[2].mlp.down_proj.weight = model.model.layers[1].mlp.down_proj.weight
+    parts = anatomy(model)
+    assert parts.projections.layers == (0,)
+    with pytest.raises(InputError, match="shares its weight"):
+        parts.check_layers([2])
+
+
+@pytest.mark.parametrize(
+    "family", ["Llama", "Gemma 4, text", "Gemma 3, multimodal", "DeepSeek V3", "Qwen2-MoE", "LFM2"]
+)
+def test_without_weights_the_module_tree_gives_what_the_loaded_model_proves(family: str) -> None:
+    with torch.device("meta"):
+        empty = build(family)
+    assert [p.name for p in anatomy(empty).projections] == [p.name for p in anatomy(build(family)).projections]
+
+
+def test_a_dense_ffn_whose_two_layers_stand_in_the_decoder_layer_is_told_from_attention_by_what_it_reads() -> None:
+    parts = anatomy(build("OPT"))
+    assert parts.mixers == dict.fromkeys(range(3), "self_attn.out_proj")
 
 
 def test_under_the_strict_constraint_the_model_reaches_the_target_values(case: Case) -> None:
