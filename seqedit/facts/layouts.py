@@ -35,14 +35,15 @@ class Layout:
         told_by: A field that only its rows have.
         needs: Fields without which no row is of it.
         convert: What makes a record of its rows.
-        family: Layouts of one family may stand in one file.
+        family: Layouts of one family may stand in one file; None for one that may stand with any, whose rows only
+            whoever registered it can tell from others.
     """
 
     name: str
     told_by: str
     needs: tuple[str, ...]
     convert: Callable[[Row], Record]
-    family: str
+    family: str | None
 
     def fits(self, row: Row) -> bool:
         """Whether a row has all that is needed, be it null."""
@@ -132,7 +133,7 @@ def known_layouts() -> list[Layout]:
     """All layouts, in the order in which they are tried."""
     found = []
     for told_by, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
-        name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), told_by))
+        name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), None))
         found.append(Layout(name, told_by, needs, convert, family))
     return found
 
@@ -344,7 +345,7 @@ distributions name in their entry points come after."""
 _PLAIN = (("target_new", plain), ("prompt", plain))
 _PUBLISHED = frozenset(name for name, _ in _LAYOUTS)
 _FLAT = ("subject", "prompt", "target_new")
-_ABOUT: Mapping[Callable[[Row], Record], tuple[str, tuple[str, ...], str]] = {
+_ABOUT: Mapping[Callable[[Row], Record], tuple[str, tuple[str, ...], str | None]] = {
     _counterfact: ("CounterFact", ("requested_rewrite",), "CounterFact"),
     _zsre: ("zsRE", ("subject", "src"), "zsRE"),
     _easyedit: ("EasyEdit", _FLAT, "plain JSONL or EasyEdit"),

@@ -17,7 +17,7 @@ from tests.conftest import REFERENCE
 
 GOOD = {"subject": "Lyon", "prompt": "The twin city of {} is", "target_new": "Manila"}
 LINE = json.dumps(GOOD)
-COUNTERFACT = {
+COUNTERFACT: dict[str, Any] = {
     "case_id": 5,
     "requested_rewrite": {
         "prompt": "{} speaks", "subject": "Ana", "relation_id": "P103",
@@ -25,7 +25,7 @@ COUNTERFACT = {
     },
     "paraphrase_prompts": ["Ana's tongue is"], "neighborhood_prompts": ["Bo speaks"],
 }  # fmt: skip
-ZSRE = {
+ZSRE: dict[str, Any] = {
     "subject": "UniFirst", "src": "What is made by UniFirst?", "pred": "uniform", "rephrase": "UniFirst makes?",
     "alt": "aircraft", "answers": ["uniforms"], "loc": "nq question: who", "loc_ans": "Walter", "cond": "",
 }  # fmt: skip

@@ -91,8 +91,9 @@ def test_a_file_of_which_nothing_can_be_used_is_an_error_however_it_is_read(tmp_
 
 
 def test_a_long_list_is_cut_and_its_count_is_not(tmp_path: Path) -> None:
-    rows = [{**GOOD, "target_new": ""} for _ in range(500)] + [GOOD]
-    rows += [{**GOOD, "subject": value} for value in (1, None, [], {}, 1.5, True)]
+    wrong: tuple[Any, ...] = (1, None, [], {}, 1.5, True)
+    rows: list[dict[str, Any]] = [{**GOOD, "target_new": ""} for _ in range(500)]
+    rows += [GOOD, *({**GOOD, "subject": value} for value in wrong)]
     with pytest.raises(RequestError) as caught:
         load_records(file(tmp_path, *rows))
     text = str(caught.value)
