@@ -58,6 +58,8 @@ def _list(text: str, position: int, source: str) -> list[Row]:
     if not text.startswith("]", position):
         while True:
             where = f"{source}, record {len(rows) + 1}"
+            if rows and text.startswith("]", position):
+                raise InputError(f"{where}: not valid JSON (a comma after the last record)")
             value, position = _value(text, position, where)
             rows.append((where, value))
             position = _skip(text, position)

@@ -35,14 +35,15 @@ class Layout:
         told_by: A field that only its rows have.
         needs: Fields without which no row is of it.
         convert: What makes a record of its rows.
-        family: Layouts of one family may stand in one file.
+        family: Layouts of one family may stand in one file; None for one that may stand with any, whose rows only
+            whoever registered it can tell from others.
     """
 
     name: str
     told_by: str
     needs: tuple[str, ...]
     convert: Callable[[Row], Record]
-    family: str
+    family: str | None
 
     def fits(self, row: Row) -> bool:
         """Whether a row has all that is needed, be it null."""
@@ -132,7 +133,7 @@ def known_layouts() -> list[Layout]:
     """All layouts, in the order in which they are tried."""
     found = []
     for told_by, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
-        name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), told_by))
+        name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), None))
         found.append(Layout(name, told_by, needs, convert, family))
     return found
 
@@ -147,11 +148,27 @@ def unknown_layout(fields: Row) -> str:
     names = ", ".join(sorted(label(name) for name in fields)[:8])
     if len(fields) > 8:
         names += f" and {len(fields) - 8} more"
+    told = f"{names or '(none)'}{_around(fields)}{_nearest(fields)}"
     return (
-        f"unknown layout with fields {names or '(none)'}{_nearest(fields)}; known are CounterFact (requested_rewrite), "
+        f"unknown layout with fields {told}; known are CounterFact (requested_rewrite), "
         "EasyEdit (prompt, target_new, rephrase_prompt), zsRE (src, alt) and plain JSONL (subject, prompt, target_new)"
         + _added()
     )
+
+
+def _around(fields: Row) -> str:
+    """What to say of an object around the records, such as {"data": [...]}."""
+    for name, value in fields.items():
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(item, Mapping) and layouts_with(item) for item in value[:3])
+        ):
+            return f"; its '{label(name)}' is a list of records: write that list alone"
+    inner = list(fields.values())[:3]
+    if inner and all(isinstance(item, Mapping) and any(one.fits(item) for one in layouts_with(item)) for item in inner):
+        return "; its values are records: write them as a list"
+    return ""
 
 
 def _nearest(fields: Row) -> str:
@@ -160,11 +177,12 @@ def _nearest(fields: Row) -> str:
     def likeness(layout: Layout) -> tuple[float, bool]:
         return sum(name in fields for name in layout.needs) / len(layout.needs), layout.told_by in fields
 
+    given, fields = fields, {str(name).lower(): value for name, value in fields.items()}
     best = max(known_layouts(), key=likeness)
     if likeness(best) == (0, False):
         return ""
-    lacking = [name for name in best.needs if name not in fields]
-    near = [other for name in lacking if (other := closest(name, (str(field) for field in fields), cutoff=0.7))]
+    lacking = [name for name in best.needs if name not in given]
+    near = [other for name in lacking if (other := closest(name, map(str, given), cutoff=0.7))]
     meant = f" (not read: {', '.join(label(name) for name in near)})" if near else ""
     return f"; nearest is {best.name}, of which it lacks {', '.join(lacking)}{meant}"
 
@@ -344,7 +362,7 @@ distributions name in their entry points come after."""
 _PLAIN = (("target_new", plain), ("prompt", plain))
 _PUBLISHED = frozenset(name for name, _ in _LAYOUTS)
 _FLAT = ("subject", "prompt", "target_new")
-_ABOUT: Mapping[Callable[[Row], Record], tuple[str, tuple[str, ...], str]] = {
+_ABOUT: Mapping[Callable[[Row], Record], tuple[str, tuple[str, ...], str | None]] = {
     _counterfact: ("CounterFact", ("requested_rewrite",), "CounterFact"),
     _zsre: ("zsRE", ("subject", "src"), "zsRE"),
     _easyedit: ("EasyEdit", _FLAT, "plain JSONL or EasyEdit"),

@@ -84,8 +84,9 @@ def read_facts(
     zsre: str = "mend",
     snippets: AttributeSnippets | None = None,
     skip_unusable: bool = False,
+    offer: bool = True,
 ) -> FactsRead:
-    """As `load_records`, with what was left out."""
+    """As `load_records`, with what was left out; ``offer`` says whether an error is to name the way to leave it out."""
     check_convention(zsre)
     if limit is not None and limit < 1:
         raise InputError(f"limit must be at least 1, got {limit}")
@@ -99,7 +100,7 @@ def read_facts(
     what = what_rows_are([value for _, value in rows])
     if what is not None:
         raise RequestError(f"{name} holds no facts: {what}")
-    return records_of(rows, name, zsre=zsre, snippets=snippets, skip_unusable=skip_unusable)
+    return records_of(rows, name, zsre=zsre, snippets=snippets, skip_unusable=skip_unusable, offer=offer)
 
 
 def records_of(
@@ -109,6 +110,7 @@ def records_of(
     zsre: str = "mend",
     snippets: AttributeSnippets | None = None,
     skip_unusable: bool = False,
+    offer: bool = True,
 ) -> FactsRead:
     """Rows as records, the unusable ones told all at once.
 
@@ -118,6 +120,7 @@ def records_of(
         zsre: As for `load_records`; so for the rest.
         snippets: Reference texts.
         skip_unusable: Leave out what cannot be used.
+        offer: Whether an error is to say so.
 
     Raises:
         RequestError: as for `load_records`.
@@ -133,7 +136,7 @@ def records_of(
     if not faults:
         return FactsRead(records, tuple(numbers))
     if not records or not skip_unusable:
-        raise refusal(name, faults, len(rows), _instead(rows, layouts, faults, zsre))
+        raise refusal(name, faults, len(rows), _instead(rows, layouts, faults, zsre), offer=offer)
     return FactsRead(records, tuple(numbers), Skipped(name, len(rows), tuple(faults)))
 
 

@@ -377,6 +377,7 @@ class History(Core):
         drop: float | None = None,
         tasks: Tasks | None = None,
         records: Facts | None = None,
+        skip_unusable: bool = False,
         text: str | Path | None = None,
     ) -> Found:
         """The first entry after which a metric is bad; only states that the ledger has no value of are measured.
@@ -389,6 +390,7 @@ class History(Core):
             drop: A change by more than this from the good state is bad.
             tasks: The task, to measure what is missing.
             records: Records that scores of facts are measured on.
+            skip_unusable: Leave out records that cannot be used, and log which and why.
             text: Text that ``ppl`` and ``kl`` are measured on.
 
         Raises:
@@ -400,7 +402,7 @@ class History(Core):
         if below is not None and drop is not None:
             raise InputError("give below or drop, not both")
         return bisect_ledger(
-            self.ledger, metric_of(metric, tasks=tasks, records=records, text=text),
+            self.ledger, metric_of(metric, tasks=tasks, records=records, text=text, skip_unusable=skip_unusable),
             self.ledger.root() if good is None else self._id(good), self._id(bad), threshold=below, drop=drop,
             session=self,
         )  # fmt: skip

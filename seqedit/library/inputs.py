@@ -185,8 +185,9 @@ def texts_of(text: str | Path | None) -> list[str]:
 
 
 def metric_of(
-    name: str, *, tasks: Tasks | None = None, records: Facts | None = None, text: str | Path | None = None
-) -> StateMetric:
+    name: str, *, tasks: Tasks | None = None, records: Facts | None = None, text: str | Path | None = None,
+    skip_unusable: bool = False,
+) -> StateMetric:  # fmt: skip
     """A metric of states by its name.
 
     Args:
@@ -195,6 +196,7 @@ def metric_of(
         tasks: The task, to measure states that the ledger has no outcomes of.
         records: Records that scores of facts are measured on, the same for every state.
         text: Text that ``ppl`` and ``kl`` are measured on.
+        skip_unusable: Leave out records that cannot be used.
 
     Raises:
         InputError: what the metric is measured on is missing.
@@ -208,7 +210,7 @@ def metric_of(
             raise InputError(
                 f"{name} is measured on records, the same for every state: give --records FILE, or records= in Python"
             )
-        return FactMetric(name, facts_of(records))
+        return FactMetric(name, facts_of(records, skip_unusable=skip_unusable))
     task, dot, metric = name.partition(".")
     if not dot and task not in _files_of(tasks or ()) and (near := closest(name, (*METRICS, "ppl"), cutoff=0.75)):
         raise InputError(

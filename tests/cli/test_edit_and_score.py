@@ -104,7 +104,7 @@ BAD: dict[str, tuple[Any, str]] = {
         lambda f: {"requests": requests_file(f, GOOD, {**GOOD, "prompt": "no slot"})}, "record 2: field 'prompt'",
     ),
     "empty target": (
-        lambda f: {"requests": requests_file(f, {**GOOD, "target_new": ""})}, "record 1: request: field 'target_new'",
+        lambda f: {"requests": requests_file(f, {**GOOD, "target_new": ""})}, "record 1: field 'target_new'",
     ),
     "duplicate": (lambda f: {"requests": requests_file(f, GOOD, GOOD)}, "duplicate requests 0 and 1"),
     "contradiction": (

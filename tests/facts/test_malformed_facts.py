@@ -17,7 +17,7 @@ from tests.conftest import REFERENCE
 
 GOOD = {"subject": "Lyon", "prompt": "The twin city of {} is", "target_new": "Manila"}
 LINE = json.dumps(GOOD)
-COUNTERFACT = {
+COUNTERFACT: dict[str, Any] = {
     "case_id": 5,
     "requested_rewrite": {
         "prompt": "{} speaks", "subject": "Ana", "relation_id": "P103",
@@ -25,7 +25,7 @@ COUNTERFACT = {
     },
     "paraphrase_prompts": ["Ana's tongue is"], "neighborhood_prompts": ["Bo speaks"],
 }  # fmt: skip
-ZSRE = {
+ZSRE: dict[str, Any] = {
     "subject": "UniFirst", "src": "What is made by UniFirst?", "pred": "uniform", "rephrase": "UniFirst makes?",
     "alt": "aircraft", "answers": ["uniforms"], "loc": "nq question: who", "loc_ans": "Walter", "cond": "",
 }  # fmt: skip
@@ -54,7 +54,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "truncated before the end of the list": (f"[{LINE}".encode(), ", record 1: not valid JSON (Expecting ',' or ']'"),
     "truncated last line": (f"{LINE}\n{LINE[:20]}".encode(), ", line 2: not valid JSON"),
     "text after the list": (f"[{LINE}] x".encode(), ": not valid JSON (Extra data after the list"),
-    "trailing comma": (f"[{LINE},]".encode(), ", record 2: not valid JSON"),
+    "trailing comma": (f"[{LINE},]".encode(), ", record 2: not valid JSON (a comma after the last"),
     "two objects in a line": (f"{LINE} {LINE}".encode(), ", line 1: not valid JSON (Extra data"),
     "latin-1": (f"{LINE}\n".encode() + '{"subject": "Köln"}'.encode("latin-1"), ": not UTF-8 at byte"),
     "utf-16": (LINE.encode("utf-16"), ", line 1: NUL bytes"),

@@ -20,6 +20,7 @@ from seqedit.cli.options import (
     LedgerOption,
     MovedModelOption,
     NumFewshotOption,
+    SkipUnusableOption,
 )
 from seqedit.cli.output import files_of_tasks, open_ledger
 from seqedit.cli.planned import tell_planned
@@ -157,6 +158,7 @@ def bisect(
     num_fewshot: NumFewshotOption = None,
     fewshot: FewshotOption = None,
     records: Annotated[str | None, typer.Option(help="Records that ES, PS, ... are measured on.")] = None,
+    skip_unusable: SkipUnusableOption = False,
     text: Annotated[Path | None, typer.Option(help="Text file that ppl and kl are measured on.")] = None,
     model: MovedModelOption = None,
     ledger: LedgerOption = None,
@@ -181,7 +183,7 @@ def bisect(
     loading = Loading(model, dtype=dtype, device=device)
     with open_ledger(ledger) as opened:
         check_revisions(opened, [*([good] if good else []), bad])
-    measure = metric_of(metric, tasks=rows, records=records, text=text)
+    measure = metric_of(metric, tasks=rows, records=records, text=text, skip_unusable=skip_unusable)
 
     def told(entry: str, value: float, measured: bool) -> None:
         say(f"{entry[:12]}  {metric} {value:.4f}{'' if measured else '  (from the ledger)'}", err=True)

@@ -141,9 +141,9 @@ def check_options(format_: Format, *, entry: bool, rank: int | None, records: st
 def check_records(records: str | None) -> None:
     """Refuse records that cannot be read, before anything is exported."""
     if records is not None:
-        from seqedit.facts.loading import load_records
+        from seqedit.facts.loading import read_facts
 
-        load_records(records)
+        read_facts(records, offer=False)
 
 
 def _bundle(opened: Ledger, rev: str, out: Path, *, entry: bool, scores: bool, dry_run: bool) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def layouts_of(rows: Sequence[Row], source: str) -> list[Layout | None]:
     fitting = [(i, layout) for i, layout in enumerate(own) if layout is not None and layout.fits(rows[i][1])]
     families: dict[str, list[int]] = {}
     for i, layout in fitting:
+        if layout.family is None:
+            continue
         families.setdefault(layout.family, []).append(i)
     if len(families) > 1:
         parts = "; ".join(f"{name} ({_records(places)})" for name, places in families.items())

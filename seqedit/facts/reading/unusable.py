@@ -94,7 +94,9 @@ def _places(items: Sequence[Unusable]) -> str:
     return f"record{'' if len(items) == 1 else 's'} {names}{more}"
 
 
-def refusal(source: str, records: Sequence[Unusable], of: int, instead: Sequence[str] = ()) -> RequestError:
+def refusal(
+    source: str, records: Sequence[Unusable], of: int, instead: Sequence[str] = (), *, offer: bool = True
+) -> RequestError:
     """What is raised where unusable records are not to be left out, or are all there is.
 
     Args:
@@ -102,10 +104,11 @@ def refusal(source: str, records: Sequence[Unusable], of: int, instead: Sequence
         records: Those that cannot be used.
         of: How many records were read.
         instead: What else would do, such as another convention.
+        offer: Whether whoever asks can leave records out.
     """
     first = records[0]
-    hints = [*instead]
-    if len(records) < of:
+    hints = [*instead] if offer else []
+    if offer and len(records) < of:
         hints.append(f"{GO_ON} goes on with the other {of - len(records)}")
     end = f"; {'; '.join(hints)}" if hints else ""
     if len(records) == 1:
