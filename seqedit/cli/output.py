@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,21 @@ def open_ledger(place: str | None) -> Any:
     from ledger import Ledger
 
     return Ledger.open(default_place(place))
+
+
+def tokenizer_of(model: str | None, place: str | None = None) -> Callable[[], Any]:
+    """What loads the tokenizer of a model, by default of a ledger's, when it is first needed."""
+
+    def load() -> Any:
+        from seqedit.models.loading import load_tokenizer
+
+        name = model
+        if name is None:
+            with open_ledger(place) as opened:
+                name = opened.base_model.name
+        return load_tokenizer(str(name))
+
+    return load
 
 
 def files_of_tasks(

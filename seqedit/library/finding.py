@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from seqedit.library.inputs import facts_of
 from seqedit.library.taking import Taking
+from seqedit.text.framing import Framing
 
 if TYPE_CHECKING:
     from seqedit.library.inputs import Facts, Tasks
@@ -33,6 +34,8 @@ class Finding(Taking):
         max_tokens: int = 20_000,
         steps: int = 25,
         tasks: Tasks | None = None,
+        join: str | None = None,
+        chat_template: bool = False,
         report: Callable[[str], None] = _LOG.info,
     ) -> Tuned:
         """Find settings on the unedited model, and write them as ``out``/preset.yaml with their evidence.
@@ -48,6 +51,7 @@ class Finding(Taking):
             max_tokens: Sample size for second moments, in tokens.
             steps: Optimisation steps.
             tasks: lm-eval tasks that settings are also scored by, by name or with a local file of documents each.
+            join, chat_template: As for `edit`.
             report: Takes a line of progress.
 
         Returns:
@@ -62,7 +66,8 @@ class Finding(Taking):
         from seqedit.tuning.preset import write_preset
         from seqedit.tuning.tune import tune
 
-        facts, folder = facts_of(records, limit=limit), Path(out)
+        facts = Framing(join, chat_template).of(facts_of(records, limit=limit), lambda: self.edited.tokenizer)
+        folder = Path(out)
         with self.edited.unedited():
             found = tune(
                 self.edited, facts, method, folder, minutes=minutes, layers=layers, text=text, max_tokens=max_tokens,

@@ -71,6 +71,22 @@ def load_model(name: str, *, dtype: str = "auto", device: str | None = None) -> 
     return model, tokenizer
 
 
+def load_tokenizer(name: str) -> Any:
+    """A model's tokenizer alone; errors as for `load_model`."""
+    from transformers import AutoTokenizer
+
+    check_model(name)
+    source = resolve_model(name)
+    try:
+        with quiet_transformers():
+            return AutoTokenizer.from_pretrained(source, use_fast=True)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        if Path(source).is_dir():
+            raise InputError(f"{source} has no tokenizer that can be loaded: {first}") from error
+        raise EnvironmentFailure(f"could not load the tokenizer of '{source}': {first}") from error
+
+
 def check_device(device: str) -> None:
     """Refuse a device that this machine does not have.
 

@@ -25,6 +25,7 @@ from seqedit.scoring.settings import EvalSettings
 from seqedit.support.config import Config, setting
 from seqedit.support.files import read_mapping
 from seqedit.support.suggestions import did_you_mean
+from seqedit.text.framing import Framing
 
 ROOT = "root"
 """What ``onto`` calls the unedited model."""
@@ -62,6 +63,7 @@ class RunConfig:
         model: Hub id, directory or shipped model.
         facts: Fact file or Hub dataset; of several files, their names.
         zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
+        framing: How facts are put to the model: their joint and the chat template (``join``, ``chat_template``).
         method: Name of the editing method.
         settings: Its settings; as they were given where some wait for the model (`seqedit.runs.settling`).
         batch_size: Requests per step.
@@ -113,6 +115,7 @@ class RunConfig:
     shuffle: bool = False
     order: Order = "file"
     zsre: str = "mend"
+    framing: Framing = Framing()
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
     preset: str | None = None
@@ -134,7 +137,7 @@ class RunConfig:
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "onto", "out", "seed", "dtype", "device", "title", "shuffle", "order",
-    "gates", "on_gate", "zsre",
+    "gates", "on_gate", "zsre", "join", "chat_template",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -229,6 +232,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         dtype=str(data.get("dtype", "auto")),
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
+        framing=Framing(data.get("join"), _flag("chat_template", data.get("chat_template", False))),
         order=data.get("order", "file"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,

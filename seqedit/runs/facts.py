@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ledger import Entry
 from seqedit.errors import InputError
@@ -70,13 +71,24 @@ def load_sets(config: RunConfig) -> list[FactSet]:
     for file in files:
         recorded = file.record()  # before it is read: a file that changes meanwhile is then seen as changed
         records = load_records(file.path, zsre=config.zsre, snippets=snippets)
-        found.append(FactSet(file, tuple(file.told(records)), recorded))
+        found.append(FactSet(file, tuple(_framed(file.told(records), config)), recorded))
     return found
 
 
 def given_set(config: RunConfig, records: Sequence[Record]) -> FactSet:
     """Records that a caller gives instead of a file."""
-    return FactSet(FactFile(config.facts, config.facts), tuple(records))
+    return FactSet(FactFile(config.facts, config.facts), tuple(_framed(records, config)))
+
+
+def _framed(records: Iterable[Record], config: RunConfig) -> list[Record]:
+    """Records as they are put to the run's model."""
+
+    def tokenizer() -> Any:
+        from seqedit.models.loading import load_tokenizer  # with a chat template alone
+
+        return load_tokenizer(config.model)
+
+    return config.framing.of(records, tokenizer)
 
 
 def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]:

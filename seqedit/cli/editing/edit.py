@@ -17,6 +17,7 @@ from seqedit.cli.editing.foresight import foreseen
 from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
     AuthorOption,
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
@@ -24,6 +25,7 @@ from seqedit.cli.options import (
     FewshotOption,
     GateOption,
     HparamsOption,
+    JoinOption,
     JsonOption,
     LayersOption,
     LedgerOption,
@@ -38,7 +40,7 @@ from seqedit.cli.options import (
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import StepTable, default_place, files_of_tasks, open_ledger
+from seqedit.cli.output import StepTable, default_place, files_of_tasks, open_ledger, tokenizer_of
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
@@ -85,6 +87,8 @@ def edit(
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     zsre: ZsreOption = "mend",
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: MessageOption = "",
     author: AuthorOption = "",
@@ -125,6 +129,7 @@ def edit(
     from seqedit.facts.loading import load_records
     from seqedit.facts.requests import check_batch, requests_of
     from seqedit.support.files import check_new
+    from seqedit.text.framing import Framing
 
     if (facts is None) == (requests is None):
         raise InputError("give the facts once: `seqedit edit FILE`, or --requests FILE")
@@ -148,6 +153,7 @@ def edit(
         raise InputError(
             "--gate, --records, --task and --drift-text score a ledger's state; --out writes an adapter alone"
         )
+    framing = Framing(join, chat_template)
     loaded = load_records(str(facts or requests), limit=limit, zsre=zsre)
     check_batch(requests_of(loaded))
     if out is None:
@@ -164,6 +170,7 @@ def edit(
             settings=EvalSettings(generation=False, task_documents=task_documents), on_gate=on_gate, zsre=zsre,  # type: ignore[arg-type]
         )  # fmt: skip
     templates = read_templates(context_templates) if context_templates else None
+    loaded = framing.of(loaded, tokenizer_of(model, place))
 
     source = str(facts or requests)
     file = FactFile(source, shown_name(source)).record()
@@ -199,13 +206,28 @@ class _Order:
         """What is asked for of each fact."""
         return [record.request for record in self.records]
 
+    @property
+    def framing(self) -> dict[str, Any]:
+        """How the facts are put to the model, where there is something to tell of it."""
+        from seqedit.text.framing import told_framing
+
+        return told_framing(self.batch)
+
+    def tell_framing(self) -> None:
+        """The same as a line."""
+        from seqedit.text.framing import framing_line
+
+        if line := framing_line(self.framing):
+            say(line, err=True)
+
     def to_dict(self, settled: Settled) -> dict[str, Any]:
         """Where settings that were not given came from, as JSON types."""
         taken = {"defaults": self.defaults} if self.defaults else {}
-        return {**settled.provenance(), "warnings": list(settled.warnings), **taken}
+        return {**settled.provenance(), "warnings": list(settled.warnings), **self.framing, **taken}
 
 
 def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
+    order.tell_framing()
     if order.dry_run:
         found = foreseen(order.batch, order.config, loading, None)
         _tell({"operation": "edit", "out": str(out)}, order, loading, str(loading.model), [], found)
@@ -258,6 +280,7 @@ def _edit_ledger(place: str, order: _Order, loading: Loading, checks: Checks) ->
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
+        order.tell_framing()
         from seqedit.editing.rule import settle
         from seqedit.runs.checked_edit import Recorded, edit_checked
         from seqedit.scoring.kinds import KIND_DIAGNOSIS

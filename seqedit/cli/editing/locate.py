@@ -13,8 +13,16 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
-from seqedit.cli.output import number
+from seqedit.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JoinOption,
+    JsonOption,
+    ModelOption,
+)
+from seqedit.cli.output import number, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.distribution.extras import need
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
 def locate(
     model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int, typer.Option(help="Take only the first records.")] = 50,
     samples: Annotated[int, typer.Option(help="Noise samples of one prompt.")] = 10,
     noise: Annotated[float, typer.Option(help="Noise, in standard deviations of the subjects' embeddings.")] = 3.0,
@@ -52,6 +62,7 @@ def locate(
     from seqedit.facts.loading import load_records
     from seqedit.locating.config import TraceConfig
     from seqedit.support.files import check_new
+    from seqedit.text.framing import Framing
 
     # All that can be wrong is found before anything that computes is imported.
     config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
@@ -62,7 +73,8 @@ def locate(
         raise InputError(f"--limit must be at least 1, got {limit}")
     if noise == 0:
         raise InputError("--noise 0 corrupts nothing, so there is nothing to restore; 3 is usual")
-    requests = [record.request for record in load_records(records, limit=limit)]
+    facts = Framing(join, chat_template).of(load_records(records, limit=limit), tokenizer_of(model))
+    requests = [record.request for record in facts]
 
     from seqedit.locating.locate import locate as trace
 

@@ -10,16 +10,18 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
     FewshotOption,
+    JoinOption,
     JsonOption,
     NumFewshotOption,
     TaskDocumentsOption,
     TaskOption,
 )
-from seqedit.cli.output import files_of_tasks
+from seqedit.cli.output import files_of_tasks, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import CheckFailed
@@ -35,6 +37,8 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder of preset.yaml and trials; a search is resumed from it.")] = Path(
         "tuned"
     ),
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int, typer.Option(help="Take only the first facts.")] = 32,
     layers: Annotated[str | None, typer.Option(help="Layers to try, e.g. 4,6,8. [default: three depths]")] = None,
     text: Annotated[str | None, typer.Option(help=f"Text for second moments. [default: {DEFAULT}]")] = None,
@@ -61,13 +65,14 @@ def tune(
     """
     from seqedit.facts.loading import load_records
     from seqedit.support.config import coerce
+    from seqedit.text.framing import Framing
     from seqedit.text.plain_text import TextSource
     from seqedit.tuning.tunable import check_method, check_search
 
     # All that can be wrong is found before anything that computes is imported.
     check_method(method)
     chosen = coerce("layers", layers, tuple[int, ...]) if layers else None
-    facts = load_records(records, limit=limit)
+    facts = Framing(join, chat_template).of(load_records(records, limit=limit), tokenizer_of(model))
     if text is not None:
         TextSource(text).check()
     from seqedit.editing.loading import Loading

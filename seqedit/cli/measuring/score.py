@@ -9,8 +9,17 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_adapters, check_model_options
 from seqedit.cli.defaults import taken_by, with_defaults
-from seqedit.cli.options import AdapterOption, DeviceOption, DtypeOption, JsonOption, LedgerOption, ZsreOption
-from seqedit.cli.output import number, open_ledger
+from seqedit.cli.options import (
+    AdapterOption,
+    ChatTemplateOption,
+    DeviceOption,
+    DtypeOption,
+    JoinOption,
+    JsonOption,
+    LedgerOption,
+    ZsreOption,
+)
+from seqedit.cli.output import number, open_ledger, tokenizer_of
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -32,6 +41,8 @@ def score(
     adapter: AdapterOption = None,
     split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
     zsre: ZsreOption = "mend",
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
     ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
@@ -44,6 +55,7 @@ def score(
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
     from seqedit.facts.loading import load_records
+    from seqedit.text.framing import Framing, as_edited, framing_line, told_framing
 
     if getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE":
         open_ledger(ledger).close()  # one that is not there is said, though nothing but what is set in it is read
@@ -52,6 +64,7 @@ def score(
         raise InputError(f"give --{missing}, or set it once for a ledger with `seqedit config {missing} ...`")
     check_model_options(model, dtype, device)
     check_adapters(adapter or [])
+    framing = Framing(join, chat_template)
     facts = load_records(records, split=split, limit=limit, zsre=zsre)
 
     from evals.scores.counterfact import score_records
@@ -62,6 +75,11 @@ def score(
     from seqedit.scoring.split import SplitScoring
 
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    facts = as_edited(facts, [request for made in adapters for request in made.requests])
+    facts = framing.of(facts, tokenizer_of(model))
+    told = told_framing(record.request for record in facts)
+    if line := framing_line(told):
+        say(line, err=True)
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
     if adapters:
@@ -70,7 +88,7 @@ def score(
         edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
-        print_json({**result.to_dict(), **({"defaults": taken_by(context)} if taken_by(context) else {})})
+        print_json({**result.to_dict(), **told, **({"defaults": taken_by(context)} if taken_by(context) else {})})
         return
     say(f"{len(facts)} records")
     for name in METRICS:
