@@ -12,8 +12,16 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
 from seqedit.cli.interrupts import interrupts_told
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption
-from seqedit.cli.output import number
+from seqedit.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JoinOption,
+    JsonOption,
+    ModelOption,
+)
+from seqedit.cli.output import number, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -37,6 +45,8 @@ def train_mend(
     ] = False,
     skip: Annotated[int, typer.Option(help="Leave out the first records.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
     dtype: DtypeOption = "auto",
@@ -52,6 +62,7 @@ def train_mend(
     from seqedit.facts.loading import load_records
     from seqedit.methods.mend.config import MendTraining
     from seqedit.methods.mend.place import CHECKPOINT
+    from seqedit.text.framing import Framing
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     values: dict[str, Any] = dict(assigned(set_ or ()))
@@ -69,6 +80,7 @@ def train_mend(
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     facts = load_records(records, limit=None if limit is None or shuffle else skip + limit)
+    facts = Framing(join, chat_template).of(facts, tokenizer_of(model))
     if shuffle:
         facts = random.Random(config.seed).sample(facts, len(facts))
     facts = facts[skip:][:limit]
