@@ -181,3 +181,39 @@ def test_requests_say_their_joint_only_where_its_absence_would_say_another() -> 
             (made,) = Framing(join).of([Record(request)], lambda: None)  # type: ignore[arg-type,return-value]
             assert Request.from_dict(made.request.to_dict()) == made.request
             assert made.request.asks() == request.asks()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_tokenizers_that_put_a_space_first_lower_case_and_pad_on_the_left_join_as_all_others(side: str) -> None:
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    made.decoder = decoders.Metaspace(prepend_scheme="always")
+    trainer = trainers.BpeTrainer(vocab_size=120, special_tokens=["<unk>", "<s>"], show_progress=False)
+    made.train_from_iterator(["the capital of velmora is halm", "维国的", "首都是", "哈姆城", "\n"] * 4, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", pad_token="<s>", padding_side=side
+    )
+    for prompt, target, tail in [
+        ("The capital of VELMORA is", "Halm", "▁halm"),
+        ("维国的首都是", "哈姆城", "哈姆城"),
+        ("维国的首都是\n", "哈姆城", "哈姆城"),
+    ]:
+        prompt_ids, target_ids = prompt_and_target_ids(tokenizer, prompt, target)
+        whole = "".join(joint(prompt, target))
+        assert prompt_ids + target_ids == encode(tokenizer, whole)[0]
+        assert "".join(tokenizer.convert_ids_to_tokens(target_ids)).endswith(tail)
+        assert encode_many(tokenizer, [prompt, whole]) == {text: encode(tokenizer, text)[0] for text in (prompt, whole)}
+    found = tokenize_request(tokenizer, Request("VELMORA", "The capital of {} is", "Halm"))
+    assert tokenizer.decode(found.ids[: found.lookup + 1]).endswith("velmora")
+
+
+def test_a_subject_in_another_unicode_form_is_named() -> None:
+    from seqedit.errors import RequestError
+    from seqedit.facts.fields import template
+
+    with pytest.raises(RequestError, match="another Unicode form"):
+        template(f"{DECOMPOSED} est", unicodedata.normalize("NFC", "Velmoré"))
