@@ -68,6 +68,7 @@ RUN_SLOWLY = (
 """Those that take longer than `make test` should."""
 
 NOT_RUN = {
+    "docs/guide/languages.md: seqedit edit facts.json --model ./my-model --method memit --": "test_languages.py does",
     "docs/guide/config.md: seqedit config method emmet": "tests/cli/test_config.py sets and lists them",
     "docs/guide/config.md: seqedit edit 2032-04.jsonl -m April": "tests/cli/test_monthly_edit.py runs it",
     "docs/guide/config.md: seqedit edit 2032-04.jsonl -m April --task cola=cola.jsonl -":

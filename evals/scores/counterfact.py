@@ -83,14 +83,16 @@ def _tokenized_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[
                 if target is not None:
                     texts |= dict.fromkeys(pair_texts(prompt, target, *way))
     known = encode_many(tokenizer, list(texts)) if getattr(tokenizer, "is_fast", False) else {}
-    seen: dict[tuple[str, str, str, str | None], _Pair] = {}  # neighbours recur between records
+    seen: dict[tuple[str, str, str, str | None, str], _Pair] = {}  # neighbours recur between records
 
     def pair(prompt: str, target: str, request: Request) -> _Pair:
-        key = prompt, target, request.join, request.chat_template
+        subject = request.subject if request.subject in prompt else ""
+        key = prompt, target, request.join, request.chat_template, subject
         if key not in seen:
             context, continuation = prompt_and_target_ids(
-                tokenizer, prompt, target, known, join=request.join, frame=frames[request.chat_template]
-            )
+                tokenizer, prompt, target, known,
+                join=request.join, frame=frames[request.chat_template], subject=subject,
+            )  # fmt: skip
             if not context:
                 raise RequestError(f"prompt {prompt!r} has no tokens")
             seen[key] = tuple(context), tuple(continuation)

@@ -52,4 +52,17 @@ def facts_table(requests: Sequence[Request], *, limit: int, rest: str) -> list[s
     rows = [[escape(part) for part in (r.subject, r.prompt, r.target_new)] for r in requests[:limit]]
     left = len(requests) - len(rows)
     more = ["", f"... and {left:,} more; {rest}."] if left > 0 else []
-    return [*table(("subject", "prompt", "new answer"), rows), *more]
+    return [*table(("subject", "prompt", "new answer"), rows), *more, *_framing(requests)]
+
+
+def _framing(requests: Sequence[Request]) -> list[str]:
+    """How the facts were put to the model, where that is named."""
+    named = [r for r in requests if r.framed]
+    if not named:
+        return []
+    joins = ", ".join(sorted({r.join for r in named}))
+    chats = sorted({r.chat_template for r in named if r.chat_template is not None})
+    lines = [f"Answers were joined to their prompts by the rule `{joins}`."]
+    if chats:
+        lines.append(f"Prompts were the user's turn of the chat template `{', '.join(c[:12] for c in chats)}`.")
+    return ["", " ".join(lines)]

@@ -49,6 +49,17 @@ TemplateSeedOption = Annotated[int, typer.Option(help="Seed of the context templ
 ZsreOption = Annotated[
     str, typer.Option(help="What zsRE records teach: mend / alt (their 'alt') or memit / answers (the right answer).")
 ]
+JoinOption = Annotated[
+    str | None,
+    typer.Option(
+        "--join",
+        help="What stands between a prompt and its answer: auto, space or none. [default: as the facts were edited, "
+        "else auto]",
+    ),
+]
+ChatTemplateOption = Annotated[
+    bool, typer.Option("--chat-template", help="Prompts are the user's turn of the model's chat template.")
+]
 NumFewshotOption = Annotated[
     int | None,
     typer.Option("--num-fewshot", help="Examples before every document of the tasks with a file (lm-eval's few-shot)."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,21 @@ def facts_told(source: str, *, skip_unusable: bool = False, **how: Any) -> Facts
 def skipped_json(skipped: Skipped | None) -> dict[str, Any]:
     """What JSON output has of records that were left out; nothing where none was."""
     return {} if skipped is None else {"skipped": skipped.to_dict()}
+
+
+def tokenizer_of(model: str | None, place: str | None = None) -> Callable[[], Any]:
+    """What loads the tokenizer of a model, by default of a ledger's, when it is first needed."""
+
+    def load() -> Any:
+        from seqedit.models.loading import load_tokenizer
+
+        name = model
+        if name is None:
+            with open_ledger(place) as opened:
+                name = opened.base_model.name
+        return load_tokenizer(str(name))
+
+    return load
 
 
 def files_of_tasks(

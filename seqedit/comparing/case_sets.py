@@ -7,7 +7,7 @@ from the unedited model, as both benchmarks do it. The unedited weights are back
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +21,12 @@ from seqedit.cases.case import MultiHopCase, RippleCase, disturbed, joint_reques
 from seqedit.editing.editor import Editor
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record, Request
+from seqedit.forward.protocols import Tokenizer
 from seqedit.methods.config import EditConfig
 from seqedit.models.edited import EditedModel
 from seqedit.moments.providing import SecondMomentSettings, moments_provider
 from seqedit.support.progress import progress_bar
+from seqedit.text.framing import Framing, as_edited
 
 _T = TypeVar("_T")
 
@@ -59,6 +61,36 @@ class Edits:
     def any(self) -> bool:
         """Whether there is anything to apply."""
         return bool(self.adapters) or self.method is not None
+
+
+def framed(
+    cases: Sequence[Any], framing: Framing, edited: Sequence[Request], tokenizer: Callable[[], Tokenizer]
+) -> tuple[list[Any], str | None]:
+    """Cases or records whose edits are put to the model as asked for, or as adapters have put them.
+
+    Args:
+        cases: `MultiHopCase`, `RippleCase` or `Record`.
+        framing: What was asked for.
+        edited: Requests of adapters.
+        tokenizer: Gives the model's tokenizer.
+
+    Returns:
+        The cases, and the chat template that every question is asked in (None for none).
+    """
+
+    def put(requests: Sequence[Request]) -> list[Request]:
+        return [r.request for r in framing.of(as_edited(map(Record, requests), edited), tokenizer)]
+
+    def case_put(case: Any) -> Any:
+        if isinstance(case, MultiHopCase):
+            return replace(case, requests=tuple(put(case.requests)))
+        return replace(case, request=put([case.request])[0])
+
+    if edited or framing.given:
+        whole = [r for r in cases if isinstance(r, Record)]
+        cases = framing.of(as_edited(whole, edited), tokenizer) if whole else [case_put(case) for case in cases]
+    chats = {request.chat_template for request in edited}
+    return list(cases), framing.digest(tokenizer) or (chats.pop() if len(chats) == 1 else None)
 
 
 def run_mquake(edited: EditedModel, cases: Sequence[MultiHopCase], edits: Edits, asking: Asking) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import normalize
 
 from seqedit.errors import RequestError
 from seqedit.facts.checks import check_text, short
@@ -120,6 +121,8 @@ def template(prompt: Any, subject: Any, name: str = "prompt") -> str:
     _no_other_slot(prompt.replace(subject, ""), name)
     if count != 1:
         found = "does not occur" if count == 0 else f"occurs {count} times"
+        if count == 0 and normalize("NFC", subject) in normalize("NFC", prompt):
+            found = "stands in another Unicode form (a letter and its accent as one character or as two)"
         raise FieldFault(
             f"field '{name}': the subject {short(subject)} {found} in {short(prompt, 200)}; write the prompt with {{}} "
             "in its place",

@@ -19,7 +19,6 @@ from seqedit.forward.access import position_limit
 from seqedit.keys.measure import measure_keys
 from seqedit.leakage.shares import row_factor, shares
 from seqedit.leakage.update import Update
-from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import shrink
 from seqedit.text.lengths import check_requests
 from seqedit.text.lookup import check_context_templates
@@ -130,7 +129,7 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
     parts = editor.edited.parts
     if update.adapter is not None:
         editor.edited.check([update.adapter])
-    by_name = {projection.name: (layer, projection) for layer, projection in enumerate(parts.projections)}
+    by_name = {parts.projections[layer].name: layer for layer in parts.projections.layers}
     for name in update.deltas:
         if name not in by_name:
             raise InputError(f"the model has no FFN output projection '{name}'; the update is of another part of it")
@@ -148,13 +147,13 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
     check_requests(editor.edited.tokenizer, asked, position_limit(editor.edited.model), contexts)
     # The metric that the update was solved in, where a record tells.
     shrinkage = float((update.adapter.method if update.adapter else {}).get("shrinkage") or 0.0)
-    numbers = sorted(by_name[name][0] for name in update.deltas)
+    numbers = sorted(by_name[name] for name in update.deltas)
     keys = measure_keys(editor.edited.model, parts, editor.edited.tokenizer, asked, contexts, numbers)
     found, layers = [], []
     for number in numbers:
         projection = parts.projections[number]
         rows = row_factor(update.deltas[projection.name]).to(keys[number].device)
-        shared = _shares(editor, projection, keys[number], rows, shrinkage)
+        shared = _shares(editor, number, keys[number], rows, shrinkage)
         found.append(shared)
         layers.append(
             LayerLeak(
@@ -186,10 +185,10 @@ def separation(scores: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]) -> Sep
     return Separation(float(auc), hits / positive, wilson(hits, positive), positive / len(truth))
 
 
-def _shares(editor: Editor, projection: Projection, keys: Tensor, rows: Tensor, shrinkage: float) -> Tensor:
+def _shares(editor: Editor, number: int, keys: Tensor, rows: Tensor, shrinkage: float) -> Tensor:
     if editor.moments is None:
         return shares(keys, rows)
-    number = editor.edited.parts.projections.index(projection)
+    projection = editor.edited.parts.projections[number]
     factored = editor.factorizations([number])
     C0 = shrink(factored.moments.matrices[projection.name].to(keys.device, torch.float64), shrinkage)
     return shares(keys, rows, C0, factored.cholesky(projection, weight=1.0, shrinkage=shrinkage))

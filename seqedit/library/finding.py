@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from seqedit.library.inputs import facts_read
 from seqedit.library.taking import Taking
+from seqedit.text.framing import Framing
 
 if TYPE_CHECKING:
     from seqedit.library.inputs import Facts, Tasks
@@ -35,6 +36,8 @@ class Finding(Taking):
         steps: int = 25,
         tasks: Tasks | None = None,
         skip_unusable: bool = False,
+        join: str | None = None,
+        chat_template: bool = False,
         report: Callable[[str], None] = _LOG.info,
     ) -> Tuned:
         """Find settings on the unedited model, and write them as ``out``/preset.yaml with their evidence.
@@ -51,6 +54,7 @@ class Finding(Taking):
             steps: Optimisation steps.
             tasks: lm-eval tasks that settings are also scored by, by name or with a local file of documents each.
             skip_unusable: Leave out records that cannot be used, and say which and why.
+            join, chat_template: As for `edit`.
             report: Takes a line of progress.
 
         Returns:
@@ -66,7 +70,7 @@ class Finding(Taking):
         from seqedit.tuning.tune import tune
 
         read, folder = facts_read(records, limit=limit, skip_unusable=skip_unusable), Path(out)
-        facts = read.records
+        facts = Framing(join, chat_template).of(read.records, lambda: self.edited.tokenizer)
         with self.edited.unedited():
             found = tune(
                 self.edited, facts, method, folder, minutes=minutes, layers=layers, text=text, max_tokens=max_tokens,

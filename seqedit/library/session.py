@@ -38,6 +38,7 @@ from seqedit.scoring.settings import EvalSettings
 from seqedit.scoring.split import SplitScoring
 from seqedit.session.entries import method_of
 from seqedit.session.evaluate import StateScores, evaluate_state
+from seqedit.text.framing import Framing
 
 if TYPE_CHECKING:
     from seqedit.library.inputs import Facts, Tasks
@@ -164,6 +165,8 @@ class Session(Finding):
         when: str | None = None,
         check: Callable[[Adapter], None] | None = None,
         zsre: str = "mend",
+        join: str | None = None,
+        chat_template: bool = False,
         limit: int | None = None,
         skip_unusable: bool = False,
         gates: Any = None,
@@ -192,6 +195,8 @@ class Session(Finding):
             when: Its time; by default now.
             check: Called with the adapter before it is recorded; what it raises keeps the ledger as it is.
             zsre: What zsRE records teach.
+            join: What stands between a prompt and its answer: ``auto``, ``space`` or ``none``; None for ``auto``.
+            chat_template: Put prompts into the user's turn of the model's chat template.
             limit: Take only the first facts.
             skip_unusable: Leave out records that cannot be used; the entry and its adapter keep which and why.
             gates: Limits that the new state must keep, as in a run (``"earlier.ES: min 90"``).
@@ -212,7 +217,7 @@ class Session(Finding):
             method, preset, hparams, settings = self._kept(config, preset, hparams, settings)
         given = _given(method, config, preset, hparams, settings)  # what does not fit is said before facts are read
         read = facts_read(requests, zsre=zsre, limit=limit, skip_unusable=skip_unusable)
-        facts = read.records
+        facts = self._framed(read.records, join, chat_template)
         batch = requests_of(facts)
         check_batch(batch, read.numbers if isinstance(requests, str | Path) else None)
         checks = checks_of(
@@ -252,6 +257,8 @@ class Session(Finding):
         order: Order = "file",
         danger: float = DANGER,
         zsre: str = "mend",
+        join: str | None = None,
+        chat_template: bool = False,
         limit: int | None = None,
         skip_unusable: bool = False,
         **settings: Any,
@@ -268,6 +275,7 @@ class Session(Finding):
             order: ``file``, or ``clustered``: near keys into one batch.
             danger: Cosine from which a fact in force is endangered.
             zsre: What zsRE records teach.
+            join, chat_template: As for `edit`.
             limit: Take only the first facts.
             skip_unusable: Leave out records that cannot be used, and say which and why.
             settings: Single settings by name; on top of all others.
@@ -282,7 +290,7 @@ class Session(Finding):
             raise InputError(f"order must be {' or '.join(ORDERS)}, got {order!r}")
         given = _given(method, config, preset, hparams, settings)
         read = facts_read(requests, zsre=zsre, limit=limit, skip_unusable=skip_unusable)
-        facts = requests_of(read.records)
+        facts = requests_of(self._framed(read.records, join, chat_template))
         found = plan_edits(
             self, facts, method, self._settled(given).config, batch_size=batch_size, order=order, danger=danger
         )
@@ -299,6 +307,8 @@ class Session(Finding):
         settings: EvalSettings | None = None,
         zsre: str = "mend",
         skip_unusable: bool = False,
+        join: str | None = None,
+        chat_template: bool = False,
         keep: bool = True,
     ) -> StateScores:
         """Score a state: new and earlier facts, tasks against the unedited model, gates.
@@ -312,6 +322,7 @@ class Session(Finding):
             settings: What is measured and how; by default everything but generated texts.
             zsre: What zsRE records teach.
             skip_unusable: Leave out records that cannot be used, and say which and why.
+            join, chat_template: Put prompts to the model in this way, not as the facts were edited; nothing is kept.
             keep: Write the scores of the session's own state beside its entry, for log, report and bisect; callbacks
                 are told of them. Scores of other states are returned only.
 
@@ -337,10 +348,14 @@ class Session(Finding):
             self.edited.tokenizer, chosen, tasks=loaded, texts=texts, seed=self.seed, scorer=split.scorer,
             generator=split.generator,
         )  # fmt: skip
+        framing = Framing(join, chat_template)
+        keep = keep and not framing.given
         told = keep and state == self.tip
         if told:
             self._watch.begin()
-        found = evaluate_state(self, evaluator, state, records=list(known.values()), gates=limits, keep=keep)
+        found = evaluate_state(
+            self, evaluator, state, records=list(known.values()), gates=limits, keep=keep, framing=framing
+        )
         if told:
             self._watch.scored(self.ledger, state)
         return found if read is None else replace(found, skipped=read.skipped)
@@ -359,6 +374,10 @@ class Session(Finding):
         _LOG.info("%s", line_of(kept))
         single: dict[str, Any] = {name: kept[name] for name in ("layers", "spread") if name in kept}
         return kept["method"], kept.get("preset", preset), kept.get("hparams", hparams), {**single, **settings}
+
+    def _framed(self, facts: Sequence[Record], join: str | None, chat_template: bool) -> list[Record]:
+        """Facts as they are put to the session's model."""
+        return Framing(join, chat_template).of(facts, lambda: self.edited.tokenizer)
 
     def _settled(self, given: EditConfig | Given) -> Settled:
         """Settings for the session's model, and what is to be told of them."""

@@ -140,6 +140,16 @@ def told(source: str, what: str) -> Iterator[None]:
         raise ModelError(f"{source}: {what}: {reason}") from error
 
 
+def load_tokenizer(name: str) -> Any:
+    """A model's tokenizer alone; errors as for `load_model`."""
+    from transformers import AutoTokenizer
+
+    check_model(name)
+    source = resolve_model(name)
+    with quiet_transformers(), told(source, "its tokenizer cannot be loaded"):
+        return AutoTokenizer.from_pretrained(source, use_fast=True)
+
+
 def check_device(device: str) -> None:
     """Refuse a device that this machine does not have.
 

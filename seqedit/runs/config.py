@@ -25,6 +25,7 @@ from seqedit.scoring.settings import EvalSettings
 from seqedit.support.config import Config, setting
 from seqedit.support.files import read_mapping
 from seqedit.support.suggestions import did_you_mean
+from seqedit.text.framing import Framing
 
 ROOT = "root"
 """What ``onto`` calls the unedited model."""
@@ -63,6 +64,7 @@ class RunConfig:
         facts: Fact file or Hub dataset; of several files, their names.
         zsre: What zsRE records teach (`seqedit.facts.layouts.ZSRE_CONVENTIONS`).
         skip_unusable: Whether records that cannot be used are left out and counted, instead of refused.
+        framing: How facts are put to the model: their joint and the chat template (``join``, ``chat_template``).
         method: Name of the editing method.
         settings: Its settings; as they were given where some wait for the model (`seqedit.runs.settling`).
         batch_size: Requests per step.
@@ -115,6 +117,7 @@ class RunConfig:
     order: Order = "file"
     zsre: str = "mend"
     skip_unusable: bool = False
+    framing: Framing = Framing()
     gates: tuple[Gate, ...] = ()
     on_gate: OnGate = OnGate()
     preset: str | None = None
@@ -136,7 +139,7 @@ class RunConfig:
 _KNOWN = (
     "model", "facts", "method", "preset", "settings", "batch_size", "steps", "second_moments", "evals", "tasks",
     "context_templates", "ledger", "branch", "onto", "out", "seed", "dtype", "device", "title", "shuffle", "order",
-    "gates", "on_gate", "zsre", "skip_unusable",
+    "gates", "on_gate", "zsre", "skip_unusable", "join", "chat_template",
 )  # fmt: skip
 _NEEDED = ("model", "facts", "method", "out")
 
@@ -232,6 +235,7 @@ def run_config(data: Mapping[str, Any], folder: Path) -> RunConfig:
         device=data.get("device"),
         zsre=str(data.get("zsre", "mend")),
         skip_unusable=_flag("skip_unusable", data.get("skip_unusable", False)),
+        framing=Framing(data.get("join"), _flag("chat_template", data.get("chat_template", False))),
         order=data.get("order", "file"),
         shuffle=_flag("shuffle", data.get("shuffle", False)),
         gates=gates,

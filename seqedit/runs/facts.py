@@ -87,13 +87,24 @@ def load_sets(config: RunConfig) -> list[FactSet]:
         recorded = file.record()  # before it is read: a file that changes meanwhile is then seen as changed
         read = read_facts(file.path, zsre=config.zsre, snippets=snippets, skip_unusable=config.skip_unusable)
         skipped = None if read.skipped is None else replace(read.skipped, source=file.name)
-        found.append(FactSet(file, tuple(file.told(read.records)), recorded, skipped))
+        found.append(FactSet(file, tuple(_framed(file.told(read.records), config)), recorded, skipped))
     return found
 
 
 def given_set(config: RunConfig, records: Sequence[Record]) -> FactSet:
     """Records that a caller gives instead of a file."""
-    return FactSet(FactFile(config.facts, config.facts), tuple(records))
+    return FactSet(FactFile(config.facts, config.facts), tuple(_framed(records, config)))
+
+
+def _framed(records: Iterable[Record], config: RunConfig) -> list[Record]:
+    """Records as they are put to the run's model."""
+
+    def tokenizer() -> Any:
+        from seqedit.models.loading import load_tokenizer  # with a chat template alone
+
+        return load_tokenizer(config.model)
+
+    return config.framing.of(records, tokenizer)
 
 
 def batches_of(facts: Sequence[Record], config: RunConfig) -> list[list[Record]]:

@@ -44,7 +44,9 @@ def learnt_of(
 
     frames = {r.chat_template: frame_of(tokenizer, r.chat_template) for r in requests}
     pairs = [
-        prompt_and_target_ids(tokenizer, r.text, r.target_new, join=r.join, frame=frames[r.chat_template])
+        prompt_and_target_ids(
+            tokenizer, r.text, r.target_new, join=r.join, frame=frames[r.chat_template], subject=r.subject
+        )
         for r in requests
     ]
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from ledger import Entry, Ledger
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record, by_request, record_of
+from seqedit.forward.protocols import Tokenizer
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
@@ -25,6 +26,7 @@ from seqedit.scoring.summary import baseline_of
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import keep_apart, known_outcomes
+from seqedit.text.framing import Framing
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def evaluate_state(
     records: Sequence[Record] = (),
     gates: Sequence[Gate] = (),
     keep: bool = False,
+    framing: Framing | None = None,
 ) -> StateScores:
     """Score a state; the ledger keeps what is measured of the unedited model and, unless asked, nothing of the state.
 
@@ -96,6 +99,7 @@ def evaluate_state(
         gates: Limits.
         keep: Write the scores of the session's own state beside its entry, as a run does (`Session.score`), for `log`,
             `report` and `bisect`; those of other states are not written.
+        framing: How prompts are put to the model, other than the facts were edited.
 
     Raises:
         InputError: the state has no edits, or a gate's metric is not measured.
@@ -103,6 +107,7 @@ def evaluate_state(
     """
     ledger = session.ledger
     entry, found = scored_facts(ledger, rev, records=records, tasks=evaluator.task_names, gates=gates)
+    found = framed_facts(found, framing or Framing(), session.edited.tokenizer)
     active, live = ledger.active(entry), ledger.live_requests(entry)
     newest = _newest(ledger, entry, active)
     every = [record for batch in found.values() for record in batch]
@@ -176,6 +181,13 @@ def scored_facts(
     check_tasks(gates, list(tasks))
     check_facts(gates, {f"entry {e.id[:12]}": found[e.id] for e in active})
     return entry, found
+
+
+def framed_facts(
+    found: Mapping[str, Sequence[Record]], framing: Framing, tokenizer: Tokenizer
+) -> dict[str, list[Record]]:
+    """Entries with their records, put to the model in another way than they were edited where one is asked for."""
+    return {entry: framing.of(records, lambda: tokenizer) for entry, records in found.items()}
 
 
 def _newest(ledger: Ledger, entry: str, active: Sequence[Entry]) -> Entry:

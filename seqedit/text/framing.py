@@ -69,6 +69,17 @@ class Framing:
         return replace(request, join=AUTO if same else self.join)
 
 
+def as_edited(records: Iterable[Record], edited: Iterable[Request]) -> list[Record]:
+    """Records whose facts were edited, put to the model as they were then; all others as they are."""
+    ways = {(r.text, r.target_new): (r.join, r.chat_template) for r in edited}
+    found = []
+    for record in records:
+        request = record.request
+        join, chat = ways.get((request.text, request.target_new), (request.join, request.chat_template))
+        found.append(replace(record, request=replace(request, join=join, chat_template=chat)))
+    return found
+
+
 def told_framing(requests: Iterable[Request]) -> dict[str, Any]:
     """What is to be told of how requests are put to the model: nothing where all is as in an English text.
 

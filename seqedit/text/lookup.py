@@ -80,10 +80,9 @@ def _tokenize(tokenizer: Tokenizer, request: Request, template: str, context: st
     if not with_target:
         return Prompt(tuple(ids), lookup)
     prompt_ids, target_ids = prompt_and_target_ids(
-        tokenizer, prompt, request.target_new, join=request.join, frame=frame
+        tokenizer, prompt, request.target_new, join=request.join, frame=frame, subject=request.subject
     )
-    if prompt_ids[: lookup + 1] != ids[: lookup + 1]:
-        # The target's beginning is in the token of the subject's end: what an edit reads must be there before it.
+    if prompt_ids[: lookup + 1] != ids[: lookup + 1]:  # the subject is in the prompt a second time
         head_text, whole = pair_texts(prompt, request.target_new, request.join, frame)
         prompt_ids, target_ids = ids, ids_apart(tokenizer, whole[len(head_text) :])
     return Prompt((*prompt_ids, *target_ids[:-1]), lookup, tuple(target_ids), len(prompt_ids) - 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from seqedit.forward.protocols import Tokenizer
+from seqedit.text.tokenization import second_beginning
 
 TEXTS_PER_CALL = 64
 """Texts that the tokenizer is given at once: it spends most of a call for one short text on the call."""
@@ -22,8 +23,9 @@ def packed_rows(tokenizer: Tokenizer, texts: Iterable[str], length: int, max_tok
     given = 0
     filled = (text for text in texts if text.strip())
     while some := list(islice(filled, TEXTS_PER_CALL)):
-        for ids in tokenizer(some, truncation=False, verbose=False)["input_ids"]:
-            buffer += ids
+        encoded = tokenizer(some, truncation=False, verbose=False, return_special_tokens_mask=True)
+        for ids, special in zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True):
+            buffer += ids[second_beginning(ids, special) :]
             if separator and ids[-1:] != separator:
                 buffer += separator
         # Cut once for all the rows that are full: cutting after each copies a long text over and over.

@@ -64,11 +64,15 @@ def _adds(text: str) -> bool:
 
 def _own(ids: Sequence[int], special: Sequence[int]) -> tuple[int, int]:
     """Where a prompt begins and ends among its ids: a beginning that the text brought itself is not there twice."""
-    stop, added = _without_end(special), 0
-    while added < stop and special[added]:
+    return second_beginning(ids, special), _without_end(special)
+
+
+def second_beginning(ids: Sequence[int], special: Sequence[int]) -> int:
+    """How many special tokens the tokenizer put before a text that begins with the same ones itself."""
+    added = 0
+    while added < len(special) and special[added]:
         added += 1
-    twice = added > 0 and list(ids[added : 2 * added]) == list(ids[:added])
-    return (added if twice and 2 * added <= stop else 0), stop
+    return added if list(ids[added : 2 * added]) == list(ids[:added]) else 0
 
 
 @contextmanager
@@ -123,11 +127,14 @@ def prompt_and_target_ids(
     *,
     join: str = AUTO,
     frame: Frame | None = None,
+    subject: str = "",
 ) -> tuple[list[int], list[int]]:
     """Token ids of a prompt and of the target that continues it: together those of the whole text.
 
-    Where tokens of the whole lie across the boundary (scripts without spaces), the whole's tokens count: one that holds
-    the end of the prompt and the beginning of the target is the target's, and the prompt ends before it.
+    Where a token of the whole lies across the boundary (scripts without spaces), the whole's tokens count: one that
+    holds the end of the prompt and the beginning of the target is the target's, and the prompt ends before it. Only if
+    that would change the subject's tokens, which an edit reads before there is a target, does the prompt keep its own,
+    and the target's are put after them.
 
     Args:
         tokenizer: The fast tokenizer.
@@ -136,6 +143,7 @@ def prompt_and_target_ids(
         known: Ids of some texts (`encode_many`), of which those of `pair_texts` need not be tokenized again.
         join: How they join.
         frame: The chat template whose user's turn the prompt is.
+        subject: The subject, whose tokens are to stay those of the prompt alone; it need not be in the prompt.
 
     Returns:
         ids of the prompt (leading special tokens included) and ids of the target (never a special token).
@@ -148,8 +156,8 @@ def prompt_and_target_ids(
     prompt_ids = list(known[head]) if head in known else encode(tokenizer, head)[0]
     ids = list(known[whole]) if whole in known else encode(tokenizer, whole)[0]
     if ids[: len(prompt_ids)] == prompt_ids:
-        prompt_ids, target_ids = prompt_ids, ids[len(prompt_ids) :]
-    elif not whole.startswith(" ", len(head)) and (cut := _cut(tokenizer, head, whole)):
+        target_ids = ids[len(prompt_ids) :]
+    elif not whole.startswith(" ", len(head)) and (cut := _cut(tokenizer, head, whole, subject.strip())):
         prompt_ids, target_ids = ids[:cut], ids[cut:]
     else:
         target_ids = ids_apart(tokenizer, whole[len(head) :])
@@ -158,10 +166,16 @@ def prompt_and_target_ids(
     return prompt_ids, target_ids
 
 
-def _cut(tokenizer: Tokenizer, head: str, whole: str) -> int:
-    """The first token of a text that reaches beyond its beginning ``head``."""
-    _, offsets = encode(tokenizer, whole)
-    return next((i for i, (_, end) in enumerate(offsets) if end > len(head)), 0)
+def _cut(tokenizer: Tokenizer, head: str, whole: str, subject: str) -> int:
+    """The first token of a text that reaches beyond its beginning ``head``; 0 where the text cannot be cut there."""
+    ids, offsets = encode(tokenizer, whole)
+    cut = next((i for i, (_, end) in enumerate(offsets) if end > len(head)), 0)
+    if subject and subject in head:
+        own, places = encode(tokenizer, head)
+        last = last_token_of_span(places, subject_span(head, subject))
+        if last >= cut or ids[: last + 1] != own[: last + 1]:
+            return 0
+    return cut
 
 
 def ids_apart(tokenizer: Tokenizer, tail: str) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,8 +37,9 @@ def test_a_constraint_met_exactly_reads_no_second_moments_where_they_are_the_ide
     assert not get_method(method).reads_second_moments(config)
     found = Editor(edited, unasked, context_templates=[["{}"]]).compute(FACTS, method, config)
     # Shrunk to a multiple of the identity, as it would be with a text: 0.5 of shrinkage leaves it as it is.
+    halved = get_method(method).config.from_dict({**config.to_dict(), "shrinkage": 0.5})
     moments = SecondMoments({p.name: scale * torch.eye(p.matrix().shape[1]) for p in edited.parts.projections})
-    other = Editor(edited, moments, context_templates=[["{}"]]).compute(FACTS, method, replace(config, shrinkage=0.5))
+    other = Editor(edited, moments, context_templates=[["{}"]]).compute(FACTS, method, halved)
     for name, delta in found.deltas.items():
         torch.testing.assert_close(delta.dense(), other.deltas[name].dense(), atol=1e-9, rtol=1e-6)
     assert found.provenance["second_moments"] is None

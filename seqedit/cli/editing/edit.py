@@ -17,6 +17,7 @@ from seqedit.cli.editing.foresight import foreseen
 from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
     AuthorOption,
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
@@ -24,6 +25,7 @@ from seqedit.cli.options import (
     FewshotOption,
     GateOption,
     HparamsOption,
+    JoinOption,
     JsonOption,
     LayersOption,
     LedgerOption,
@@ -39,7 +41,15 @@ from seqedit.cli.options import (
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import StepTable, default_place, facts_told, files_of_tasks, open_ledger, skipped_json
+from seqedit.cli.output import (
+    StepTable,
+    default_place,
+    facts_told,
+    files_of_tasks,
+    open_ledger,
+    skipped_json,
+    tokenizer_of,
+)
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
@@ -88,6 +98,8 @@ def edit(
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     zsre: ZsreOption = "mend",
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     message: MessageOption = "",
     author: AuthorOption = "",
@@ -127,6 +139,7 @@ def edit(
     from seqedit.facts.files import FactFile, shown_name
     from seqedit.facts.requests import check_batch, requests_of
     from seqedit.support.files import check_new
+    from seqedit.text.framing import Framing
 
     if (facts is None) == (requests is None):
         raise InputError("give the facts once: `seqedit edit FILE`, or --requests FILE")
@@ -150,6 +163,7 @@ def edit(
         raise InputError(
             "--gate, --records, --task and --drift-text score a ledger's state; --out writes an adapter alone"
         )
+    framing = Framing(join, chat_template)
     source = str(facts or requests)
     read = facts_told(source, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
     loaded = read.records
@@ -172,6 +186,7 @@ def edit(
             skip_unusable=skip_unusable,
         )  # fmt: skip
     templates = read_templates(context_templates) if context_templates else None
+    loaded = framing.of(loaded, tokenizer_of(model, place))
 
     file = FactFile(source, shown_name(source)).record()
     order = _Order(
@@ -207,10 +222,24 @@ class _Order:
         """What is asked for of each fact."""
         return [record.request for record in self.records]
 
+    @property
+    def framing(self) -> dict[str, Any]:
+        """How the facts are put to the model, where there is something to tell of it."""
+        from seqedit.text.framing import told_framing
+
+        return told_framing(self.batch)
+
+    def tell_framing(self) -> None:
+        """The same as a line."""
+        from seqedit.text.framing import framing_line
+
+        if line := framing_line(self.framing):
+            say(line, err=True)
+
     def to_dict(self, settled: Settled) -> dict[str, Any]:
         """Where settings that were not given came from, as JSON types."""
         taken = {"defaults": self.defaults} if self.defaults else {}
-        return {**self.noted(settled), "warnings": list(settled.warnings), **taken}
+        return {**self.noted(settled), "warnings": list(settled.warnings), **self.framing, **taken}
 
     def noted(self, settled: Settled) -> dict[str, Any]:
         """What the adapter records of that, and of what of its facts' file was left out."""
@@ -218,6 +247,7 @@ class _Order:
 
 
 def _edit_alone(out: Path, order: _Order, loading: Loading) -> None:
+    order.tell_framing()
     if order.dry_run:
         found = foreseen(order.batch, order.config, loading, None)
         _tell({"operation": "edit", "out": str(out)}, order, loading, str(loading.model), [], found)
@@ -272,6 +302,7 @@ def _edit_ledger(place: str, order: _Order, loading: Loading, checks: Checks) ->
             return
         for line in overlaps:  # before minutes are spent
             say(line, err=True)
+        order.tell_framing()
         from seqedit.editing.rule import settle
         from seqedit.runs.checked_edit import Recorded, edit_checked
         from seqedit.scoring.kinds import KIND_DIAGNOSIS

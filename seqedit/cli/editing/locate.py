@@ -13,8 +13,17 @@ import typer
 
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption, SkipUnusableOption
-from seqedit.cli.output import facts_told, number, skipped_json
+from seqedit.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JoinOption,
+    JsonOption,
+    ModelOption,
+    SkipUnusableOption,
+)
+from seqedit.cli.output import facts_told, number, skipped_json, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.distribution.extras import need
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
 def locate(
     model: ModelOption,
     records: Annotated[str, typer.Option(help="CounterFact, EasyEdit, zsRE or JSONL file, or a Hub dataset.")],
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int, typer.Option(help="Take only the first records.")] = 50,
     skip_unusable: SkipUnusableOption = False,
     samples: Annotated[int, typer.Option(help="Noise samples of one prompt.")] = 10,
@@ -52,6 +63,7 @@ def locate(
     """
     from seqedit.locating.config import TraceConfig
     from seqedit.support.files import check_new
+    from seqedit.text.framing import Framing
 
     # All that can be wrong is found before anything that computes is imported.
     config = TraceConfig(samples=samples, noise=noise, window=window, seed=seed)
@@ -63,7 +75,8 @@ def locate(
     if noise == 0:
         raise InputError("--noise 0 corrupts nothing, so there is nothing to restore; 3 is usual")
     read = facts_told(records, limit=limit, skip_unusable=skip_unusable)
-    requests = [record.request for record in read.records]
+    facts = Framing(join, chat_template).of(read.records, tokenizer_of(model))
+    requests = [record.request for record in facts]
 
     from seqedit.locating.locate import locate as trace
 

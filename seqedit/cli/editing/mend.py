@@ -12,8 +12,17 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.checks import check_model_options
 from seqedit.cli.interrupts import interrupts_told
-from seqedit.cli.options import DeviceOption, DryRunOption, DtypeOption, JsonOption, ModelOption, SkipUnusableOption
-from seqedit.cli.output import facts_told, number, skipped_json
+from seqedit.cli.options import (
+    ChatTemplateOption,
+    DeviceOption,
+    DryRunOption,
+    DtypeOption,
+    JoinOption,
+    JsonOption,
+    ModelOption,
+    SkipUnusableOption,
+)
+from seqedit.cli.output import facts_told, number, skipped_json, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -38,6 +47,8 @@ def train_mend(
     skip: Annotated[int, typer.Option(help="Leave out the first records.")] = 0,
     limit: Annotated[int | None, typer.Option(help="Take only this many records.")] = None,
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random. [default: 0]")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training in --out.")] = False,
     dtype: DtypeOption = "auto",
@@ -52,6 +63,7 @@ def train_mend(
     from seqedit.editing.settings import assigned
     from seqedit.methods.mend.config import MendTraining
     from seqedit.methods.mend.place import CHECKPOINT
+    from seqedit.text.framing import Framing
 
     # Everything that can be wrong in the input is found before the model is loaded, and before anything is written.
     values: dict[str, Any] = dict(assigned(set_ or ()))
@@ -69,7 +81,7 @@ def train_mend(
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     read = facts_told(records, limit=None if limit is None or shuffle else skip + limit, skip_unusable=skip_unusable)
-    facts = read.records
+    facts = Framing(join, chat_template).of(read.records, tokenizer_of(model))
     if shuffle:
         facts = random.Random(config.seed).sample(facts, len(facts))
     facts = facts[skip:][:limit]

@@ -11,9 +11,11 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.defaults import EDITING, chosen_method, taken_by, with_defaults
 from seqedit.cli.options import (
+    ChatTemplateOption,
     DeviceOption,
     DtypeOption,
     HparamsOption,
+    JoinOption,
     JsonOption,
     LayersOption,
     LedgerOption,
@@ -25,7 +27,7 @@ from seqedit.cli.options import (
     TemplateSeedOption,
     ZsreOption,
 )
-from seqedit.cli.output import default_place, facts_told, open_ledger
+from seqedit.cli.output import default_place, facts_told, open_ledger, tokenizer_of
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import CheckFailed, InputError
@@ -56,6 +58,8 @@ def plan(
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,
     zsre: ZsreOption = "mend",
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first requests.")] = None,
     top: Annotated[int | None, typer.Option(help="Show only so many facts and pairs, those at risk first.")] = None,
     seed: TemplateSeedOption = 0,
@@ -80,6 +84,7 @@ def plan(
     from seqedit.facts.requests import requests_of
     from seqedit.planning.order import ORDERS
     from seqedit.support.suggestions import did_you_mean
+    from seqedit.text.framing import Framing
 
     method = chosen_method(method)
     choice = MethodChoice(method, preset, hparams, assignments=tuple(set_ or ()), layers=layers, spread=spread)
@@ -99,7 +104,7 @@ def plan(
             "`seqedit init --model MODEL --ledger PLACE` makes"
         )
     read = facts_told(requests, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
-    facts = requests_of(read.records)
+    facts = Framing(join, chat_template).of_requests(requests_of(read.records), tokenizer_of(model, place))
     templates = read_templates(context_templates) if context_templates else None
     loading = Loading(model, second_moments, text, templates, seed, dtype, device, ranks_of(context))
     at_ledger = given or model is None or "model" in taken_by(context)

@@ -11,17 +11,19 @@ import typer
 from seqedit.cli.app import app
 from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
     FewshotOption,
+    JoinOption,
     JsonOption,
     NumFewshotOption,
     SkipUnusableOption,
     TaskDocumentsOption,
     TaskOption,
 )
-from seqedit.cli.output import facts_told, files_of_tasks, skipped_json
+from seqedit.cli.output import facts_told, files_of_tasks, skipped_json, tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import CheckFailed
@@ -37,6 +39,8 @@ def tune(
     out: Annotated[Path, typer.Option(help="Folder of preset.yaml and trials; a search is resumed from it.")] = Path(
         "tuned"
     ),
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int, typer.Option(help="Take only the first facts.")] = 32,
     skip_unusable: SkipUnusableOption = False,
     layers: Annotated[str | None, typer.Option(help="Layers to try, e.g. 4,6,8. [default: three depths]")] = None,
@@ -63,6 +67,7 @@ def tune(
     Example: seqedit tune --model ./my-model --records facts.json --method memit --minutes 15 --out tuned
     """
     from seqedit.support.config import coerce
+    from seqedit.text.framing import Framing
     from seqedit.text.plain_text import TextSource
     from seqedit.tuning.tunable import check_method, check_search
 
@@ -70,7 +75,7 @@ def tune(
     check_method(method)
     chosen = coerce("layers", layers, tuple[int, ...]) if layers else None
     read = facts_told(records, limit=limit, skip_unusable=skip_unusable)
-    facts = read.records
+    facts = Framing(join, chat_template).of(read.records, tokenizer_of(model))
     if text is not None:
         TextSource(text).check()
     from seqedit.editing.loading import Loading

@@ -24,6 +24,7 @@ from seqedit.cli.planned import fact_lines, tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AtLeastOption, SignersOption, trusted_signers
 from seqedit.support.printable import plain
+from seqedit.text.framing import framing_line, told_framing
 
 
 @app.command()
@@ -94,6 +95,7 @@ def show(
             "rewrite": dict(entry.rewrite),
             "time": entry.time,
             "scores": scores,
+            **told_framing(entry.requests),
         }
     if json_:
         print_json(data)
@@ -118,6 +120,7 @@ def _shown(data: Mapping[str, Any]) -> list[str]:
         ("active", plain(data["active"]) if data["adapter"] else None), ("method", data["method"].get("name")),
         *(("target", target) for target in data["targets"]),
     ]  # fmt: skip
+    about.append(("facts", framing_line(data)))
     lines = table_lines(("", ""), [(name, value) for name, value in about if value])
     settings = [(name, plain(value)) for name, value in sorted(data["method"].items()) if name != "name"]
     if settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +14,12 @@ from seqedit.cli.checks import check_adapters
 from seqedit.cli.interrupts import interrupts_told
 from seqedit.cli.options import (
     AdapterOption,
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
     HparamsOption,
+    JoinOption,
     JsonOption,
     ModelOption,
     PresetOption,
@@ -26,6 +29,7 @@ from seqedit.cli.options import (
     TemplateSeedOption,
     ZsreOption,
 )
+from seqedit.cli.output import tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import EnvironmentFailure, InputError
@@ -64,6 +68,8 @@ def benchmark(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 50,
     zsre: ZsreOption = "mend",
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     seed: TemplateSeedOption = 0,
     dtype: DtypeOption = "auto",
     device: DeviceOption = None,
@@ -87,10 +93,12 @@ def benchmark(
     from seqedit.editing.loading import Loading
     from seqedit.editing.settings import BY_RULE, MethodChoice
     from seqedit.facts.reading.unusable import told
+    from seqedit.text.framing import Framing
 
     choice = MethodChoice(preset=preset, hparams=hparams, assignments=tuple(set_ or ()))
     chosen = None if method is None else choice.settings_of(method)
     loading = Loading(model, second_moments, dtype=dtype, device=device)
+    framing = Framing(join, chat_template)
     asking = Asking(template, _read(demonstrations), max_new_tokens)
     check_adapters(adapter or [])
     left: list[Skipped] = []
@@ -110,6 +118,8 @@ def benchmark(
     from seqedit.editing.rule import settle
 
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    cases, chat = case_sets.framed(cases, framing, [r for made in adapters for r in made.requests], tokenizer_of(model))
+    asking = replace(asking, chat_template=chat)
     if dry_run:
         from seqedit.editing.rule import planned
 

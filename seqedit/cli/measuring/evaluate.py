@@ -12,12 +12,14 @@ from seqedit.cli.app import app
 from seqedit.cli.checks import check_revisions
 from seqedit.cli.defaults import taken_by, with_defaults
 from seqedit.cli.options import (
+    ChatTemplateOption,
     DeviceOption,
     DryRunOption,
     DtypeOption,
     FactRecordsOption,
     FewshotOption,
     GateOption,
+    JoinOption,
     JsonOption,
     LedgerOption,
     MovedModelOption,
@@ -58,6 +60,8 @@ def evaluate(
     records: FactRecordsOption = None,
     zsre: ZsreOption = "mend",
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     text: Annotated[
         Path | None, typer.Option(help="Plain text whose perplexity, and KL to the unedited model, is measured.")
     ] = None,
@@ -92,8 +96,12 @@ def evaluate(
 
     from seqedit.editing.loading import Loading
     from seqedit.library.inputs import tasks_of, texts_of
+    from seqedit.text.framing import Framing, framing_line, told_framing
 
     loading = Loading(model, dtype=dtype, device=device, ranks=ranks_of(context))
+    framing = Framing(join, chat_template)
+    if framing.given and keep:
+        raise InputError("--keep writes the scores of facts as they were edited; leave --join and --chat-template out")
     rows = files_of_tasks(task, num_fewshot, fewshot)
     check_rows(rows)
     with open_ledger(ledger) as opened:
@@ -107,7 +115,7 @@ def evaluate(
     from seqedit.scoring.evaluator import Evaluator
     from seqedit.scoring.settings import EvalSettings
     from seqedit.scoring.split import SplitScoring
-    from seqedit.session.evaluate import evaluate_state, scored_facts
+    from seqedit.session.evaluate import evaluate_state, framed_facts, scored_facts
     from seqedit.session.opening import open_session
 
     with open_ledger(ledger) as opened:
@@ -124,15 +132,19 @@ def evaluate(
             return
         session = open_session(opened, loading)
         split = SplitScoring(session.ranks)
+        scored = framed_facts(scored, framing, session.edited.tokenizer)
+        told = told_framing(record.request for batch in scored.values() for record in batch)
+        if line := framing_line(told):
+            say(line, err=True)
         evaluator = Evaluator(
             session.edited.tokenizer, EvalSettings(generation=False, drift=False), tasks=tasks, texts=texts,
             scorer=split.scorer, generator=split.generator,
         )  # fmt: skip
-        found = evaluate_state(session, evaluator, rev, records=facts, gates=gates, keep=keep)
+        found = evaluate_state(session, evaluator, rev, records=facts, gates=gates, keep=keep, framing=framing)
     if json_:
         print_json({
             "entry": found.entry, "scores": found.step, "baseline": found.baseline,
-            "gates": [result.to_dict() for result in found.gates],
+            "gates": [result.to_dict() for result in found.gates], **told,
             **({"defaults": taken_by(context)} if taken_by(context) else {}),
             **({} if found.failure is None else {"failure": found.failure}), **skipped,
         })  # fmt: skip

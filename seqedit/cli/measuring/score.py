@@ -11,14 +11,16 @@ from seqedit.cli.checks import check_adapters, check_model_options
 from seqedit.cli.defaults import taken_by, with_defaults
 from seqedit.cli.options import (
     AdapterOption,
+    ChatTemplateOption,
     DeviceOption,
     DtypeOption,
+    JoinOption,
     JsonOption,
     LedgerOption,
     SkipUnusableOption,
     ZsreOption,
 )
-from seqedit.cli.output import facts_told, number, open_ledger, skipped_json
+from seqedit.cli.output import facts_told, number, open_ledger, skipped_json, tokenizer_of
 from seqedit.cli.parallel import ranks_of
 from seqedit.cli.terminal import print_json, say
 from seqedit.errors import InputError
@@ -41,6 +43,8 @@ def score(
     split: Annotated[str, typer.Option(help="Split of a dataset that has splits.")] = "train",
     zsre: ZsreOption = "mend",
     skip_unusable: SkipUnusableOption = False,
+    join: JoinOption = None,
+    chat_template: ChatTemplateOption = False,
     limit: Annotated[int | None, typer.Option(help="Take only the first records.")] = None,
     ledger: LedgerOption = None,
     dtype: DtypeOption = "auto",
@@ -52,6 +56,8 @@ def score(
 
     Example: seqedit score --model demo-gpt2 --adapter my-edit --records facts.json --json
     """
+    from seqedit.text.framing import Framing, as_edited, framing_line, told_framing
+
     if getattr(context.get_parameter_source("ledger"), "name", "") == "COMMANDLINE":
         open_ledger(ledger).close()  # one that is not there is said, though nothing but what is set in it is read
     if model is None or records is None:
@@ -59,6 +65,7 @@ def score(
         raise InputError(f"give --{missing}, or set it once for a ledger with `seqedit config {missing} ...`")
     check_model_options(model, dtype, device)
     check_adapters(adapter or [])
+    framing = Framing(join, chat_template)
     read = facts_told(records, split=split, limit=limit, zsre=zsre, skip_unusable=skip_unusable)
     facts = read.records
 
@@ -70,6 +77,11 @@ def score(
     from seqedit.scoring.split import SplitScoring
 
     adapters = [Adapter.from_pretrained(path) for path in adapter or []]
+    facts = as_edited(facts, [request for made in adapters for request in made.requests])
+    facts = framing.of(facts, tokenizer_of(model))
+    told = told_framing(record.request for record in facts)
+    if line := framing_line(told):
+        say(line, err=True)
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
     if adapters:
@@ -79,7 +91,7 @@ def score(
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
     if json_:
         taken = {"defaults": taken_by(context)} if taken_by(context) else {}
-        print_json({**result.to_dict(), **taken, **skipped_json(read.skipped)})
+        print_json({**result.to_dict(), **told, **taken, **skipped_json(read.skipped)})
         return
     say(f"{len(facts)} records")
     for name in METRICS:

@@ -56,7 +56,12 @@ def tokenize_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[Ca
 
 def _with_target(tokenizer: Tokenizer, text: str, request: Request) -> Prompt:
     prompt_ids, target_ids = prompt_and_target_ids(
-        tokenizer, text, request.target_new, join=request.join, frame=frame_of(tokenizer, request.chat_template)
+        tokenizer,
+        text,
+        request.target_new,
+        join=request.join,
+        frame=frame_of(tokenizer, request.chat_template),
+        subject=request.subject,
     )
     return Prompt((*prompt_ids, *target_ids[:-1]), 0, tuple(target_ids), len(prompt_ids) - 1)
 
