@@ -165,11 +165,15 @@ def structure(name: str) -> str:
     edited = parts.projections[LAYER]
     d_in, d_out = features(edited.module)
     value = "layer's output" if parts.adds_output_of(LAYER) else "FFN's output"
+    try:
+        mixer = f"`{parts.attention_output(LAYER).name}`"
+    except ModelError:  # a layer that is a feed-forward block and nothing else
+        mixer = "none"
     count = len(parts.layers)
     which = "all" if len(parts.projections) == count else f"{ranges(parts.projections.layers)} of {count}"
     return (
         f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {which} | "
-        f"{d_in}, {d_out} | `{parts.attention_output(LAYER).name}` | {value} |"
+        f"{d_in}, {d_out} | {mixer} | {value} |"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from seqedit.editing.layer_figures import window
 from seqedit.editing.preset_model import preset_warning
 from seqedit.editing.settings import method_config
 from seqedit.errors import InputError
@@ -18,7 +19,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.support.files import read_mapping
 from seqedit.tuning.bench import TuneBench
 from seqedit.tuning.choice import Trial, failing, ranked, recommended, tied
-from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer, window
+from seqedit.tuning.guess import LayerFigures, candidate_layers, next_layer
 from seqedit.tuning.plot import write_plot
 from seqedit.tuning.preset import write_preset
 from seqedit.tuning.shown import table
