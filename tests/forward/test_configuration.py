@@ -33,11 +33,10 @@ def direct_reads(source: str) -> list[str]:
             found.append(node.attr)
         if isinstance(node, ast.Attribute) and node.attr == "get_text_config":
             found.append(node.attr)
-        named = (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
-        )
-        if named and len(node.args) > 1 and isinstance(node.args[1], ast.Constant) and is_config(node.args[0]):
-            found += [str(node.args[1].value)] if node.args[1].value in FIELDS else []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            named = node.args[1] if len(node.args) > 1 and is_config(node.args[0]) else None
+            if isinstance(named, ast.Constant) and str(named.value) in FIELDS:
+                found.append(str(named.value))
     return found
 
 
