@@ -181,7 +181,7 @@ def _prove(model: CausalLM, found: Blocks, calls: Mapping[nn.Module, Calls], wid
     verdicts = prove(
         model, [found.layers[i] for i in reached], [candidates[i] for i in reached], [others[i] for i in reached]
     )
-    for index, layer in enumerate(found.layers):
+    for index in range(len(found.layers)):
         if index not in reached:
             found.reasons[index] = f"layer '{found.name}.{index}' does not run on text alone"
     for index, told in zip(reached, verdicts, strict=True):
@@ -189,7 +189,7 @@ def _prove(model: CausalLM, found: Blocks, calls: Mapping[nn.Module, Calls], wid
 
 
 def _readers(name: str, before: Sequence[str]) -> list[str]:
-    """The linear modules that ran earlier in the same block; in the next larger one where it stands alone in its own."""
+    """The linear modules that ran earlier in its block, or in the next larger one where it stands alone in its own."""
     scope = parent(name)
     while True:
         inside = [n for n in before if not scope or n.startswith(f"{scope}.")]

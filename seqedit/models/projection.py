@@ -68,7 +68,7 @@ class Projection:
 
 
 class Projections:
-    """The FFN output projections of a model by layer: indexed by a layer's number, walked from the lowest to the highest.
+    """The FFN output projections of a model: indexed by a layer's number, walked from the lowest to the highest.
 
     Layers of one model may differ (dense ones beside mixtures of experts, attention beside state spaces); one that has
     none says why when it is asked.

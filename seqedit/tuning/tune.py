@@ -112,9 +112,7 @@ def tune(
     first = layers_to_try(parts, layers)
     source = text or default_text(base.name)
     settings = SecondMomentSettings(text=source, max_tokens=max_tokens)
-    moments = provide_second_moments(
-        edited, sorted({one for layer in first for one in window_of(parts, layer)}), settings
-    )
+    moments = provide_second_moments(edited, sorted({i for layer in first for i in window_of(parts, layer)}), settings)
     bench = TuneBench(edited, method, Factorizations(moments), list(TextSource(source)), out, seed, tasks)
     held = Held(out, json_digest({
         "base": base.fingerprint, "method": method, "moments": moments.digest, "steps": steps, "seed": seed,

@@ -165,11 +165,15 @@ def structure(name: str) -> str:
     edited = parts.projections[LAYER]
     d_in, d_out = features(edited.module)
     value = "layer's output" if parts.adds_output_of(LAYER) else "FFN's output"
+    try:
+        mixer = f"`{parts.attention_output(LAYER).name}`"
+    except ModelError:  # a layer that is a feed-forward block and nothing else
+        mixer = "none"
     count = len(parts.layers)
     which = "all" if len(parts.projections) == count else f"{ranges(parts.projections.layers)} of {count}"
     return (
-        f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {which} | {d_in}, {d_out} | "
-        f"`{parts.attention_output(LAYER).name}` | {value} |"
+        f"| {name} | `{family.config}` | edited | `{edited.name}` ({type(edited.module).__name__}) | {which} | "
+        f"{d_in}, {d_out} | {mixer} | {value} |"
     )
 
 
@@ -177,7 +181,7 @@ def measured(name: str) -> str:
     """A family's row of the second table."""
     model, tokenizer = build(name), load_tokenizer()
     found = [distance_left(model, tokenizer, edit(model, tokenizer))]
-    several = edit(model, tokenizer, "memit", layers=[0, LAYER], a=1.0, contexts=CONTEXTS)
+    several = edit(model, tokenizer, "memit", layers=two_layers(model), a=1.0, contexts=CONTEXTS)
     found += [peft_difference(model, tokenizer, several)[0], batching_difference(model)]
     for dtype in (torch.bfloat16, torch.float16):
         half = build(name, dtype)
@@ -217,8 +221,8 @@ PLACES = """
 - **Dense layers** of a model that mixes both (DeepSeek's first, LFM2-MoE's first, every other of Llama 4 and Jamba) are
   edited; `--layers` must name such layers, and an error lists them. Layers chosen by rule or by `tune` are the
   nearest of them.
-- **Models with other parts** (vision, audio) are edited in their language part: the layers that text runs through. Those
-  that transformers loads by another class than AutoModelForCausalLM (Qwen2-VL, Qwen3-VL, Mistral 3) can be
+- **Models with other parts** (vision, audio) are edited in their language part: the layers that text runs through.
+  Those that transformers loads by another class than AutoModelForCausalLM (Qwen2-VL, Qwen3-VL, Mistral 3) can be
   edited from Python, as loaded by AutoModelForImageTextToText; the command line does not load them.
 
 ## Weights, devices, wrappers
@@ -237,6 +241,9 @@ PLACES = """
 
 """
 MEASURED_HEAD = """
+The families that every check is run on: one for each way to build a layer. The others are held to the same constraint
+and to stock PEFT in float32.
+
 One batch of three requests on one CPU thread. Before the edit |h - z| is 0.2 to 0.8 of |z|. *left*: |h - z| after the
 edit over |h - z| before it, at a = 0, one layer. *PEFT*: largest difference of the logits between stock PEFT and the
 dense edit, two layers edited. *batching*: relative difference of the deltas between a tokenizer that pads right with
@@ -258,7 +265,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, required=True, metavar="FILE")
     arguments = parser.parse_args()
     logging.set_verbosity_error()
-    page = fixed_part() + MEASURED + MEASURED_HEAD + "\n".join(measured(name) for name in EDITED) + "\n"
+    page = fixed_part() + MEASURED + MEASURED_HEAD + "\n".join(measured(name) for name in WHOLE) + "\n"
     arguments.write.write_text(page, "utf-8")
 
 

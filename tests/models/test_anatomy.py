@@ -46,7 +46,10 @@ FAMILIES: dict[str, tuple[Any, str, str]] = {
         "gpt_neox.layers.1.mlp.dense_4h_to_h", "gpt_neox.final_layer_norm",
     ),
     "llama": (lambda: LlamaForCausalLM(LlamaConfig(**WIDE)), "model.layers.1.mlp.down_proj", "model.norm"),
-    "qwen2": (lambda: Qwen2ForCausalLM(Qwen2Config(**WIDE, num_key_value_heads=4)), "model.layers.1.mlp.down_proj", "model.norm"),
+    "qwen2": (
+        lambda: Qwen2ForCausalLM(Qwen2Config(**WIDE, num_key_value_heads=4)),
+        "model.layers.1.mlp.down_proj", "model.norm",
+    ),
     "gemma2": (
         lambda: Gemma2ForCausalLM(Gemma2Config(**WIDE, head_dim=8, num_key_value_heads=4)),
         "model.layers.1.mlp.down_proj", "model.norm",
