@@ -171,17 +171,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     try:
         text = read_text(path)
-        rows = (
-            parse_json(text, path)
-            if text.lstrip().startswith("[")
-            else [
-                parse_json(line, f"{path}, line {number}")
-                for number, line in enumerate(text.split("\n"), 1)
-                if line.strip()
-            ]
-        )
     except InputError as error:
         raise InputError(f"data file {error}") from error
+    try:
+        if text.lstrip().startswith("["):
+            rows = parse_json(text, path)
+        else:
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            rows = [parse_json(line, f"{path}, line {number}") for number, line in lines]
+    except InputError as error:
+        where = str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
+        raise InputError(f"data file {path} is neither JSONL nor JSON: {where}") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"data file {path} must hold at least one row, every row an object")
     return list(rows)

@@ -255,8 +255,8 @@ def cases() -> list[Case]:
         found += _each(verb, named, call, FACTS)
     found += _each("edit", "requests", f"edit --requests @ --model model {FT} --out new", FACTS[:2])
     found += _each("edit", "records", f"edit more.json --ledger ledger {FT} --records @", FACTS[:2])
-    found += _each("benchmark", "records", "benchmark real-life --model model --records @ --max-new-tokens 2 --adapter made",
-                   FACTS[:1])  # fmt: skip
+    call = "benchmark real-life --model model --records @ --max-new-tokens 2 --adapter made"
+    found += _each("benchmark", "records", call, FACTS[:1])
     for name in ("mquake", "ripple"):
         call = f"benchmark {name} --model model --records @ --max-new-tokens 2 --adapter made"
         found += _each("benchmark", "records", call, (f"{name}.json",))
