@@ -66,7 +66,7 @@ def place(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.setenv("SEQEDIT_CACHE", str(tmp_path / "cache"))
     for logger in [logging.getLogger(name) for name in list(logging.root.manager.loggerDict)]:
         for handler in logger.handlers:
-            if "stream" in vars(handler) and not isinstance(handler, logging.FileHandler):
+            if type(handler) is logging.StreamHandler:  # pytest's own are another kind
                 monkeypatch.setattr(handler, "stream", _Now())
     return folder
 
@@ -156,6 +156,7 @@ SOME = 3
 """Files of a verb in the quick test, each damaged in one way; which, is drawn by a seed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", sorted({case.verb for case in CASES}))
 def test_some_damage_to_every_file_of_a_verb_is_told_in_two_lines(
     verb: str, place: Path, template: Path, capsys: Any
