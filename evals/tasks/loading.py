@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from evals.statistics.measures import is_bypass
 from evals.tasks.examples import SPLIT, TaskRows, leave_tested_out, set_examples
+from evals.tasks.fields import check_names
+from evals.tasks.foreign import task_errors
 from evals.tasks.library import shipped_tasks
 from evals.tasks.names import unknown_task
-from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.errors import InputError
+from seqedit.support.reading import check_value, parse_json, read_text
+
+LOADING = "cannot be loaded"
 
 
 class TaskFinder:
@@ -30,10 +34,13 @@ class TaskFinder:
             EnvironmentFailure: its data set cannot be had, or it needs a package that is not there.
         """
         from lm_eval.tasks import TaskManager
+        from lm_eval.tasks._yaml_loader import load_yaml
 
         path = _file_of(name)
-        with _loading(name):
+        with task_errors(name, LOADING):
             if path is not None:
+                _check_file(path)
+                check_names(load_yaml(path, recursive=True), path)
                 return dict(TaskManager(include_defaults=False).load([str(path)])["tasks"])
             self._entry(name)
             return dict(self._index().load([name])["tasks"])
@@ -51,8 +58,11 @@ class TaskFinder:
             path = self._entry(name).yaml_path
         if path is None:
             raise InputError(f"task {name!r} is a group of tasks; a local file can stand for one task only")
-        with _loading(name):
+        with task_errors(name, LOADING):
+            if Path(path).suffix in (".yaml", ".yml"):
+                _check_file(Path(path))
             config = dict(load_yaml(path, recursive=True))
+            check_names(config, path)
         if "group" in config:
             raise InputError(f"task {name!r} is a group of tasks; a local file can stand for one task only")
         if "class" in config:
@@ -124,10 +134,33 @@ def check_task(name: str, task: Any) -> list[str]:
             f"task {name!r} has no metric that is a mean over documents ({', '.join(task.aggregation())} are of whole "
             "texts); for perplexity give a text, or run it with lm_eval on the exported adapter"
         )
+    _check_target(name, task)
     left_out = [metric for metric, aggregation in task.aggregation().items() if is_bypass(aggregation)]
     if len(left_out) == len(task.aggregation()):
         raise InputError(f"task {name!r} has no metric: lm-eval only logs what the model says")
     return left_out
+
+
+def _check_target(name: str, task: Any) -> None:
+    """Refuse a target that is none of a document's choices: lm-eval would count every answer as wrong.
+
+    It takes the name of a column that is missing for the answer itself. A number out of range is how a data set hides
+    its answers.
+    """
+    from lm_eval.api.task import ConfigurableTask
+
+    if not isinstance(task, ConfigurableTask) or task.OUTPUT_TYPE != "multiple_choice" or task.multiple_input:
+        return
+    for doc in islice(task.eval_docs, 1):
+        target, choices = task.doc_to_target(doc), task.doc_to_choice(doc)
+        wrong = [
+            t for t in (target if isinstance(target, list) else [target]) if isinstance(t, str) and t not in choices
+        ]
+        if wrong:
+            raise InputError(
+                f"task {name!r}: its target {wrong[0]!r} is neither a column of its rows nor one of the choices "
+                f"{', '.join(map(repr, choices))}"
+            )
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -137,20 +170,41 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         InputError: it cannot be read, or holds something else.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"data file {path} cannot be read: {error.strerror}") from error
+        text = read_text(path)
+    except InputError as error:
+        raise InputError(f"data file {error}") from error
     try:
-        rows = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
-    except json.JSONDecodeError as error:
-        raise InputError(f"data file {path} is neither JSONL nor JSON: {error}") from error
+        if text.lstrip().startswith("["):
+            rows = parse_json(text, path)
+        else:
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            rows = [parse_json(line, f"{path}, line {number}") for number, line in lines]
+    except InputError as error:
+        where = str(error).removeprefix(f"{path}, ").removeprefix(f"{path}: ")
+        raise InputError(f"data file {path} is neither JSONL nor JSON: {where}") from error
     if not rows or not all(isinstance(row, dict) for row in rows):
         raise InputError(f"data file {path} must hold at least one row, every row an object")
     return list(rows)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse a task file that is no YAML mapping; lm-eval looks into it as into one."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Leaves lm-eval's references to functions as they are written."""
+
+    Loader.add_constructor("!function", lambda _, node: node.value)
+    text = read_text(path)
+    try:
+        config = yaml.load(text, Loader)
+    except RecursionError:
+        raise InputError(f"task file {path}: malformed (nested too deeply)") from None
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        raise InputError(f"task file {path}: malformed ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(config, Mapping):
+        raise InputError(f"task file {path} must hold a mapping of settings, got {type(config).__name__}")
+    check_value(config, f"task file {path}")
 
 
 def _file_of(name: str) -> Path | None:
@@ -165,21 +219,6 @@ def _file_of(name: str) -> Path | None:
         return shipped[name].path
     glue = Path(lm_eval.tasks.__file__).parent / "glue" / name / "default.yaml"
     return glue if glue.is_file() else None
-
-
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (InputError, EnvironmentFailure):
-        raise
-    except ImportError as error:
-        raise EnvironmentFailure(f"task {name!r} needs a package that is not installed ({error})") from error
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise EnvironmentFailure(
-            f"data set of task {name!r} could not be loaded ({reason}); give a local file instead"
-        ) from error
 
 
 def _on_rows(config: dict[str, Any], name: str, rows: TaskRows) -> dict[str, Any]:
@@ -204,19 +243,20 @@ def _rows_task(config: dict[str, Any], name: str, rows: TaskRows) -> Any:
     from lm_eval.api.task import ConfigurableTask
 
     config, file = _on_rows(config, name, rows), rows.file
-    try:
-        task = ConfigurableTask(config=config)
-        if task.OUTPUT_TYPE == "multiple_choice":
-            _check_targets(task, task.eval_docs[0])
-        if rows.fewshot_file is not None:
-            file = rows.fewshot_file
-            for doc in task.sampler.df:
-                task.doc_to_text(doc), task.doc_to_target(doc)
-                if task.OUTPUT_TYPE == "multiple_choice":
-                    _check_targets(task, doc)
-            leave_tested_out(task, name, rows)
-    except (UndefinedError, KeyError) as error:
-        raise InputError(f"data file {file}: a column that task {name!r} needs is missing ({error})") from error
+    with task_errors(name, f"cannot be used on {rows.file}"):
+        try:
+            task = ConfigurableTask(config=config)
+            if task.OUTPUT_TYPE == "multiple_choice":
+                _check_targets(task, task.eval_docs[0])
+            if rows.fewshot_file is not None:
+                file = rows.fewshot_file
+                for doc in task.sampler.df:
+                    task.doc_to_text(doc), task.doc_to_target(doc)
+                    if task.OUTPUT_TYPE == "multiple_choice":
+                        _check_targets(task, doc)
+                leave_tested_out(task, name, rows)
+        except (UndefinedError, KeyError) as error:
+            raise InputError(f"data file {file}: a column that task {name!r} needs is missing ({error})") from error
     return task
 
 

@@ -57,7 +57,8 @@ class InMemoryModel(HFLM):
         try:
             return super().generate_until(requests, disable_tqdm=disable_tqdm or not sys.stderr.isatty())
         except AssertionError as error:
-            raise InputError(f"a task that generates text cannot be run with this model: {error}") from error
+            names = ", ".join(dict.fromkeys(str(request.task_name) for request in requests))
+            raise InputError(f"task {names!r} generates text and cannot be run with this model: {error}") from error
 
     def _loglikelihood_tokens(
         self,

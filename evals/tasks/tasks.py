@@ -17,6 +17,7 @@ from evals.statistics.measures import Aggregation
 from evals.statistics.outcomes import TaskResults
 from evals.tasks.definition import task_definition
 from evals.tasks.examples import TaskRows
+from evals.tasks.foreign import task_at_fault, task_errors
 from evals.tasks.groups import on_folders
 from evals.tasks.loading import TaskFinder, check_task
 from evals.tasks.results import aggregation_of, task_result
@@ -50,7 +51,11 @@ class LoadedTasks:
     """What was said of them already: the same documents are evaluated at every step."""
 
     def __post_init__(self) -> None:
-        missing = {n: task_definition(t, self.limit) for n, t in self.tasks.items() if n not in self.definitions}
+        missing = {}
+        for name, task in self.tasks.items():
+            if name not in self.definitions:
+                with task_errors(name, "has documents that cannot be made"):
+                    missing[name] = task_definition(task, self.limit)
         object.__setattr__(self, "definitions", {**self.definitions, **missing})
 
     def aggregation(self, task: str, metric: str) -> Aggregation:
@@ -101,7 +106,8 @@ def load_tasks(
             else:
                 loaded.update(finder.load(name))
     for name, task in loaded.items():
-        left_out = check_task(name, task)
+        with task_errors(name, "has metrics that cannot be used"):
+            left_out = check_task(name, task)
         if left_out:
             _LOG.warning("task %r: %s not kept, it is no number of the documents", name, ", ".join(left_out))
     return LoadedTasks(loaded, limit)
@@ -154,19 +160,21 @@ def evaluate_tasks(
             model, tokenizer, batch_size=batch_size, max_tokens_per_batch=max_tokens_per_batch, scorer=scorer
         )
         # Bootstrapped standard errors cost minutes and do not serve paired comparison (see evals.statistics).
-        results = evaluator.evaluate(
-            lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True
-        )
+        with task_errors(partial(task_at_fault, names=list(tasks.tasks)), "cannot be evaluated"):
+            results = evaluator.evaluate(
+                lm, {"tasks": dict(tasks.tasks)}, limit=tasks.limit, bootstrap_iters=0, log_samples=True
+            )
     if lm.cut:
         _say_once(
             tasks, f"{len(lm.cut)} texts of the tasks {', '.join(tasks.tasks)} have more tokens than the model's "
             f"{lm.max_length} positions and lose their beginning, examples first; take fewer examples (num_fewshot)"
         )  # fmt: skip
+    found = {}
     with quiet():
-        return {
-            name: task_result(name, task, results["samples"][name], tasks.definitions[name])
-            for name, task in tasks.tasks.items()
-        }
+        for name, task in tasks.tasks.items():
+            with task_errors(name, "notes of its documents what cannot be kept"):
+                found[name] = task_result(name, task, results["samples"][name], tasks.definitions[name])
+    return found
 
 
 def _say_once(tasks: LoadedTasks, text: str) -> None:

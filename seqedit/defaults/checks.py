@@ -5,10 +5,10 @@ What takes long to import is imported where a value asks for it: reading what is
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from seqedit.errors import InputError
+from seqedit.support.reading import read_json
 from seqedit.support.suggestions import did_you_mean
 
 
@@ -126,10 +126,7 @@ def mapping_file(value: str) -> str:
 def mapping_or_list_file(value: str) -> str:
     """A JSON file."""
     path = file(value)
-    try:
-        json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{value}: not readable as JSON ({error})") from error
+    read_json(path)
     return path
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from seqedit.defaults.filling import taken
 from seqedit.errors import InputError
+from seqedit.support.reading import read_json
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     "model": ("model",),
@@ -69,7 +68,7 @@ def _field(option: str, value: Any) -> Any:
         return {name: path or None for name, _, path in (item.partition("=") for item in value)}
     if option == "context-templates":
         try:
-            return json.loads(Path(value).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{value} (context-templates of the ledger's configuration): {error}") from error
+            return read_json(value)
+        except InputError as error:
+            raise InputError(f"context-templates of the ledger's configuration: {error}") from error
     return value

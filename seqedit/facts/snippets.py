@@ -6,13 +6,13 @@ the public evaluation makes of it, relation id -> target id -> list of samples.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seqedit.errors import InputError
+from seqedit.support.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ def read_attribute_snippets(path: str | Path) -> AttributeSnippets:
         InputError: it is missing or not such a file; names the file and the place in it.
     """
     try:
-        data = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"attribute snippets {path}: not readable as JSON ({str(error)[:200]})") from error
+        data = read_json(path)
+    except InputError as error:
+        raise InputError(f"attribute snippets {error}") from error
     found: dict[tuple[str, str], list[str]] = {}
     for where, relation, target, samples in _groups(data, path):
         if not isinstance(samples, list):

@@ -57,7 +57,7 @@ def local_dataset(path: Path, split: str) -> datasets.Dataset:
         raise EnvironmentFailure(f"{path}: {error.strerror}") from error
     except IndexError as error:  # what the library raises on a saved dataset without rows
         raise InputError(f"{path} holds no records") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # what the two libraries raise on a damaged file is told nowhere
         raise InputError(f"{path}: not a readable dataset ({_first_line(error)})") from error
     return pick_split(found, split, str(path))
 

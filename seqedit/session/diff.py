@@ -11,6 +11,7 @@ from ledger.ledger import Ledger
 from seqedit.editing.loading import Loading
 from seqedit.errors import InputError
 from seqedit.session.opening import open_session
+from seqedit.support.reading import read_text
 
 if TYPE_CHECKING:
     from seqedit.session.session import Session
@@ -82,10 +83,7 @@ def read_probes(path: Path) -> list[str]:
     Raises:
         InputError: the file cannot be read, or holds none.
     """
-    try:
-        prompts = [line for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as text ({error})") from error
+    prompts = [line for line in read_text(path).splitlines() if line.strip()]
     if not prompts:
         raise InputError(f"{path} holds no prompts")
     return prompts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from seqedit.errors import InputError
+from seqedit.support.reading import check_value, parse_json, read_text
 
 
 def read_mapping(path: str | Path) -> Mapping[str, Any]:
@@ -19,17 +19,25 @@ def read_mapping(path: str | Path) -> Mapping[str, Any]:
         InputError: missing, malformed, or not a mapping.
     """
     file = Path(path)
-    try:
-        text = file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
-    try:
-        data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: malformed ({' '.join(str(error).split())})") from error
+    text = read_text(path)
+    data = parse_json(text, path) if file.suffix == ".json" else _yaml(text, path)
     if not isinstance(data, Mapping):
         raise InputError(f"{path}: expected a mapping of settings, got {type(data).__name__}")
+    for name in data:
+        if not isinstance(name, str):
+            raise InputError(f"{path}: the name of a field must be a text, got {name!r}")
     return data
+
+
+def _yaml(text: str, path: str | Path) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError:
+        raise InputError(f"{path}: malformed (nested too deeply)") from None
+    except (ValueError, yaml.YAMLError, TypeError) as error:  # TypeError: a list or mapping as a key
+        raise InputError(f"{path}: malformed ({' '.join(str(error).split())[:200]})") from error
+    check_value(value, path)
+    return value
 
 
 def check_new(out: str | Path) -> None:

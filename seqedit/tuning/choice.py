@@ -51,8 +51,30 @@ class Trial:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trial:
-        """Back from `to_dict`."""
+        """Back from `to_dict`.
+
+        Raises:
+            KeyError: a field is missing.
+            TypeError: a field is unknown, or not of its type; names it.
+        """
+        for name, kinds in _FIELDS.items():
+            if name not in _OPTIONAL and name not in data:
+                raise KeyError(name)
+            if name in data and not isinstance(data[name], kinds):
+                raise TypeError(f"field '{name}' of a trial is {data[name]!r}")
+        told = [*data["scores"].values(), *data["per_fact"], *data.get("tasks", {}).values()]
+        if not all(value is None or isinstance(value, int | float) for value in told):
+            raise TypeError("a score of a trial is no number")
         return cls(**{**data, "per_fact": tuple(data["per_fact"])})
+
+
+_NUMBER = (int, float)
+_MAYBE = (int, float, type(None))
+_OPTIONAL = ("perplexity", "unedited_ns", "tasks")
+_FIELDS: Mapping[str, Any] = {
+    "settings": Mapping, "stage": str, "facts": int, "scores": Mapping, "per_fact": list, "goal": _NUMBER,
+    "perplexity": _MAYBE, "unedited_ns": _MAYBE, "tasks": Mapping,
+}  # fmt: skip
 
 
 def judged(

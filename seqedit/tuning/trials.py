@@ -9,6 +9,7 @@ from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError
 from seqedit.support.digests import json_digest
+from seqedit.support.reading import read_json
 from seqedit.support.writing import write_whole
 from seqedit.tuning.choice import Trial
 
@@ -30,11 +31,13 @@ class Held:
         self.trials: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
         if self.file.is_file():
+            data = read_json(self.file)
             try:
-                data = json.loads(self.file.read_text("utf-8"))
                 found, self.trials = data["search"], dict(data["trials"])
                 self.seconds = {str(stage): float(value) for stage, value in dict(data.get("seconds", {})).items()}
-            except (ValueError, KeyError, TypeError) as error:
+                for kept in self.trials.values():
+                    Trial.from_dict(kept)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(f"{self.file} holds no trials ({error}); choose another --out") from error
             if found != search:
                 raise InputError(f"{out} holds a search for another model, method or facts; choose another --out")

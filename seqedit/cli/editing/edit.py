@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -421,12 +420,10 @@ def read_templates(path: Path) -> list[list[str]]:
     Raises:
         InputError: names the file and what does not fit.
     """
+    from seqedit.support.reading import read_json
     from seqedit.text.lookup import check_context_templates
 
-    try:
-        data: Any = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    data: Any = read_json(path)
     try:
         return [list(group) for group in check_context_templates(data)]
     except InputError as error:

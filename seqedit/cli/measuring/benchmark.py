@@ -32,7 +32,7 @@ from seqedit.cli.options import (
 from seqedit.cli.output import tokenizer_of
 from seqedit.cli.planned import tell_planned
 from seqedit.cli.terminal import print_json, say
-from seqedit.errors import EnvironmentFailure, InputError
+from seqedit.errors import InputError
 from seqedit.support.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -191,12 +191,9 @@ def _cases(name: str, records: str, limit: int | None, zsre: str, on_skipped: Ca
 def _read(path: Path | None) -> str:
     if path is None:
         return ""
-    try:
-        return path.read_text("utf-8")
-    except OSError as error:
-        raise EnvironmentFailure(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
+    from seqedit.support.reading import read_text
+
+    return read_text(path)
 
 
 def _cell(share: Mapping[str, Any] | None) -> str:

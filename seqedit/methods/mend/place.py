@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from seqedit.errors import InputError
+from seqedit.support.reading import read_json
 from seqedit.support.suggestions import did_you_mean
 
 CONFIG = "mend_config.json"
@@ -67,10 +67,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             else f"is {folder} a directory written by 'seqedit train-mend'?"
         )
         raise InputError(f"{path} is missing; {hint}")
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
+    data = read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise InputError(f"{path}: not the configuration of a MEND hypernetwork")
     if data.get("version") != VERSION:
