@@ -79,14 +79,18 @@ def compute_adapter(
     contexts = check_context_templates(context_templates)
     parts = anatomy(model)
     projections = parts.projections_of(config.layers)
-    if chosen.needs_second_moments and second_moments is None:
+    if not chosen.reads_second_moments(config):
+        second_moments = None
+    elif second_moments is None:
         raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
-    if second_moments is not None and chosen.needs_second_moments:
+    if second_moments is not None:
         second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
     check_requests(tokenizer, requests, position_limit(model), contexts)
-    made = factors or (Factorizations(second_moments) if second_moments is not None else None)
+    made = factors
+    if made is None and chosen.needs_second_moments:
+        made = Factorizations(second_moments or SecondMoments.identity(projections))
     protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
 
     def precondition(projection: Projection) -> Preconditioner:
@@ -118,7 +122,7 @@ def compute_adapter(
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
             "diagnosis": diagnosis.to_dict(),
-            **_moments_used(second_moments if chosen.needs_second_moments else None),
+            **_moments_used(second_moments),
             "seed": seed,
             "seqedit": __version__,
             "torch": str(torch.__version__),

@@ -49,6 +49,7 @@ class Editor:
         self.edited, self.moments, self.seed, self.ranks = edited, moments, seed, ranks
         self._templates = context_templates
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
+        self._identities: dict[tuple[int, ...], Factorizations] = {}
         self._factored: Moments | None = moments
 
     @property
@@ -125,9 +126,15 @@ class Editor:
         return precondition(factors, projection, config)
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
-        if self.moments is None or not get_method(method).needs_second_moments:
+        chosen, layers = get_method(method), tuple(sorted(config.layers))
+        if chosen.needs_second_moments and not chosen.reads_second_moments(config):
+            if layers not in self._identities:
+                moments = SecondMoments.identity(self.edited.parts.projections_of(layers))
+                self._identities[layers] = Factorizations(moments)
+            return None, self._identities[layers]
+        if self.moments is None or not chosen.needs_second_moments:
             return None, None
-        return self._factors_of(tuple(sorted(config.layers)))
+        return self._factors_of(layers)
 
     def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
         """Second moments of some layers and what was factored of them, kept for the editor's life."""

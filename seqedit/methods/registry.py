@@ -53,6 +53,11 @@ class Method:
         """Whether C0 of the edited layers has to be measured before."""
         return self.precondition is not None
 
+    def reads_second_moments(self, config: EditConfig) -> bool:
+        """Whether an update depends on C0: not where it is shrunk all the way to the identity and its scale cancels."""
+        identity = self.precondition is weighted_cholesky and isinstance(config, ClosedFormConfig) and config.identity
+        return self.needs_second_moments and not identity
+
 
 _METHODS: dict[str, Method] = {}
 

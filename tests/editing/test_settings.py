@@ -322,3 +322,15 @@ def test_a_list_is_read_with_brackets_commas_or_spaces() -> None:
 def test_a_word_that_is_nearly_one_of_a_settings_is_suggested() -> None:
     with pytest.raises(InputError, match="did you mean 'even'"):
         method_config("memit", layers="1", spread="evn")
+
+
+def test_rome_without_second_moments_takes_the_identity_and_reads_no_text() -> None:
+    method, identity = get_method("rome"), get_method("rome").config(layers=(0,), shrinkage=1.0)
+    assert not method.reads_second_moments(identity)
+    added = [{"shrinkage": 0.5}, {"a": 0.1}, {"frobenius_weight": 1.0}, {"protect_earlier": True},
+             {"protect_following": True}]  # fmt: skip
+    for change in added:
+        assert method.reads_second_moments(dataclasses.replace(identity, **change)), change
+    alphaedit = get_method("alphaedit")
+    settings = alphaedit.config(layers=(0,), shrinkage=1.0, a=0.0, protect_earlier=False)
+    assert alphaedit.reads_second_moments(settings)
