@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
-from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.measure import MEASURE_VERSION, compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
 from seqedit.support.writing import new_file
+from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ def cache_folder(
     """
     settings = {
         "fingerprint": fingerprint,
-        "tokenizer": json_digest(tokenizer.get_vocab()),
+        "measure": MEASURE_VERSION,
+        "tokenizer": tokenizer_digest(tokenizer),
         "text": source.identity,
         "max_tokens": max_tokens,
         "sequence_length": sequence_length,

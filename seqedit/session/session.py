@@ -321,7 +321,13 @@ class Session:
         if not evaluator.task_names or not entry.parents:
             return {}
         before = entry.parents[0]
-        known = self.ledger.state_scores(before, KIND_OUTCOMES)
+        stored = self.ledger.state_scores(before, KIND_OUTCOMES)
+        definitions = {} if evaluator.tasks is None else evaluator.tasks.definitions
+        # A task of this name with other documents, prompts or metrics is another task.
+        known = {
+            name: data for name, data in stored.items()
+            if (data.get("about") or {}).get("definition") in (None, definitions.get(name))
+        }  # fmt: skip
         missing = [name for name in evaluator.task_names if name not in known]
         if missing:  # the state after an older batch was reverted, say, which no step has left
             self.checkout(before)
@@ -329,7 +335,8 @@ class Session:
                 found = evaluator.task_outcomes(self.edited.model)
             finally:
                 self.restore()
-            self.ledger.add_scores(before, KIND_OUTCOMES, {name: found[name] for name in missing})
+            new = {name: found[name] for name in missing if name not in stored}
+            self.ledger.add_scores(before, KIND_OUTCOMES, new)
             known |= {name: found[name] for name in missing}
         return known
 
