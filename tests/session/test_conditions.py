@@ -122,7 +122,7 @@ def test_every_score_that_a_ledger_keeps_of_a_state_is_measured_under_its_condit
     keep_conditions(ledger, tokenizer(), tasks=True)
     edited = SimpleNamespace(model=None, tokenizer=tokenizer(lower=True))
     session = SimpleNamespace(ledger=ledger, edited=edited)
-    found = [
+    found: list[metrics.StateMetric] = [
         metrics.FactMetric("ES", []),
         metrics.PerplexityMetric(["a"]),
         metrics.DivergenceMetric(["a"]),
