@@ -24,7 +24,7 @@ from seqedit.models.gguf import gguf_source
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import IdentityPreconditioner, Preconditioner
+from seqedit.solver.preconditioners import Preconditioner
 from seqedit.support.digests import json_digest
 from seqedit.text.framing import told_framing
 from seqedit.text.lengths import check_requests
@@ -81,23 +81,23 @@ def compute_adapter(
     contexts = check_context_templates(context_templates)
     parts = anatomy(model)
     projections = parts.projections_of(config.layers)
-    reads = chosen.reads_second_moments(config)
-    if reads and second_moments is None:
+    if not chosen.reads_second_moments(config):
+        second_moments = None
+    elif second_moments is None:
         raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
-    if second_moments is not None and reads:
+    if second_moments is not None:
         second_moments.require(projections)
     for request in requests:  # before anything is computed: every subject and target has tokens
         tokenize_request(tokenizer, request, with_target=True)
     check_requests(tokenizer, requests, position_limit(model), contexts)
-    made = factors or (Factorizations(second_moments) if second_moments is not None else None)
+    made = factors
+    if made is None and chosen.needs_second_moments:
+        made = Factorizations(second_moments or SecondMoments.identity(projections))
     protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
 
     def precondition(projection: Projection) -> Preconditioner:
-        if chosen.precondition is None:
+        if chosen.precondition is None or made is None:
             raise InputError(f"method '{method}' is no closed form and has no second moments")
-        if not reads:
-            return IdentityPreconditioner(projection.matrix().shape[1])
-        assert made is not None
         inner = chosen.precondition(made, projection, config)
         return made.protected(projection, inner, protected.get(projection.name))
 
@@ -125,7 +125,7 @@ def compute_adapter(
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
             "diagnosis": diagnosis.to_dict(),
-            **_moments_used(second_moments if reads else None),
+            **_moments_used(second_moments),
             "seed": seed,
             **told_framing(requests),
             "seqedit": __version__,

@@ -19,7 +19,7 @@ from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import IdentityPreconditioner, Preconditioner
+from seqedit.solver.preconditioners import Preconditioner
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -49,6 +49,7 @@ class Editor:
         self.edited, self.moments, self.seed, self.ranks = edited, moments, seed, ranks
         self._templates = context_templates
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
+        self._identities: dict[tuple[int, ...], Factorizations] = {}
         self._factored: Moments | None = moments
 
     @property
@@ -119,17 +120,21 @@ class Editor:
         precondition = get_method(method).precondition
         if precondition is None:
             return None
-        if not get_method(method).reads_second_moments(config):
-            return IdentityPreconditioner(projection.matrix().shape[1])
         factors = self._moments_of(method, config)[1]
         if factors is None:
             raise InputError(f"method '{method}' needs second moments of the edited layers, none were given")
         return precondition(factors, projection, config)
 
     def _moments_of(self, method: str, config: EditConfig) -> tuple[SecondMoments | None, Factorizations | None]:
-        if self.moments is None or not get_method(method).reads_second_moments(config):
+        chosen, layers = get_method(method), tuple(sorted(config.layers))
+        if chosen.needs_second_moments and not chosen.reads_second_moments(config):
+            if layers not in self._identities:
+                moments = SecondMoments.identity(self.edited.parts.projections_of(layers))
+                self._identities[layers] = Factorizations(moments)
+            return None, self._identities[layers]
+        if self.moments is None or not chosen.needs_second_moments:
             return None, None
-        return self._factors_of(tuple(sorted(config.layers)))
+        return self._factors_of(layers)
 
     def _factors_of(self, layers: tuple[int, ...]) -> tuple[SecondMoments, Factorizations]:
         """Second moments of some layers and what was factored of them, kept for the editor's life."""

@@ -36,6 +36,7 @@ READ: Mapping[str, Mapping[str, str]] = {
     "alphaedit": {**_TARGETS, "nullspace_threshold": "nullspace_threshold", "L2": "l2"},
     "ft": {**_TRAINED, "norm_constraint": "norm_constraint"},
     "lora": {**_TRAINED, "rank": "rank", "lora_alpha": "alpha"},
+    "mend": {"lr_scale": "scale"},
 }
 """Method -> their name of a field that its code reads -> ours."""
 
@@ -89,6 +90,8 @@ NO_EFFECT: Mapping[str, str] = {
     "mom2_dataset": "use --text",
     "mom2_n_samples": "it counts documents; the sample here is counted in tokens",
     "v_loss_layer": "the loss is that of the last layer",
+    "archive": "give a directory of train-mend with --set hypernetwork=DIR",
+    "n_toks": "give a directory of train-mend with --set hypernetwork=DIR",
     "P_loc": "the projection is computed from the second moments",
     "stats_dir": "use --second-moments for a file of your own",
     # What is found in the model.
@@ -99,12 +102,19 @@ NO_EFFECT: Mapping[str, str] = {
     "mlp_module_tmp": "",
     "rewrite_module_tmp": "",
     # What changes no edit, and what no code reads.
+    "alg": "",
     "alg_name": "",
     "calculate_objective_value": "",
+    "counterfact": "",
     "dynamic_multiplier": "",
     "layer_selection": "",
     "max_length": "",
+    "mini": "",
+    "model_class": "",
     "mom2_dtype": "",
+    "tokenizer_class": "",
+    "tokenizer_name": "",
+    "zsre": "",
 }
 """Fields that change nothing for any method -> what to use instead, if there is something."""
 
@@ -122,4 +132,6 @@ def edited_modules(method: str) -> tuple[str, ...]:
         )  # its code leaves rewrite_module_tmp unread, and its files have attention's there
     if method == "lora":
         return ("target_modules",)
+    if method == "mend":
+        return ("inner_params",)
     return ("rewrite_module_tmp", "rewrite_module_tmps")

@@ -61,6 +61,16 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
         if self.spread == "single" and len(self.layers) > 1:
             raise InputError(f"spread 'single' edits one layer, got layers {list(self.layers)}; choose even or sqrt")
 
+    @property
+    def identity(self) -> bool:
+        """Whether the identity may stand for C0 (ROME without ``mom2_adjustment``).
+
+        With s = 1, C is a multiple of the identity; at a = 0 the multiple cancels in Delta = R D^-1 K^T C^-1, unless
+        something without it is added to C.
+        """
+        added = self.frobenius_weight or self.protect_earlier or self.protect_following
+        return self.shrinkage == 1 and self.a == 0 and not added
+
     def relaxation(self, requests: int) -> float:
         """The a that a batch of so many requests is solved with."""
         return self.a

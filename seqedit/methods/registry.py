@@ -54,17 +54,9 @@ class Method:
         return self.precondition is not None
 
     def reads_second_moments(self, config: EditConfig) -> bool:
-        """Whether C0 of the edited layers makes any difference to an edit with these settings.
-
-        Shrunk to the identity (``shrinkage`` 1; ROME's ``mom2_adjustment`` false) C0 is a number. At ``a`` = 0 that
-        number cancels, unless keys with a length of their own are added to C: then no text needs to be read for it.
-        """
-        if self.precondition is None:
-            return False
-        if self.precondition is not weighted_cholesky or not isinstance(config, ClosedFormConfig):
-            return True
-        cancels = getattr(config, "a", None) == 0 and not config.protect_earlier and not config.protect_following
-        return not (cancels and config.shrinkage == 1)
+        """Whether an update depends on C0: not where it is shrunk all the way to the identity and its scale cancels."""
+        identity = self.precondition is weighted_cholesky and isinstance(config, ClosedFormConfig) and config.identity
+        return self.needs_second_moments and not identity
 
 
 _METHODS: dict[str, Method] = {}

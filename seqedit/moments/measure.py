@@ -23,7 +23,10 @@ from seqedit.support.memory import is_out_of_memory, release_cached
 from seqedit.support.progress import progress_bar
 from seqedit.text.rows import packed_rows
 
-__all__ = ["compute_second_moments", "packed_rows"]
+__all__ = ["MEASURE_VERSION", "compute_second_moments", "packed_rows"]
+
+MEASURE_VERSION = 1
+"""Raised when the arithmetic below changes: second moments in the cache are then measured anew."""
 
 
 def compute_second_moments(

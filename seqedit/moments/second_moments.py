@@ -52,6 +52,11 @@ class SecondMoments:
                 )
 
     @staticmethod
+    def identity(projections: Sequence[Projection]) -> SecondMoments:
+        """The identity for every module, for settings under which C0 does not enter."""
+        return SecondMoments({p.name: torch.eye(features(p.module)[0]) for p in projections})
+
+    @staticmethod
     def merged(parts: Sequence[SecondMoments]) -> SecondMoments:
         """Second moments over all the texts that some were measured over, weighted by their tokens, in float32.
 

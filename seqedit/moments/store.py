@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from seqedit.errors import InputError
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Projection
-from seqedit.moments.measure import compute_second_moments
+from seqedit.moments.measure import MEASURE_VERSION, compute_second_moments
 from seqedit.moments.second_moments import SecondMoments, sample_size
 from seqedit.support.cache import default_cache_dir
 from seqedit.support.digests import json_digest
@@ -22,8 +22,6 @@ from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource
 
 _LOG = logging.getLogger(__name__)
-MEASURE = 1
-"""Raised where what is measured of the same model and text changes: what an earlier one measured is not used."""
 
 
 def read_second_moments(path: str | Path) -> SecondMoments:
@@ -60,11 +58,11 @@ def cache_folder(
     """
     settings = {
         "fingerprint": fingerprint,
+        "measure": MEASURE_VERSION,
         "tokenizer": tokenizer_digest(tokenizer),
         "text": source.identity,
         "max_tokens": max_tokens,
         "sequence_length": sequence_length,
-        "measure": MEASURE,
     }
     return (cache_dir or default_cache_dir()) / "second_moments" / json_digest(settings)
 

@@ -21,8 +21,8 @@ from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
 from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DIAGNOSIS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
-from seqedit.scoring.measured_with import note_measured_with
 from seqedit.scoring.summary import baseline_of
+from seqedit.session.conditions import keep_conditions
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import keep_apart, known_outcomes
@@ -235,7 +235,7 @@ def measure_baseline(
     """
     ledger = session.ledger
     root = ledger.root()
-    note_measured_with(ledger, session.edited.tokenizer, tasks=bool(evaluator.task_names))
+    keep_conditions(ledger, session.edited.tokenizer, tasks=bool(evaluator.task_names))
     known = known_outcomes(ledger, evaluator.tasks)
     facts = FactBaseline(ledger, evaluator, [*records, *also] if evaluator.settings.counterfact else [])
     missing, scored = facts.missing, session.is_scored(root)

@@ -11,6 +11,7 @@ from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record
 from seqedit.scoring.kinds import KIND_FIXED, KIND_OUTCOMES
+from seqedit.session.conditions import keep_conditions
 from seqedit.support.digests import json_digest
 from seqedit.support.suggestions import did_you_mean
 
@@ -84,6 +85,7 @@ class TaskMetric:
 
         self.check(entry)
         assert self.loaded is not None
+        keep_conditions(session.ledger, session.edited.tokenizer, tasks=True)
         result = evaluate_tasks(session.edited.model, session.edited.tokenizer, self.loaded)[self.task]
         value = self._value(result, entry)
         if self.task not in session.ledger.scores(entry, KIND_OUTCOMES).get(KIND_OUTCOMES, {}):
@@ -142,6 +144,7 @@ class FactMetric:
         """Scores the records; all scores are kept."""
         from evals.scores.counterfact import score_records
 
+        keep_conditions(session.ledger, session.edited.tokenizer)
         scores = score_records(session.edited.model, session.edited.tokenizer, self.records).summary
         session.ledger.add_scores(
             entry, KIND_FIXED, {self._key(name): value for name, value in scores.items() if value is not None}
@@ -178,6 +181,7 @@ class PerplexityMetric:
         """Scores the texts."""
         from evals.likelihood.perplexity import score_perplexity
 
+        keep_conditions(session.ledger, session.edited.tokenizer)
         found = score_perplexity(session.edited.model, session.edited.tokenizer, self.texts)
         session.ledger.add_scores(entry, KIND_FIXED, {self.key: found.nll})
         return found.value
@@ -206,6 +210,7 @@ class DivergenceMetric:
         """Runs the texts through the model with its edits on and off."""
         from evals.likelihood.divergence import score_divergence
 
+        keep_conditions(session.ledger, session.edited.tokenizer)
         edited = session.edited
         found = min(score_divergence(edited.model, edited.tokenizer, self.texts, edited.unedited).kl, 1e300)
         session.ledger.add_scores(entry, KIND_FIXED, {self.key: found})

@@ -16,6 +16,7 @@ from seqedit.editing.editor import Editor, Moments, keys_of
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
+from seqedit.methods.recorded import completed
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
@@ -324,7 +325,13 @@ class Session:
         if not evaluator.task_names or not entry.parents:
             return {}
         before = entry.parents[0]
-        known = self.ledger.state_scores(before, KIND_OUTCOMES)
+        stored = self.ledger.state_scores(before, KIND_OUTCOMES)
+        definitions = {} if evaluator.tasks is None else evaluator.tasks.definitions
+        # A task of this name with other documents, prompts or metrics is another task.
+        known = {
+            name: data for name, data in stored.items()
+            if (data.get("about") or {}).get("definition") in (None, definitions.get(name))
+        }  # fmt: skip
         missing = [name for name in evaluator.task_names if name not in known]
         if missing:  # the state after an older batch was reverted, say, which no step has left
             self.checkout(before)
@@ -332,7 +339,8 @@ class Session:
                 found = evaluator.task_outcomes(self.edited.model)
             finally:
                 self.restore()
-            self.ledger.add_scores(before, KIND_OUTCOMES, {name: found[name] for name in missing})
+            new = {name: found[name] for name in missing if name not in stored}
+            self.ledger.add_scores(before, KIND_OUTCOMES, new)
             known |= {name: found[name] for name in missing}
         return known
 
@@ -368,7 +376,11 @@ class Session:
         method: Mapping[str, Any] = entry.method.get("solved_by") or entry.method
         if method.get("name") == "merge":
             return any(self._solved_with_moments(self.ledger.entry(part)) for part in method["entries"])
-        return get_method(str(method["name"])).needs_second_moments
+        chosen = get_method(str(method["name"]))
+        if not chosen.needs_second_moments:
+            return False
+        settings = {name: value for name, value in completed(method).items() if name != "name"}
+        return chosen.reads_second_moments(chosen.config.from_dict(settings))
 
     def record_scores(self, rev: str, scores: StepScores) -> None:
         """Write scores of a state to the ledger; the averages last, so that they mark the step as scored."""

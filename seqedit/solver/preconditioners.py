@@ -21,7 +21,6 @@ from seqedit.support.cholesky import cholesky_, factored_solve
 
 __all__ = [
     "CholeskyPreconditioner",
-    "IdentityPreconditioner",
     "NullSpacePreconditioner",
     "Preconditioner",
     "ProtectedPreconditioner",
@@ -52,25 +51,6 @@ class CholeskyPreconditioner:
         keys = keys.to(self.factor.device, torch.float64)
         C = self.factor @ self.factor.mT
         return CholeskyPreconditioner(cholesky_(C.addmm_(keys.T, keys), "the layer with its protected keys"))
-
-
-@dataclass(frozen=True, eq=False)
-class IdentityPreconditioner:
-    """C = I: no second moments, as ROME's code has it with ``mom2_adjustment`` false.
-
-    Attributes:
-        order: d_in.
-    """
-
-    order: int
-
-    def __call__(self, K: Tensor) -> Tensor:
-        return K
-
-    def with_keys(self, keys: Tensor) -> CholeskyPreconditioner:
-        """I + K_p K_p^T factored, for K_p^T (N, d_in)."""
-        C = torch.eye(self.order, dtype=torch.float64, device=keys.device)
-        return CholeskyPreconditioner(cholesky_(C.addmm_(keys.T.double(), keys.double()), "the protected keys"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,4 +26,4 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
     By behaviour, not by its files: the same tokenizer saved by another version of its library is the same.
     """
     ids = [list(tokenizer(text, add_special_tokens=adds)["input_ids"]) for text in _PROBES for adds in (True, False)]
-    return json_digest({"vocabulary": tokenizer.get_vocab(), "probes": ids})
+    return json_digest({"vocabulary": tokenizer.get_vocab(), "probes": ids, "end": tokenizer.eos_token_id})

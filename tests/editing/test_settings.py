@@ -168,6 +168,7 @@ def test_a_public_file_is_read_and_what_has_no_effect_is_named_in_one_notice(
      ("memit", "rewrite_module_tmp", "model.layers.{}.self_attn.o_proj"), ("rome", "rewrite_module_tmp", None),
      ("emmet", "rewrite_module_tmp", "model.layers.{}.mlp.up_proj.weight"),
      ("pmet", "rewrite_module_tmps", ["transformer.h.{}.mlp.fc_out", "transformer.h.{}.attn.out_proj"]),
+     ("mend", "inner_params", ["transformer.h.45.mlp.c_proj.weight", "transformer.h.45.mlp.c_fc.weight"]),
      ("lora", "target_modules", ["q_proj", "v_proj"]), ("lora", "target_modules", ["c_attn"])],
 )  # fmt: skip
 def test_a_file_for_another_module_is_refused(method: str, field: str, value: object, tmp_path: Path) -> None:
@@ -322,3 +323,24 @@ def test_a_list_is_read_with_brackets_commas_or_spaces() -> None:
 def test_a_word_that_is_nearly_one_of_a_settings_is_suggested() -> None:
     with pytest.raises(InputError, match="did you mean 'even'"):
         method_config("memit", layers="1", spread="evn")
+
+
+def test_rome_without_second_moments_takes_the_identity_and_reads_no_text() -> None:
+    method, identity = get_method("rome"), get_method("rome").config(layers=(0,), shrinkage=1.0)
+    assert not method.reads_second_moments(identity)
+    added = [{"shrinkage": 0.5}, {"a": 0.1}, {"frobenius_weight": 1.0}, {"protect_earlier": True},
+             {"protect_following": True}]  # fmt: skip
+    for change in added:
+        assert method.reads_second_moments(dataclasses.replace(identity, **change)), change
+    alphaedit = get_method("alphaedit")
+    settings = alphaedit.config(layers=(0,), shrinkage=1.0, a=0.0, protect_earlier=False)
+    assert alphaedit.reads_second_moments(settings)
+
+
+def test_a_public_file_of_mend_is_read_and_its_checkpoint_is_named_as_without_effect(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = {"lr_scale": 0.5, "n_toks": 1, "model_name": "m", "counterfact": True, "zsre": False, "mini": False}
+    (tmp_path / "h.json").write_text(json.dumps(file))
+    assert read_hparams(tmp_path / "h.json", "mend") == {"scale": 0.5}
+    assert "train-mend" in capsys.readouterr().err

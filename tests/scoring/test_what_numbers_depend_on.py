@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,8 @@ from transformers import AutoTokenizer
 
 from evals.gates import parse_gates
 from evals.likelihood.perplexity import score_perplexity
-from seqedit.errors import InputError
 from seqedit.moments.store import cache_folder
-from seqedit.scoring import measured_with
 from seqedit.scoring.evaluator import Evaluator
-from seqedit.scoring.kinds import KIND_MEASURED_WITH
 from seqedit.session.evaluate import evaluate_state, measure_baseline
 from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource
@@ -68,7 +64,7 @@ def test_second_moments_are_kept_by_all_that_they_depend_on(
     if "text" in change:  # the file keeps its name
         text.write_text(change.pop("text"))
     if "measure" in change:
-        monkeypatch.setattr("seqedit.moments.store.MEASURE", change.pop("measure"))
+        monkeypatch.setattr("seqedit.moments.store.MEASURE_VERSION", change.pop("measure"))
     if "tokenizer" in change:
         change["tokenizer"] = change["tokenizer"](tokenizer)
     assert folder(**change) != first
@@ -78,39 +74,6 @@ def baseline(session: Any, texts: list[str] | None = None) -> Evaluator:  # noqa
     evaluator = Evaluator(session.edited.tokenizer, SETTINGS, texts=texts or [])
     measure_baseline(session, evaluator, RECORDS[:2])
     return evaluator
-
-
-def test_scores_with_another_tokenizer_are_refused_where_others_are_kept(session: Any) -> None:  # noqa: F811
-    baseline(session)
-    other = lowered(session.edited.tokenizer)
-    session.edited.tokenizer, own = other, session.edited.tokenizer
-    try:
-        with pytest.raises(InputError, match="tokenizer is not the one that this ledger's scores were measured with"):
-            baseline(session)
-    finally:
-        session.edited.tokenizer = own
-    baseline(session)
-
-
-def test_scores_of_another_version_are_said(
-    session: Any,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        baseline(session)
-        assert not caplog.records
-        monkeypatch.setattr(measured_with, "MEASURES", 2)
-        baseline(session)
-    assert "by seqedit's scores of version 1, these by 2" in caplog.text
-
-
-def test_what_an_older_ledger_was_measured_with_is_noted_at_the_next_measurement(session: Any) -> None:  # noqa: F811
-    root = session.ledger.root()
-    assert session.ledger.scores(root, KIND_MEASURED_WITH).get(KIND_MEASURED_WITH, {}) == {}
-    baseline(session)
-    noted = session.ledger.scores(root, KIND_MEASURED_WITH)[KIND_MEASURED_WITH]
-    assert noted == {"tokenizer": tokenizer_digest(session.edited.tokenizer), "measures": 1}
 
 
 def test_a_gate_on_perplexity_compares_with_the_unedited_model_on_the_same_text(session: Any) -> None:  # noqa: F811
