@@ -15,6 +15,8 @@ from seqedit.distribution.plugins import LAYOUTS, plugins
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
 from seqedit.facts.fields import Row, an_object, as_list, first_answer, strings, template
+from seqedit.facts.published.probes import plain_probes, probes_of
+from seqedit.facts.published.table import published_layout
 from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
 from seqedit.support.suggestions import did_you_mean
@@ -85,6 +87,11 @@ def layout_of(fields: Row) -> Callable[[Row], Record]:
     Raises:
         RequestError: none.
     """
+    # Layouts that a program has registered for its own files come before the benchmarks of `published.table`.
+    added = {*(name for name, _ in _LAYOUTS if name not in _PUBLISHED), *plugins(LAYOUTS)}
+    benchmark = None if added & set(fields) else published_layout(fields)
+    if benchmark is not None:
+        return benchmark.convert
     for name, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
         if name in fields:
             return convert
@@ -165,7 +172,7 @@ def _zsre(row: Row, convention: str = "mend") -> Record:
         if published and not prompt.endswith("?"):
             prompt += "?"
         near = (Neighbor(prompt, check_text(row["loc_ans"], "loc_ans")),)
-    return Record(request, strings(row, "rephrase"), near)
+    return Record(request, strings(row, "rephrase"), near, probes=probes_of(row))
 
 
 def _easyedit(row: Row) -> Record:
@@ -174,7 +181,8 @@ def _easyedit(row: Row) -> Record:
     if truths and len(truths) != len(prompts):
         raise RequestError("fields 'locality_prompt' and 'locality_ground_truth' have different lengths")
     near = tuple(Neighbor(p, truths[i] if truths else None) for i, p in enumerate(prompts))
-    return Record(request, strings(row, "rephrase_prompt") or strings(row, "rephrase"), near + _locality(row))
+    rephrased = strings(row, "rephrase_prompt") or strings(row, "rephrase")
+    return Record(request, rephrased, near + _locality(row), probes=probes_of(row))
 
 
 def _locality(row: Row) -> tuple[Neighbor, ...]:
@@ -228,6 +236,7 @@ def _with_prompts(request: Request, row: Row) -> Record:
         neighbors,
         strings(row, "generation_prompts"),
         strings(row, "reference_texts"),
+        plain_probes(row.get("probes")),
     )
 
 
@@ -239,6 +248,7 @@ _LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("locality_prompt", _easyedit),
     ("locality", _easyedit),
     ("portability", _easyedit),
+    ("portability_prompt", _easyedit),
     ("ground_truth", _easyedit),
 )
 """A field that tells a layout, and what makes a record of its rows; `register` adds to them, and those that other

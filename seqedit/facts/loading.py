@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,15 @@ from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import short
 from seqedit.facts.json_rows import Row, read_rows
 from seqedit.facts.layouts import check_convention, layout_of, plain, to_record
+from seqedit.facts.published.long_answers import LONG
+from seqedit.facts.published.table import not_scored
 from seqedit.facts.requests import Record
 from seqedit.facts.snippets import AttributeSnippets
 
 if TYPE_CHECKING:
     import datasets
+
+_LOG = logging.getLogger(__name__)
 
 
 def load_records(
@@ -51,7 +56,16 @@ def load_records(
         rows = _rows(str(source), split, limit)[:limit]
     if not rows:
         raise InputError(f"{source if isinstance(source, (str, Path)) else 'the dataset'} holds no records")
-    return [to_record(row, where, zsre=zsre, snippets=snippets) for where, row in rows]
+    records = [to_record(row, where, zsre=zsre, snippets=snippets) for where, row in rows]
+    if (notice := not_scored(row for _, row in rows)) is not None:
+        _LOG.warning("%s", notice)
+    words = [len(record.request.target_new.split()) for record in records]
+    if (long := sum(count >= LONG for count in words)) > 0:
+        _LOG.warning(
+            "%d of %d targets have %d words or more (up to %d): all of a target's tokens are fitted and scored, EM "
+            "asks for every one of them and ET for their share", long, len(words), LONG, max(words),
+        )  # fmt: skip
+    return records
 
 
 def _rows(source: str, split: str, limit: int | None) -> Sequence[Row]:
