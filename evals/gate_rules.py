@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from evals.scores.probes import MAIN_COLUMNS, is_column
 from evals.scores.scores import METRICS as SCORES
 from seqedit.errors import InputError
 from seqedit.support.suggestions import did_you_mean
@@ -79,10 +80,10 @@ def _check_diagnosis(place: str, name: str, kind: str, limit: float, level: floa
 
 
 def _check_score(place: str, name: str, metric: str, kind: str, limit: float) -> None:
-    known = SCORES if place else (*SCORES, *GENERATION, *DIAGNOSIS)
+    known = (*SCORES, *MAIN_COLUMNS) if place else (*SCORES, *MAIN_COLUMNS, *GENERATION, *DIAGNOSIS)
     if place and name in GENERATION:
         raise InputError(f"no '{metric}' is measured: texts are generated for the newest batch only; write '{name}'")
-    if name not in known:
+    if name not in known and not ("/" in name and is_column(name)):
         hint = did_you_mean(name, known)
         raise InputError(f"no '{metric}' is measured (there are: {', '.join(known)}; a task's is TASK.METRIC){hint}")
     if name in GENERATION and kind in CHANGES:

@@ -40,11 +40,13 @@ class Continuation:
         nll: Summed negative log-likelihood of its tokens, in nats.
         tokens: How many tokens it has.
         correct: How many of them are the argmax of their position, given the right tokens before.
+        predicted: The argmax of each position.
     """
 
     nll: float
     tokens: int
     correct: int
+    predicted: tuple[int, ...] = ()
 
     @property
     def argmax(self) -> bool:
@@ -197,7 +199,6 @@ def _collect(
     logits: torch.Tensor,
 ) -> None:
     """Read every pair's tokens off the logits at its nodes; one transfer for the whole batch."""
-    owner: list[int] = []
     place: list[int] = []
     token: list[int] = []
     start = 0
@@ -205,7 +206,6 @@ def _collect(
         offset = {position: start + i for i, position in enumerate(row_positions)}
         for pair in row_pairs:
             continuation = pairs[pair][1]
-            owner += [pair] * len(continuation)
             place += [offset[node] for node in scored[pair]]
             token += list(continuation)
         start += len(row_positions)
@@ -215,7 +215,13 @@ def _collect(
     if not bool(torch.isfinite(losses).all()):  # a token that the model bars altogether
         raise NumericsError("the model gives a token that is to be scored the probability 0, so its loss is infinite")
     nll = losses.tolist()
-    hit = (logits.argmax(dim=-1)[at] == wanted).tolist()
-    for pair, value, right in zip(owner, nll, hit, strict=True):
-        before = results.get(pair, Continuation(0.0, 0, 0))
-        results[pair] = Continuation(before.nll + value, before.tokens + 1, before.correct + right)
+    chosen = logits.argmax(dim=-1)[at].tolist()
+    start = 0
+    for pair, length in ((pair, len(pairs[pair][1])) for row_pairs in asked for pair in row_pairs):
+        summed = 0.0
+        for value in nll[start : start + length]:
+            summed += value
+        predicted = tuple(chosen[start : start + length])
+        right = sum(p == t for p, t in zip(predicted, token[start : start + length], strict=True))
+        results[pair] = Continuation(summed, length, right, predicted)
+        start += length

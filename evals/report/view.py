@@ -135,6 +135,10 @@ ABBREVIATIONS = {
     "ET": "tokens of the new answer that are the model's own",
     "PT": "the same for paraphrases",
     "NT": "the same for neighbours",
+    "portability": "tokens of what follows from the edit that are the model's own",
+    "portability_exact": "whole answers of these",
+    "locality": "tokens of other answers that are the unedited model's too",
+    "locality_kept": "other answers known before that are still given",
     "GE": "generation entropy",
     "RS": "similarity of generated texts to reference texts",
 }

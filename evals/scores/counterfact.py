@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from evals.likelihood.teacher_forcing import Continuation, Progress, Scorer, score_continuations
+from evals.scores.probes import TokenizedProbe, probe_answers, tokenized_probe
 from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.errors import RequestError
 from seqedit.facts.requests import Record, Request
@@ -46,6 +48,7 @@ class TokenizedRecord:
     rewrite: tuple[TokenizedPrompt, ...]
     paraphrase: tuple[TokenizedPrompt, ...]
     neighborhood: tuple[TokenizedPrompt, ...]
+    probes: tuple[TokenizedProbe, ...] = ()
 
 
 ScoredContent = tuple[Any, ...]
@@ -59,7 +62,7 @@ def scored_content(record: Record) -> ScoredContent:
     to another record as soon as it is gone.
     """
     neighbors = tuple((n.prompt, n.target_true) for n in record.neighborhood_prompts)
-    return record.request, tuple(record.paraphrase_prompts), neighbors
+    return record.request, tuple(record.paraphrase_prompts), neighbors, record.probes
 
 
 def tokenize_records(tokenizer: Tokenizer, records: Iterable[Record]) -> list[TokenizedRecord]:
@@ -82,6 +85,9 @@ def _tokenized_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[
             for target in targets:
                 if target is not None:
                     texts |= dict.fromkeys(pair_texts(prompt, target, *way))
+        for probe in record.probes:
+            for answer in probe_answers(probe):
+                texts |= dict.fromkeys(pair_texts(probe.prompt, answer, *way))
     known = encode_many(tokenizer, list(texts)) if getattr(tokenizer, "is_fast", False) else {}
     seen: dict[tuple[str, str, str, str | None, str], _Pair] = {}  # neighbours recur between records
 
@@ -113,6 +119,7 @@ def _tokenized_records(tokenizer: Tokenizer, records: Sequence[Record]) -> list[
                     rewrite=(prompts[0],),
                     paraphrase=prompts[1 : 1 + paraphrases],
                     neighborhood=prompts[1 + paraphrases :],
+                    probes=tuple(tokenized_probe(probe, partial(pair, request=request)) for probe in record.probes),
                 )
             )
         except RequestError as error:
@@ -151,6 +158,9 @@ def score_tokenized(
             for pair in (prompt.new, prompt.true):
                 if pair is not None:
                     index.setdefault(pair, len(index))
+        for probe in record.probes:
+            for pair in probe.pairs:
+                index.setdefault(pair, len(index))
     scored = scorer(model, list(index), max_tokens_per_batch=max_tokens_per_batch, progress=progress)
 
     def of(pair: _Pair | None) -> Continuation | None:
@@ -180,6 +190,7 @@ def score_tokenized(
                 rewrite=group(record.rewrite, True),
                 paraphrase=group(record.paraphrase, True),
                 neighborhood=group(record.neighborhood, False),
+                probes=tuple(probe.score([scored[index[pair]] for pair in probe.pairs]) for probe in record.probes),
             )
             for record in records
         )
@@ -199,6 +210,13 @@ def _check_lengths(records: Sequence[TokenizedRecord], limit: int | None) -> Non
                         name = f"at position {index}" if record.case_id is None else repr(record.case_id)[:80]
                         what = "the prompt" if group == "rewrite" else f"{group} prompt {number}"
                         raise RequestError(f"record {name}: {too_long(what, prompt.prompt, tokens, limit)}")
+        for probe in record.probes:
+            for pair in probe.pairs:
+                tokens = len(pair[0]) + len(pair[1]) - 1
+                if tokens > limit:
+                    name = f"at position {index}" if record.case_id is None else repr(record.case_id)[:80]
+                    what = too_long(f"a {probe.kind} prompt", probe.prompt, tokens, limit)
+                    raise RequestError(f"record {name}: {what}")
 
 
 def score_records(

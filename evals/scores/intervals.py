@@ -58,8 +58,8 @@ def estimated_scores(
         strata, sizes, finite: As for `evals.statistics.stratified.stratified_means`.
         level: Coverage of the intervals.
     """
-    result: dict[str, Estimate | None] = dict.fromkeys(METRICS)
-    for metric in METRICS:
+    result: dict[str, Estimate | None] = dict.fromkeys((*METRICS, *scores.columns))
+    for metric in (*METRICS, *scores.columns):
         names = _IN_S if metric == "S" else (metric,)
         means = stratified_means([scores.values(name) for name in names], strata, sizes, finite=finite)
         if means is None:

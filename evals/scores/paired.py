@@ -135,7 +135,7 @@ def paired_scores(
         strata, sizes, finite: As for `evals.statistics.stratified.stratified_means`.
     """
     found: dict[str, PairedScore] = {}
-    for metric in METRICS:
+    for metric in (*METRICS, *after.columns):
         names = _IN_S if metric == "S" else (metric,)
         columns = [scores.values(name) for scores in (before, after) for name in names]
         means = stratified_means(columns, strata, sizes, finite=finite)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
+
+from evals.scores.probes import MAIN_COLUMNS, ProbeScore, column_value, columns_of, compared, missing_columns
 
 METRICS = ("ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT")
 """First letter: efficacy (the edited prompt), paraphrases, neighbourhood; second: s(core) by likelihood, m(atch) of the
@@ -40,9 +42,12 @@ class RecordScore:
     rewrite: tuple[PromptScore, ...]
     paraphrase: tuple[PromptScore, ...]
     neighborhood: tuple[PromptScore, ...]
+    probes: tuple[ProbeScore, ...] = ()
 
     def value(self, metric: str) -> float | None:
-        """Any of `METRICS` but S of this record; None if it has no such prompts or no true answer."""
+        """Any of `METRICS` but S, or a column of its probes; None if it has no such prompts or no true answer."""
+        if metric not in METRICS:
+            return column_value(self.probes, metric)
         prompts = {"E": self.rewrite, "P": self.paraphrase, "N": self.neighborhood}[metric[0]]
         if metric[1] == "M":
             return _mean([float(p.argmax_correct) for p in prompts if p.argmax_correct is not None])
@@ -68,13 +73,38 @@ class Scores:
         """The metric of every record, between 0 and 1."""
         return [record.value(metric) for record in self.records]
 
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of portability and locality that some record has (`evals.scores.probes`)."""
+        return columns_of(probe for record in self.records for probe in record.probes)
+
+    @cached_property
+    def probed(self) -> dict[str, float | None]:
+        """Those columns, in percent; None where nothing tells it."""
+        return {name: _percent([v for v in self.values(name) if v is not None]) for name in self.columns}
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Why a column of portability or locality is null."""
+        return missing_columns(probe for record in self.records for probe in record.probes)
+
+    @property
+    def probed_or_why(self) -> dict[str, Any]:
+        """The columns of portability and locality, null where nothing tells them, with the reasons as "missing"."""
+        return {**dict.fromkeys(MAIN_COLUMNS), **self.probed, "missing": self.missing}
+
+    def against(self, unedited: Scores) -> Scores:
+        """These scores with locality, which compares with the unedited model's scores of the same records."""
+        pairs = zip(self.records, unedited.records, strict=True)
+        return Scores(tuple(replace(r, probes=compared(r.probes, u.probes)) if r.probes else r for r, u in pairs))
+
     def subset(self, positions: Iterable[int]) -> Scores:
         """Scores of some of the records, e.g. of one batch among all that were scored together."""
         return Scores(tuple(self.records[position] for position in positions))
 
     def __getitem__(self, metric: str) -> float | None:
         """A metric by its published name, in percent."""
-        return self.summary[metric]
+        return self.summary[metric] if metric in self.summary else self.probed[metric]
 
     @cached_property
     def summary(self) -> dict[str, float | None]:
@@ -93,8 +123,14 @@ class Scores:
         groups = ("rewrite", "paraphrase", "neighborhood")
         return {
             **self.summary,
+            **(self.probed_or_why if self.columns else {}),
             "records": [
-                {"case_id": r.case_id, **{g: [asdict(p) for p in getattr(r, g)] for g in groups}} for r in self.records
+                {
+                    "case_id": r.case_id,
+                    **{g: [asdict(p) for p in getattr(r, g)] for g in groups},
+                    **({"probes": [p.to_dict() for p in r.probes]} if r.probes else {}),
+                }
+                for r in self.records
             ],
         }
 
@@ -107,6 +143,11 @@ def harmonic_mean(values: Sequence[float | None]) -> float | None:
     if min(known) <= 0:
         return 0.0
     return len(known) / sum(1 / value for value in known)
+
+
+def _percent(values: Sequence[float]) -> float | None:
+    mean = _mean(values)
+    return None if mean is None else 100 * mean
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.scores.counterfact import score_records
+from evals.scores.probes import ProbeScore
 from evals.scores.scores import PromptScore, RecordScore, Scores
 from seqedit.editing.editor import Editor
 from seqedit.editing.rule import Recorded, settle
@@ -183,4 +184,5 @@ def _record(data: dict[str, Any]) -> RecordScore:
     def prompts(name: str) -> tuple[PromptScore, ...]:
         return tuple(PromptScore(**prompt) for prompt in data[name])
 
-    return RecordScore(data["case_id"], prompts("rewrite"), prompts("paraphrase"), prompts("neighborhood"))
+    return RecordScore(data["case_id"], prompts("rewrite"), prompts("paraphrase"), prompts("neighborhood"),
+                       tuple(ProbeScore.from_dict(p) for p in data.get("probes", ())))  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import datasets
 
 from seqedit.errors import InputError, RequestError
+from seqedit.facts.published.probes import plain_probes
 from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.sources import pick_split
 
@@ -31,6 +32,7 @@ FEATURES = datasets.Features(
         "neighborhood_prompts": datasets.List({"prompt": _TEXT, "target_true": _TEXT}),
         "generation_prompts": _TEXTS,
         "reference_texts": _TEXTS,
+        "probes": datasets.List({"kind": _TEXT, "name": _TEXT, "prompt": _TEXT, "answers": _TEXTS}),
     }
 )
 """Columns of a dataset of records; null stands for what is not known."""
@@ -107,6 +109,7 @@ def _row(record: Record) -> dict[str, Any]:
         ],
         "generation_prompts": list(record.generation_prompts),
         "reference_texts": list(record.reference_texts),
+        "probes": record.to_dict().get("probes", []),
     }
 
 
@@ -127,6 +130,7 @@ def _record(row: Mapping[str, Any]) -> Record:
         tuple(Neighbor(**n) if isinstance(n, Mapping) else Neighbor(n) for n in near),
         tuple(row.get("generation_prompts") or ()),
         tuple(row.get("reference_texts") or ()),
+        plain_probes(row.get("probes")),
     )
 
 

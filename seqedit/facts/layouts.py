@@ -16,6 +16,8 @@ from seqedit.distribution.plugins import LAYOUTS, plugins
 from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import check_storable, check_text, label, short
 from seqedit.facts.fields import FieldFault, Row, an_object, as_list, first_answer, made_request, strings, template
+from seqedit.facts.published.probes import plain_probes, probes_of
+from seqedit.facts.published.table import published_layout
 from seqedit.facts.reading.spellings import EASYEDIT, TRACING, spelled
 from seqedit.facts.requests import ORIGIN, Neighbor, Record, Request
 from seqedit.facts.snippets import AttributeSnippets
@@ -130,7 +132,7 @@ def layout_of(fields: Row) -> Callable[[Row], Record]:
 
 
 def known_layouts() -> list[Layout]:
-    """All layouts, in the order in which they are tried."""
+    """All layouts that one field tells, in the order in which they are tried; without the benchmarks' (`published`)."""
     found = []
     for told_by, convert in (*_LAYOUTS, *plugins(LAYOUTS).items(), *_PLAIN):
         name, needs, family = _ABOUT.get(convert, (f"the layout with field '{told_by}'", (told_by,), None))
@@ -140,7 +142,14 @@ def known_layouts() -> list[Layout]:
 
 def layouts_with(fields: Row) -> list[Layout]:
     """The layouts that some fields (or columns) tell of, the first first."""
-    return [layout for layout in known_layouts() if layout.told_by in fields]
+    found = [layout for layout in known_layouts() if layout.told_by in fields]
+    # Layouts that a program has registered for its own files come before the benchmarks of `published.table`.
+    added = {*(name for name, _ in _LAYOUTS if name not in _PUBLISHED), *plugins(LAYOUTS)}
+    benchmark = None if added & set(fields) else published_layout(fields)
+    if benchmark is None:
+        return found
+    needs = benchmark.told_by
+    return [Layout(benchmark.name, needs[0] if needs else "", needs, benchmark.convert, None), *found]
 
 
 def unknown_layout(fields: Row) -> str:
@@ -276,7 +285,7 @@ def _zsre(row: Row, convention: str = "mend") -> Record:
         if published and not prompt.endswith("?"):
             prompt += "?"
         near = (Neighbor(prompt, check_text(row["loc_ans"], "loc_ans")),)
-    return Record(request, strings(row, "rephrase"), near)
+    return Record(request, strings(row, "rephrase"), near, probes=probes_of(row))
 
 
 def _easyedit(row: Row) -> Record:
@@ -288,7 +297,7 @@ def _easyedit(row: Row) -> Record:
     near = tuple(Neighbor(p, truths[i] if truths else None) for i, p in enumerate(prompts))
     # A blank one stands for none.
     rephrased = next((found for name in EASYEDIT["rephrase_prompt"] if (found := strings(row, name))), ())
-    return Record(request, rephrased, near + _locality(row))
+    return Record(request, rephrased, near + _locality(row), probes=probes_of(row))
 
 
 def _locality(row: Row) -> tuple[Neighbor, ...]:
@@ -343,6 +352,7 @@ def _with_prompts(request: Request, row: Row) -> Record:
         neighbors,
         strings(row, "generation_prompts"),
         strings(row, "reference_texts"),
+        plain_probes(row.get("probes")),
     )
 
 
@@ -354,6 +364,7 @@ _LAYOUTS: tuple[tuple[str, Callable[[Row], Record]], ...] = (
     ("locality_prompt", _easyedit),
     ("locality", _easyedit),
     ("portability", _easyedit),
+    ("portability_prompt", _easyedit),
     ("ground_truth", _easyedit),
     ("target_false", _tracing),
 )

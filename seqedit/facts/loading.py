@@ -13,6 +13,8 @@ from seqedit.errors import InputError, RequestError
 from seqedit.facts.checks import short
 from seqedit.facts.json_rows import Row, read_rows
 from seqedit.facts.layouts import Layout, check_convention, layout_of, plain, to_record
+from seqedit.facts.published.long_answers import LONG
+from seqedit.facts.published.table import not_scored
 from seqedit.facts.reading.detect import layouts_of
 from seqedit.facts.reading.recognise import what_bytes_are, what_folder_is, what_rows_are, what_text_is
 from seqedit.facts.reading.unusable import Skipped, Unusable, refusal, unusable
@@ -133,11 +135,24 @@ def records_of(
             numbers.append(number)
         except RequestError as error:
             faults.append(unusable(number, where, row, error))
+    _tell(rows, records)
     if not faults:
         return FactsRead(records, tuple(numbers))
     if not records or not skip_unusable:
         raise refusal(name, faults, len(rows), _instead(rows, layouts, faults, zsre), offer=offer)
     return FactsRead(records, tuple(numbers), Skipped(name, len(rows), tuple(faults)))
+
+
+def _tell(rows: Sequence[Row], records: Sequence[Record]) -> None:
+    """Say what of a published layout is not scored, and that targets are long."""
+    if (notice := not_scored(row for _, row in rows)) is not None:
+        _LOG.warning("%s", notice)
+    words = [len(record.request.target_new.split()) for record in records]
+    if (long := sum(count >= LONG for count in words)) > 0:
+        _LOG.warning(
+            "%d of %d targets have %d words or more (up to %d): all of a target's tokens are fitted and scored, EM "
+            "asks for every one of them and ET for their share", long, len(words), LONG, max(words),
+        )  # fmt: skip
 
 
 def _instead(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from seqedit.errors import InputError, RequestError
@@ -166,6 +166,40 @@ class Neighbor:
             check_text(self.target_true, "neighborhood_prompts")
 
 
+PROBE_KINDS = ("portability", "locality")
+"""What a probe asks: what follows from the edit, or what it must leave alone."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question whose answer tells of an edit beside its own prompt (Yao et al., 2023; KnowEdit, Zhang et al., 2024).
+
+    Attributes:
+        kind: One of `PROBE_KINDS`.
+        name: What its file calls it, in lower case (``reasoning``, ``relation_specificity``); "" for no own name.
+        prompt: The question, filled in.
+        answers: Accepted answers, the first one foremost; empty where a locality question has none.
+
+    Raises:
+        RequestError: a field is no text, the prompt is blank, or a portability probe has no answer.
+    """
+
+    kind: str
+    name: str
+    prompt: str
+    answers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in PROBE_KINDS:
+            raise RequestError(f"a probe's kind is {' or '.join(PROBE_KINDS)}, got {short(self.kind)}")
+        check_text(self.name, self.kind)
+        for text in (self.prompt, *self.answers):
+            if not check_text(text, self.kind).strip():
+                raise RequestError(f"field '{self.kind}': an empty prompt or answer")
+        if self.kind == "portability" and not self.answers:
+            raise RequestError(f"field 'portability': {short(self.prompt)} has no answer")
+
+
 @dataclass(frozen=True)
 class Record:
     """A request with the prompts that score it (CounterFact or zsRE layout, read by `seqedit.facts.loading`).
@@ -176,6 +210,7 @@ class Record:
         neighborhood_prompts: Prompts whose answer must not change.
         generation_prompts: Prompts to continue freely, for the generation entropy.
         reference_texts: Texts about subjects that truly have ``target_new``, for the reference score.
+        probes: Portability and locality questions.
 
     Raises:
         RequestError: a prompt or text is not one.
@@ -186,6 +221,7 @@ class Record:
     neighborhood_prompts: tuple[Neighbor, ...] = ()
     generation_prompts: tuple[str, ...] = ()
     reference_texts: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("paraphrase_prompts", "generation_prompts"):
@@ -205,6 +241,8 @@ class Record:
             ],
             "generation_prompts": list(self.generation_prompts),
             "reference_texts": list(self.reference_texts),
+            # Only where there are any: digests of records of earlier versions stay what they were.
+            **({"probes": [{**asdict(p), "answers": list(p.answers)} for p in self.probes]} if self.probes else {}),
         }
 
     @classmethod
@@ -216,6 +254,7 @@ class Record:
             neighborhood_prompts=tuple(Neighbor(**n) for n in data.get("neighborhood_prompts", ())),
             generation_prompts=tuple(data.get("generation_prompts", ())),
             reference_texts=tuple(data.get("reference_texts", ())),
+            probes=tuple(Probe(**{**p, "answers": tuple(p["answers"])}) for p in data.get("probes", ())),
         )
 
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from evals.likelihood.decoding import Generator, generate
@@ -16,7 +16,8 @@ from evals.likelihood.teacher_forcing import Scorer, score_continuations
 from evals.scores.counterfact import ScoredContent, TokenizedRecord, score_tokenized, scored_content, tokenize_records
 from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
 from evals.scores.intervals import Estimate, estimated_scores
-from evals.scores.scores import METRICS, Scores
+from evals.scores.probes import TokenizedProbe
+from evals.scores.scores import METRICS, RecordScore, Scores
 from evals.scores.survey import RecordSample, choose_records, estimate_scores
 from evals.statistics.chance import unedited_row
 from evals.statistics.changes import task_changes
@@ -128,6 +129,7 @@ class Evaluator:
         self.vectorizer = fit_vectorizer(reference_texts) if reference_texts else None
         self._tokenized: dict[ScoredContent, TokenizedRecord] = {}
         self._tokenized_by = tokenizer
+        self._unedited: dict[tuple[TokenizedProbe, ...], RecordScore] = {}
 
     @property
     def task_names(self) -> list[str]:
@@ -190,7 +192,7 @@ class Evaluator:
         earlier = [batch for batch in batches if batch is not newest]
         if self.settings.counterfact:
             with _timed(found, "counterfact"):
-                self._score_batches(model, earlier, newest, found)
+                self._score_batches(model, earlier, newest, found, unedited)
             if newest is not None:
                 with _timed(found, "answers"):
                     found.answers = self._answers(model, newest.records)
@@ -212,7 +214,12 @@ class Evaluator:
         return [self._tokenized[key] for key in keys]
 
     def _score_batches(
-        self, model: CausalLM, batches: Sequence[Batch], newest: Batch | None, found: StepScores
+        self,
+        model: CausalLM,
+        batches: Sequence[Batch],
+        newest: Batch | None,
+        found: StepScores,
+        unedited: Unedited | None,
     ) -> None:
         # What is still in force: a superseded fact is not a forgotten one.
         earlier = [[b.records[i] for i in b.live] for b in batches]
@@ -226,21 +233,29 @@ class Evaluator:
         fresh = [] if newest is None else list(newest.records)
         tokens = self.tokens([*(r for records in chosen for r in records), *fresh])
         scores = score_tokenized(model, tokens, scorer=self.scorer)
+        scores = self._with_locality(model, tokens, scores, unedited)
         start = 0
         for batch, records, of_batch in zip(batches, chosen, places, strict=True):
             part = scores.subset(range(start, start + len(records)))
             start += len(records)
             if records:
                 positions = [batch.live[j] for j in of_batch]
-                found.by_entry[batch.entry] = {**part.summary, "requests": len(records), **_answered(part, positions)}
+                found.by_entry[batch.entry] = {
+                    **part.summary,
+                    **part.probed,
+                    "requests": len(records),
+                    **_answered(part, positions),
+                }
         if newest is not None:
             # A swap keeps its place, so later batches may have superseded facts of the new batch too.
             live = scores.subset(first_new + i for i in newest.live)
             whole = scores.subset(range(first_new, first_new + len(fresh)))
-            found.new = {**live.summary, "records": whole.to_dict()["records"]}
+            found.new = {**live.summary, **live.probed, "records": whole.to_dict()["records"]}
+            if live.columns:
+                found.new["missing"] = live.missing
             if newest.live:
                 found.by_entry[newest.entry] = {
-                    **live.summary, "requests": len(newest.live), **_answered(live, list(newest.live))
+                    **live.summary, **live.probed, "requests": len(newest.live), **_answered(live, list(newest.live))
                 }  # fmt: skip
                 found.new["intervals"] = _intervals(estimated_scores(live))
                 found.scored_new = ScoredFacts([fresh[i] for i in newest.live], live)
@@ -254,6 +269,22 @@ class Evaluator:
                 "requests": sum(sample.sizes),
                 "scored": first_new,
             }
+
+    def _with_locality(
+        self, model: CausalLM, tokens: Sequence[TokenizedRecord], scores: Scores, unedited: Unedited | None
+    ) -> Scores:
+        """Scores with locality, for which the unedited model answers every such question once."""
+        asked = [replace(t, rewrite=(), paraphrase=(), neighborhood=()) for t in tokens]
+        local = [t for t in asked if any(p.kind == "locality" for p in t.probes)]
+        missing = [t for t in dict.fromkeys(local) if t.probes not in self._unedited]
+        if missing and unedited is not None:
+            with unedited():
+                before = score_tokenized(model, missing)
+            self._unedited |= {t.probes: r for t, r in zip(missing, before.records, strict=True)}
+        if not local or any(t.probes not in self._unedited for t in local):
+            return scores
+        known = (self._unedited.get(t.probes, r) for t, r in zip(asked, scores.records, strict=True))
+        return scores.against(Scores(tuple(known)))
 
     def _generate(self, model: CausalLM, batch: Batch, found: StepScores) -> None:
         records = [r for r in batch.records if r.generation_prompts][: self.settings.generation_records]

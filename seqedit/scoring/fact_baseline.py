@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evals.scores.counterfact import TokenizedPrompt, TokenizedRecord
+from evals.scores.probes import ProbeScore, compared
 from evals.scores.scores import PromptScore, RecordScore, Scores
 from ledger import Ledger
 from seqedit.errors import CheckFailed
@@ -19,7 +20,8 @@ from seqedit.scoring.evaluator import Evaluator
 from seqedit.support.digests import json_digest
 
 KIND_UNEDITED = "unedited"
-"""Record's key -> {group: one row per prompt, the fields of a `PromptScore` but for its text}."""
+"""Record's key -> {group: one row per prompt, the fields of a `PromptScore` but for its text},
+and under "probes" its `ProbeScore`s where it has any."""
 _GROUPS = ("rewrite", "paraphrase", "neighborhood")
 _FIELDS = ("nll_new", "nll_true", "argmax_correct", "argmax_share")
 
@@ -30,7 +32,11 @@ def record_key(record: TokenizedRecord) -> str:
     def ids(prompt: TokenizedPrompt) -> list[Any]:
         return [[list(part) for part in pair] if pair is not None else None for pair in (prompt.new, prompt.true)]
 
-    return json_digest({group: [ids(prompt) for prompt in getattr(record, group)] for group in _GROUPS})
+    told: dict[str, Any] = {group: [ids(prompt) for prompt in getattr(record, group)] for group in _GROUPS}
+    if record.probes:  # records without any have the key that earlier versions gave them
+        told["probes"] = [[p.kind, p.name, p.answered, [[list(part) for part in pair] for pair in p.pairs]]
+                          for p in record.probes]  # fmt: skip
+    return json_digest(told)
 
 
 class FactBaseline:
@@ -78,16 +84,21 @@ class FactBaseline:
 
     def averages(self) -> dict[str, float | None]:
         """Averages over all the records, in percent."""
-        return dict(self.scores().summary)
+        scores = self.scores()
+        return {**scores.summary, **scores.probed}
 
 
-def _rows(record: Mapping[str, Any]) -> dict[str, list[list[Any]]]:
-    return {group: [[prompt[name] for name in _FIELDS] for prompt in record[group]] for group in _GROUPS}
+def _rows(record: Mapping[str, Any]) -> dict[str, list[Any]]:
+    rows: dict[str, list[Any]] = {g: [[prompt[name] for name in _FIELDS] for prompt in record[g]] for g in _GROUPS}
+    return rows | ({"probes": record["probes"]} if record.get("probes") else {})
 
 
-def _score(record: Record, tokens: TokenizedRecord, rows: Mapping[str, Sequence[Sequence[Any]]]) -> RecordScore:
+def _score(record: Record, tokens: TokenizedRecord, rows: Mapping[str, Sequence[Any]]) -> RecordScore:
     def prompts(group: str) -> tuple[PromptScore, ...]:
         paired = zip(getattr(tokens, group), rows[group], strict=True)
         return tuple(PromptScore(prompt.prompt, **dict(zip(_FIELDS, row, strict=True))) for prompt, row in paired)
 
-    return RecordScore(record.request.case_id, *map(prompts, _GROUPS))
+    rewrite, paraphrase, neighborhood = map(prompts, _GROUPS)
+    probes = tuple(ProbeScore.from_dict(row) for row in rows.get("probes", ()))
+    # The unedited model against itself: its locality is 1.
+    return RecordScore(record.request.case_id, rewrite, paraphrase, neighborhood, compared(probes, probes))

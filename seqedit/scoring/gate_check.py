@@ -7,6 +7,7 @@ from typing import Any
 
 from evals.gate_rules import DIAGNOSIS, GENERATION, split_metric
 from evals.gates import Gate
+from evals.scores.probes import is_column
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 
@@ -98,8 +99,12 @@ def check_facts(gates: Sequence[Gate], batches: Mapping[str, Sequence[Record]], 
             continue
         for batch, records in batches.items():
             for part in ("ES", "PS", "NS") if name == "S" else (name,):
-                if not any(_TELLS[part](record) for record in records):
-                    raise _refused(gate, f"no record of {batch} has {_NEEDS[part]}, so '{part}' cannot be told")
+                if is_column(part):
+                    tells, needs = _asks(part), f"a question of '{part.partition('/')[0].partition('_')[0]}'"
+                else:
+                    tells, needs = _TELLS[part], _NEEDS[part]
+                if not any(tells(record) for record in records):
+                    raise _refused(gate, f"no record of {batch} has {needs}, so '{part}' cannot be told")
             if name in GENERATION and gate.level is not None:
                 count = sum(_TELLS[name](r) for r in [r for r in records if r.generation_prompts][:generated])
                 if count < 2:
@@ -120,6 +125,13 @@ def _true(record: Record) -> bool:
 
 def _neighbors(record: Record) -> bool:
     return any(_true(record) or n.target_true is not None for n in record.neighborhood_prompts)
+
+
+def _asks(column: str) -> Callable[[Record], bool]:
+    """Whether a record has a question that a column of portability or locality is of."""
+    kind, _, name = column.partition("/")
+    kind = kind.partition("_")[0]
+    return lambda record: any(p.kind == kind and (not name or p.name == name) for p in record.probes)
 
 
 _TELLS: Mapping[str, Callable[[Record], bool]] = {

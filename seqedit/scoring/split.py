@@ -47,7 +47,10 @@ class SplitScoring:
 
         def take(answer: Message) -> None:
             columns = (answer.tensors[name].tolist() for name in ("pair", "nll", "tokens", "correct"))
-            found.update({pair: Continuation(*values) for pair, *values in zip(*columns, strict=True)})
+            predicted, start = answer.tensors["predicted"].tolist(), 0
+            for pair, nll, tokens, correct in zip(*columns, strict=True):
+                found[pair] = Continuation(nll, tokens, correct, tuple(predicted[start : start + tokens]))
+                start += tokens
 
         self._ranks.run(model, "score", fields, take)
         return [found[pair] for pair in range(len(pairs))]
@@ -92,6 +95,7 @@ def _score(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> M
         "nll": torch.tensor([value.nll for value in values], dtype=torch.float64),
         "tokens": torch.tensor([value.tokens for value in values], dtype=torch.long),
         "correct": torch.tensor([value.correct for value in values], dtype=torch.long),
+        "predicted": torch.tensor([token for value in values for token in value.predicted], dtype=torch.long),
     })  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.forgetting import find_collapse, forgetting_curve, forgetting_matrix, half_life
+from evals.scores.probes import is_column
 from ledger import Entry, Ledger
 from seqedit.scoring.evaluator import SUMMARY_METRICS
 from seqedit.scoring.gate_evidence import KIND_FAILURE
@@ -111,7 +112,7 @@ def collapse_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 def baseline_of(ledger: Ledger, root: Entry) -> dict[str, Any]:
     """Tasks and averages of the unedited model, as the summary has them."""
     scores = ledger.scores(root.id)
-    before = {k: v for k, v in scores.get(KIND_SCORES, {}).items() if k in SUMMARY_METRICS}
+    before = {k: v for k, v in scores.get(KIND_SCORES, {}).items() if k in SUMMARY_METRICS or is_column(k)}
     return {**scores.get(KIND_TASKS, {}), **({"counterfact": before} if before else {})}
 
 
@@ -144,6 +145,8 @@ def step_of(ledger: Ledger, entry: Entry, number: int = 0, before: Mapping[str, 
         "method": entry.method.get("name"),
         "requests": len(entry.requests),
         **{metric: new.get(metric) for metric in SUMMARY_METRICS},  # type: ignore[typeddict-item]
+        **{name: value for name, value in new.items() if is_column(name)},  # type: ignore[typeddict-item]
+        **({"missing": new["missing"]} if "missing" in new else {}),  # type: ignore[typeddict-item]
         "generation": new.get("generation"),
         "intervals": new.get("intervals"),
         "generated": new.get("generated"),

@@ -46,6 +46,11 @@ class StepSummary(TypedDict):
     ET: NotRequired[float | None]
     PT: NotRequired[float | None]
     NT: NotRequired[float | None]
+    portability: NotRequired[float | None]
+    portability_exact: NotRequired[float | None]
+    locality: NotRequired[float | None]
+    locality_kept: NotRequired[float | None]
+    missing: NotRequired[dict[str, str]]
     GE: NotRequired[float | None]
     RS: NotRequired[float | None]
     generation: dict[str, Any] | None

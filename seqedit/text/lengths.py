@@ -77,6 +77,7 @@ def check_records(
                 for i, n in enumerate(record.neighborhood_prompts, 1)
             ),
         ]
+        prompts += [(f"{p.kind} prompt {i}", p.prompt, p.answers) for i, p in enumerate(record.probes, 1)]
         if generation:
             prompts += [(f"generation prompt {i}", text, ("",)) for i, text in enumerate(record.generation_prompts, 1)]
         for what, text, targets in prompts:

@@ -112,6 +112,7 @@ def evaluate(
     texts = texts_of(text)
     tasks = tasks_of(rows, limit=task_documents)
 
+    from evals.scores.probes import is_column
     from seqedit.scoring.evaluator import Evaluator
     from seqedit.scoring.settings import EvalSettings
     from seqedit.scoring.split import SplitScoring
@@ -153,7 +154,8 @@ def evaluate(
         for result in found.gates:
             say(str(result))
     else:
-        for name in ("ES", "EM", "PS", "NS", "S"):
+        probed = [n for n in (*found.step, *(found.step["earlier"] or {})) if is_column(n)]
+        for name in ("ES", "EM", "PS", "NS", "S", *dict.fromkeys(probed)):
             own, earlier = found.step.get(name), (found.step["earlier"] or {}).get(name)
             if own is not None or earlier is not None:  # what no fact tells is no row
                 say(f"{name:>12} {number(own, 2, 8)}  earlier {number(earlier, 2, 8)}")

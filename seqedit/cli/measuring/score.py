@@ -70,6 +70,7 @@ def score(
     facts = read.records
 
     from evals.scores.counterfact import score_records
+    from evals.scores.intervals import score_intervals
     from evals.scores.scores import METRICS
     from seqedit.adapters.adapter import Adapter
     from seqedit.models.edited import EditedModel
@@ -84,15 +85,31 @@ def score(
         say(line, err=True)
     ranks = ranks_of(context) or Ranks()
     loaded, tokenizer = ranks.load_model(model, dtype=dtype, device=device)
+    asked = [record for record in facts if record.probes]
+    unedited = None
     if adapters:
+        if any(probe.kind == "locality" for record in asked for probe in record.probes):
+            unedited = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
         edited = EditedModel(loaded, tokenizer, name=model)
         edited.check(adapters)
         edited.apply(adapters)
     result = score_records(loaded, tokenizer, facts, scorer=SplitScoring(ranks).scorer)
+    result = result if unedited is None else result.against(unedited)
+    ends = score_intervals(result)
     if json_:
+        intervals = {name: ends[name] for name in result.columns if ends[name] is not None}
         taken = {"defaults": taken_by(context)} if taken_by(context) else {}
-        print_json({**result.to_dict(), **told, **taken, **skipped_json(read.skipped)})
+        print_json({
+            **result.probed_or_why, **result.to_dict(), "intervals": intervals, **told, **taken,
+            **skipped_json(read.skipped),
+        })  # fmt: skip
         return
     say(f"{len(facts)} records")
     for name in METRICS:
         say(f"{name:>3} {number(result[name], 2, 8)}")
+    for name in result.columns:
+        low, high = ends[name] or (None, None)
+        say(f"{name:>3} {number(result[name], 2, 8)}" + ("" if low is None else f"  [{low:.2f}, {high:.2f}]"))
+    if result.columns:
+        for name, reason in result.missing.items():
+            say(f"{name}: null: {reason}")
