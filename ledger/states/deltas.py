@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select
 from ledger.database.schema import Objects
 from ledger.objects.manifest import FileInfo
 from ledger.objects.objects import ObjectStore
-from seqedit.adapters.file_names import FORMAT_VERSION, SIDECAR, WEIGHTS
+from seqedit.adapters.file_names import FORMATS, SIDECAR, WEIGHTS
 from seqedit.adapters.sidecar import load_json
 from seqedit.errors import EnvironmentFailure, SeqeditError
 
@@ -113,7 +113,7 @@ def read_deltas(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo
     try:
         sidecar, weights = read_files(store, digest, recorded)
         described = load_json(sidecar)
-        if described["format"] != FORMAT_VERSION:
+        if described["format"] not in FORMATS:
             return None
         return StoredDeltas(digest, deltas_from_lora(load(weights), described["modules"]))
     except EnvironmentFailure:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from ledger.objects.manifest import FileInfo
 from ledger.objects.objects import ObjectStore
 from ledger.states.deltas import read_files
-from seqedit.adapters.file_names import FORMAT_VERSION
+from seqedit.adapters.file_names import FORMATS
 from seqedit.adapters.sidecar import load_json
 from seqedit.errors import EnvironmentFailure, SeqeditError
 
@@ -72,7 +72,7 @@ def _factors(store: ObjectStore, digest: str, recorded: Mapping[str, FileInfo]) 
 
     sidecar, weights = read_files(store, digest, recorded)
     described: dict[str, Any] = load_json(sidecar)
-    if described["format"] != FORMAT_VERSION:
+    if described["format"] not in FORMATS:
         raise ValueError(f"format {described['format']}")
     tensors = load(weights)
     return {

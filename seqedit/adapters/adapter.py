@@ -20,6 +20,7 @@ from seqedit.adapters.base import BaseModel as BaseModel
 from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.adapters.file_names import FORMAT_VERSION as FORMAT_VERSION
+from seqedit.adapters.file_names import FORMATS, RESIDUALS_FORMAT
 from seqedit.adapters.hub import fetch_adapter, push_adapter
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
@@ -41,6 +42,8 @@ class Adapter:
         target_values: (n, d) float32, the hidden states to be produced at the last edited layer, or None.
         fan_in_fan_out: True where the modules store their weights as (d_in, d_out) (GPT-2's Conv1D).
         provenance: Context templates, seed, digests of second moments, library versions; JSON types.
+        residuals: Module name -> (n, d_out) float32, what all updates together are to write at the keys, relative to
+            the weights that the sequence began with (`seqedit.solver.sequence`); empty unless solved in sequence.
     """
 
     deltas: Mapping[str, Delta]
@@ -51,10 +54,20 @@ class Adapter:
     target_values: Tensor | None = None
     fan_in_fan_out: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.deltas:
             raise InputError("an adapter needs the delta of at least one module")
+        for name, residuals in self.residuals.items():
+            if name not in self.deltas or name not in self.keys:
+                raise InputError(f"the residuals of module '{name}' need a delta and keys beside them")
+            if not len(residuals) == len(self.keys[name]) == len(self.requests):
+                raise InputError(f"the residuals of module '{name}' must be as many as its keys and the requests")
+            if residuals.shape[1] != self.deltas[name].shape[0]:
+                raise InputError(
+                    f"the residuals of module '{name}' are not of its {self.deltas[name].shape[0]} outputs"
+                )
         for name, delta in self.deltas.items():
             parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
             if not all(is_finite(part) for part in parts):
@@ -64,12 +77,17 @@ class Adapter:
         if dense:
             object.__setattr__(self, "deltas", {**self.deltas, **dense})
 
+    @property
+    def format(self) -> int:
+        """Version of the format: the first that can hold what the adapter has."""
+        return RESIDUALS_FORMAT if self.residuals else FORMAT_VERSION
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the canonical content; where the base model was loaded from does not count."""
         return json_digest(
             {
-                "format": FORMAT_VERSION,
+                "format": self.format,
                 "requests": [request.to_dict() for request in self.requests],
                 "method": dict(self.method),
                 "base_model": self.base_model.fingerprint,
@@ -80,11 +98,14 @@ class Adapter:
         )
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {**files.lora_tensors(self.deltas, pad=False), **files.value_tensors(self.keys, self.target_values)}
+        return {
+            **files.lora_tensors(self.deltas, pad=False),
+            **files.value_tensors(self.keys, self.target_values, self.residuals),
+        }
 
     def _sidecar(self) -> dict[str, Any]:
         return {
-            "format": FORMAT_VERSION,
+            "format": self.format,
             "digest": self.digest,
             "base_model": {"name": self.base_model.name, "fingerprint": self.base_model.fingerprint},
             "method": dict(self.method),
@@ -105,7 +126,7 @@ class Adapter:
         target = Path(directory)
         check_new(target)
         target.mkdir(parents=True, exist_ok=True)
-        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values))
+        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values, self.residuals))
         files.write_json(target / files.SIDECAR, self._sidecar())
         files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
         files.write_json(
@@ -170,10 +191,10 @@ class Adapter:
         if isinstance(directory, str) and directory.count("/") == 1 and not source.exists() and is_hub_id(directory):
             source = fetch_adapter(directory, revision=revision)
         sidecar = read_json(source / files.SIDECAR)
-        if type(sidecar.get("format")) is not int or sidecar["format"] != FORMAT_VERSION:
+        if type(sidecar.get("format")) is not int or sidecar["format"] not in FORMATS:
             raise InputError(
                 f"{source / files.SIDECAR}: format {sidecar.get('format')!r} is unknown to this version (it knows "
-                f"{FORMAT_VERSION}); install a newer seqedit"
+                f"{' and '.join(map(str, FORMATS))}); install a newer seqedit"
             )
         config = read_json(source / files.CONFIG)
         for file, check_types, content in (
@@ -196,6 +217,7 @@ class Adapter:
                 target_values=values.get("target_values"),
                 fan_in_fan_out=bool(config.get("fan_in_fan_out", False)),
                 provenance=sidecar["provenance"],
+                residuals={k.removeprefix("residuals."): v for k, v in values.items() if k.startswith("residuals.")},
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
@@ -209,7 +231,7 @@ class Adapter:
                     config, files.lora_config(adapter.deltas, adapter.base_model.name, adapter.fan_in_fan_out)
                 )
                 check.check_weights(weights, adapter.deltas)
-                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values))
+                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values, adapter.residuals))
                 check.check_sidecar(sidecar, adapter._sidecar())
             except InputError as error:
                 raise InputError(f"{source}: {error}; it was altered") from error

@@ -14,6 +14,9 @@ SIDECAR = "seqedit.json"
 VALUES = "seqedit_values.safetensors"
 ALL = (CONFIG, WEIGHTS, CARD, SIDECAR, VALUES)
 FORMAT_VERSION = 1
+RESIDUALS_FORMAT = 2
+"""Of adapters that hold residuals, which versions before could not read; all others keep the first format."""
+FORMATS = (FORMAT_VERSION, RESIDUALS_FORMAT)
 
 
 def check_directory(directory: Path) -> None:

@@ -11,6 +11,7 @@ from seqedit.support.config import Config, check_positive, setting
 from seqedit.targets.config import TargetValueConfig
 
 Spread = Literal["single", "even", "sqrt"]
+Sequence = Literal["separate", "joint"]
 TargetPlace = Literal["layer output", "ffn output"]
 
 
@@ -52,6 +53,10 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     merge_same_subject: bool = setting(False, "one target value for all requests of a subject (MEMIT-Merge)")
     protect_earlier: bool = setting(False, "let C grow by the keys of the ledger's active edits")
 
+    sequence: Sequence = setting(
+        "separate", "what a batch is solved for: its own facts, or (joint) with all facts in force (OTE-SE)"
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_positive(self, "second_moment_weight")
@@ -60,6 +65,19 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
             raise InputError(f"setting 'shrinkage' must be between 0 and 1, got {self.shrinkage}")
         if self.spread == "single" and len(self.layers) > 1:
             raise InputError(f"spread 'single' edits one layer, got layers {list(self.layers)}; choose even or sqrt")
+
+        if self.sequence == "joint":
+            self._check_joint()
+
+    def _check_joint(self) -> None:
+        if not self.solved_together:
+            raise InputError("sequence 'joint' needs a method that solves a batch as one; choose memit, emmet or pmet")
+        if not self.a > 0:
+            raise InputError(
+                "sequence 'joint' needs a > 0: under strict equality no sum of keys has an inverse; try a=0.1"
+            )
+        if self.protect_following:
+            raise InputError("sequence 'joint' cannot be combined with protect_following, whose keys are not kept")
 
     def relaxation(self, requests: int) -> float:
         """The a that a batch of so many requests is solved with."""
