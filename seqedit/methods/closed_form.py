@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
@@ -25,7 +27,7 @@ from seqedit.text.lookup import BARE
 
 def spread_divisor(spread: Spread, layers_left: int) -> float:
     """By what the residual is divided when ``layers_left`` layers (this one included) are still to be written."""
-    return {"single": 1.0, "even": float(layers_left), "sqrt": math.sqrt(layers_left)}[spread]
+    return {"single": 1.0, "even": float(layers_left), "sqrt": math.sqrt(layers_left), "boundary": 1.0}[spread]
 
 
 def closed_form_edit(
@@ -39,6 +41,9 @@ def closed_form_edit(
     met_at_bare: bool = False,
 ) -> Update:
     """Compute a batch and leave it written to the model (the caller puts the weights back).
+
+    With spread ``boundary`` (BLUE, arXiv 2502.03748) only the first and the last of the layers are written, each with
+    the whole residual of target values that were optimised at it, the last one's after the first was written.
 
     Args:
         bench: Model and what belongs to it.
@@ -54,6 +59,17 @@ def closed_form_edit(
         The update; its layers are in the order of the model's.
     """
     layers = bench.parts.check_layers(config.layers)
+    if config.spread == "boundary":
+        if target_values is not None or bench.target_values is not None:
+            raise InputError(
+                "spread 'boundary' optimises target values at two layers, and those that are given are of the last "
+                "alone; solve for them with spread even or sqrt"
+            )
+        first, last = (
+            closed_form_edit(bench, requests, replace(config, layers=(layer,), spread="single"), a, site=site)
+            for layer in (layers[0], layers[-1])
+        )
+        return replace(last, layers=(*first.layers, *last.layers))
     place = site(bench.parts, layers[-1])
     if target_values is None:
         target_values = bench.target_values
