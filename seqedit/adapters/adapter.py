@@ -20,7 +20,7 @@ from seqedit.adapters.base import BaseModel as BaseModel
 from seqedit.adapters.card import is_hub_id
 from seqedit.adapters.delta import Delta, Dense, LowRank, is_finite, is_identity
 from seqedit.adapters.file_names import FORMAT_VERSION as FORMAT_VERSION
-from seqedit.adapters.file_names import FORMATS, FRAMED_FORMAT
+from seqedit.adapters.file_names import FORMATS, FRAMED_FORMAT, RESIDUALS_FORMAT
 from seqedit.adapters.hub import fetch_adapter, push_adapter
 from seqedit.adapters.sidecar import check_config, check_sidecar, read_json
 from seqedit.errors import InputError
@@ -44,6 +44,8 @@ class Adapter:
         as_parameters: True where PEFT has to be told weights, not modules: in some mixtures of experts it takes every
             module of such a name for the routed experts.
         provenance: Context templates, seed, digests of second moments, library versions; JSON types.
+        residuals: Module name -> (n, d_out) float32, what all updates together are to write at the keys, relative to
+            the weights that the sequence began with (`seqedit.solver.sequence`); empty unless solved in sequence.
     """
 
     deltas: Mapping[str, Delta]
@@ -55,10 +57,20 @@ class Adapter:
     fan_in_fan_out: bool = False
     provenance: Mapping[str, Any] = field(default_factory=dict)
     as_parameters: bool = False
+    residuals: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.deltas:
             raise InputError("an adapter needs the delta of at least one module")
+        for name, residuals in self.residuals.items():
+            if name not in self.deltas or name not in self.keys:
+                raise InputError(f"the residuals of module '{name}' need a delta and keys beside them")
+            if not len(residuals) == len(self.keys[name]) == len(self.requests):
+                raise InputError(f"the residuals of module '{name}' must be as many as its keys and the requests")
+            if residuals.shape[1] != self.deltas[name].shape[0]:
+                raise InputError(
+                    f"the residuals of module '{name}' are not of its {self.deltas[name].shape[0]} outputs"
+                )
         for name, delta in self.deltas.items():
             parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
             if not all(is_finite(part) for part in parts):
@@ -86,11 +98,15 @@ class Adapter:
 
     @property
     def format(self) -> int:
-        """The format it is written in: the first that has room for what its requests say."""
-        return FRAMED_FORMAT if any(request.framed for request in self.requests) else FORMAT_VERSION
+        """The format it is written in: the first that has room for what its requests say and for its residuals."""
+        framed = any(request.framed for request in self.requests)
+        return FRAMED_FORMAT if framed else RESIDUALS_FORMAT if self.residuals else FORMAT_VERSION
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {**files.lora_tensors(self.deltas, pad=False), **files.value_tensors(self.keys, self.target_values)}
+        return {
+            **files.lora_tensors(self.deltas, pad=False),
+            **files.value_tensors(self.keys, self.target_values, self.residuals),
+        }
 
     def _sidecar(self) -> dict[str, Any]:
         return {
@@ -115,7 +131,7 @@ class Adapter:
         target = Path(directory)
         check_new(target)
         target.mkdir(parents=True, exist_ok=True)
-        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values))
+        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values, self.residuals))
         files.write_json(target / files.SIDECAR, self._sidecar())
         files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
         files.write_json(
@@ -208,6 +224,7 @@ class Adapter:
                 fan_in_fan_out=bool(config.get("fan_in_fan_out", False)),
                 as_parameters=bool(config.get("target_parameters")),
                 provenance=sidecar["provenance"],
+                residuals={k.removeprefix("residuals."): v for k, v in values.items() if k.startswith("residuals.")},
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
@@ -229,7 +246,7 @@ class Adapter:
                     ),
                 )
                 check.check_weights(weights, adapter.deltas)
-                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values))
+                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values, adapter.residuals))
                 check.check_sidecar(sidecar, adapter._sidecar())
             except InputError as error:
                 raise InputError(f"{source}: {error}; it was altered") from error

@@ -17,6 +17,8 @@ FORMAT_VERSION = 1
 """Of an adapter that says no more than the first version's: what every version reads."""
 FRAMED_FORMAT = 2
 """Of one with requests whose joint or chat template is named, which older versions do not know."""
+RESIDUALS_FORMAT = 2
+"""Of one that holds residuals, which older versions cannot read."""
 FORMATS = (FORMAT_VERSION, FRAMED_FORMAT)
 
 

@@ -166,7 +166,7 @@ OFFERED: Mapping[tuple[str, str], Callable[[Any], Iterable[str]]] = {
     ("", "gate"): gate_metrics,
     ("", "task"): tasks,
     ("", "set_"): settings,
-    ("", "spread"): _words("single", "even", "sqrt"),
+    ("", "spread"): _words("single", "even", "sqrt", "boundary"),
     ("", "order"): _words("file", "clustered"),
     ("", "how"): _words("sum", "solve", "ties", "dare"),
     ("", "zsre"): _words("mend", "alt", "memit", "answers"),

@@ -25,6 +25,7 @@ from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.sequence import Held
 from seqedit.support.digests import json_digest
 from seqedit.text.framing import told_framing
 from seqedit.text.lengths import check_requests
@@ -49,6 +50,7 @@ def compute_adapter(
     target_values: Tensor | None = None,
     ranks: Ranks | None = None,
     in_force: int = 0,
+    held: Mapping[str, Held] | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -68,6 +70,7 @@ def compute_adapter(
         target_values: (n, d) target values to use instead of optimising them; closed forms only.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         in_force: Edits that are in force already, for the diagnosis' load.
+        held: Module name -> what is in force of a joint sequence; used where the config asks for one.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -94,6 +97,15 @@ def compute_adapter(
     if made is None and chosen.needs_second_moments:
         made = Factorizations(second_moments or SecondMoments.identity(projections))
     protected = dict(earlier_keys or {}) if protects_earlier(config) else {}
+    joint = dict(held or {}) if solves_jointly(config) else {}
+    if joint:
+        assert isinstance(config, ClosedFormConfig)
+        a = config.relaxation(len(requests))
+        weighed = {name: one.weighed_keys(a) for name, one in joint.items()}
+        protected = {
+            name: torch.cat([part[name].double().cpu() for part in (weighed, protected) if name in part])
+            for name in sorted({*weighed, *protected})
+        }
 
     def precondition(projection: Projection) -> Preconditioner:
         if chosen.precondition is None or made is None:
@@ -101,7 +113,10 @@ def compute_adapter(
         inner = chosen.precondition(made, projection, config)
         return made.protected(projection, inner, protected.get(projection.name))
 
-    bench = Workbench(model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks)
+    bench = Workbench(
+        model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks,
+        held=lambda p: joint[p.name].to(p.weight.device) if p.name in joint else None,
+    )  # fmt: skip
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
     deltas = _deltas(update)
@@ -133,6 +148,11 @@ def compute_adapter(
             **({"gguf_source": dict(quantised)} if (quantised := gguf_source(model)) else {}),
             **update.provenance,
         },
+        residuals={
+            layer.projection.name: layer.residuals.float().cpu()
+            for layer in update.layers
+            if layer.residuals is not None
+        },
     )
 
 
@@ -148,6 +168,11 @@ def _check_target_values(values: Tensor | None, requests: Sequence[Request], clo
 def protects_earlier(config: EditConfig) -> bool:
     """Whether the settings ask for the keys of earlier edits to be protected."""
     return isinstance(config, ClosedFormConfig) and config.protect_earlier
+
+
+def solves_jointly(config: EditConfig) -> bool:
+    """Whether the settings ask for a batch to be solved with all facts in force."""
+    return isinstance(config, ClosedFormConfig) and config.sequence == "joint"
 
 
 def _moments_used(moments: SecondMoments | None) -> dict[str, Any]:

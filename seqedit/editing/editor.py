@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter
-from seqedit.editing.compute import compute_adapter, protects_earlier
+from seqedit.adapters.delta import LowRank
+from seqedit.editing.compute import compute_adapter, protects_earlier, solves_jointly
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.templates import sample_context_templates
@@ -20,6 +21,7 @@ from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.sequence import Held
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -86,12 +88,16 @@ class Editor:
         """
         templates = context_templates or self.context_templates
         moments, factors = self._moments_of(method, config)
-        keys = keys_of(earlier()) if earlier is not None and protects_earlier(config) else {}
+        protects, joint = protects_earlier(config), solves_jointly(config)
+        before = list(earlier()) if earlier is not None and (protects or joint) else []
+        held = held_of(before, requests) if joint else {}
+        # Keys of a joint sequence enter by it, each with its residual; what other methods wrote is protected as it is.
+        keys = keys_of(one for one in before if not (joint and one.residuals)) if protects else {}
         return compute_adapter(
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=moments, factors=factors,
             context_templates=templates, earlier_keys=keys or None, seed=self.seed if seed is None else seed,
-            target_values=target_values, ranks=self.ranks, in_force=in_force,
+            target_values=target_values, ranks=self.ranks, in_force=in_force, held=held or None,
         )  # fmt: skip
 
     def moments_of(self, choices: Iterable[tuple[int, ...]]) -> Mapping[str, Tensor]:
@@ -160,3 +166,31 @@ def keys_of(adapters: Iterable[Adapter]) -> dict[str, Tensor]:
         for name, keys in adapter.keys.items():
             found.setdefault(name, []).append(keys)
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def held_of(adapters: Sequence[Adapter], requests: Sequence[Request] = ()) -> dict[str, Held]:
+    """Module name -> what is in force of a joint sequence (`seqedit.solver.sequence`).
+
+    Of a fact that was edited more than once the last edit counts, and none that the new batch edits again: keys and
+    residuals of the others leave the sums (OTE-SE's rule for conflicts), while their updates are still in the weights.
+    Adapters without residuals belong to the weights that the sequence begins with.
+
+    Args:
+        adapters: Those in force, in composing order.
+        requests: The new batch.
+    """
+    new = {request.fact for request in requests}
+    last = {request.fact: (n, i) for n, one in enumerate(adapters) for i, request in enumerate(one.requests)}
+    found: dict[str, Held] = {}
+    for name in dict.fromkeys(name for one in adapters for name in one.residuals):
+        keys, residuals, written = [], [], []
+        for n, one in enumerate(adapters):
+            if name not in one.residuals:
+                continue
+            live = [i for i, r in enumerate(one.requests) if r.fact not in new and last[r.fact] == (n, i)]
+            keys.append(one.keys[name][live])
+            residuals.append(one.residuals[name][live])
+            delta = one.deltas[name]
+            written.append((delta.B, delta.A) if isinstance(delta, LowRank) else delta.delta)
+        found[name] = Held(torch.cat(keys), torch.cat(residuals), tuple(written))
+    return found

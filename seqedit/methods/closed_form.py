@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
 from seqedit.methods.config import ClosedFormConfig, Spread
 from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench, add_to_weight
-from seqedit.models.anatomy import Anatomy
+from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.solver.closed_form import solve
-from seqedit.solver.preconditioners import protect
+from seqedit.solver.preconditioners import Preconditioner, protect
+from seqedit.solver.sequence import Held, Undone, solve_in_sequence, undone
 from seqedit.targets.sites import LayerOutput, Site
 from seqedit.targets.split import split_target_values
 from seqedit.targets.values import TargetValues
@@ -24,7 +27,7 @@ from seqedit.text.lookup import BARE
 
 def spread_divisor(spread: Spread, layers_left: int) -> float:
     """By what the residual is divided when ``layers_left`` layers (this one included) are still to be written."""
-    return {"single": 1.0, "even": float(layers_left), "sqrt": math.sqrt(layers_left)}[spread]
+    return {"single": 1.0, "even": float(layers_left), "sqrt": math.sqrt(layers_left), "boundary": 1.0}[spread]
 
 
 def closed_form_edit(
@@ -38,6 +41,9 @@ def closed_form_edit(
     met_at_bare: bool = False,
 ) -> Update:
     """Compute a batch and leave it written to the model (the caller puts the weights back).
+
+    With spread ``boundary`` (BLUE, arXiv 2502.03748) only the first and the last of the layers are written, each with
+    the whole residual of target values that were optimised at it, the last one's after the first was written.
 
     Args:
         bench: Model and what belongs to it.
@@ -53,6 +59,17 @@ def closed_form_edit(
         The update; its layers are in the order of the model's.
     """
     layers = bench.parts.check_layers(config.layers)
+    if config.spread == "boundary":
+        if target_values is not None or bench.target_values is not None:
+            raise InputError(
+                "spread 'boundary' optimises target values at two layers, and those that are given are of the last "
+                "alone; solve for them with spread even or sqrt"
+            )
+        first, last = (
+            closed_form_edit(bench, requests, replace(config, layers=(layer,), spread="single"), a, site=site)
+            for layer in (layers[0], layers[-1])
+        )
+        return replace(last, layers=(*first.layers, *last.layers))
     place = site(bench.parts, layers[-1])
     if target_values is None:
         target_values = bench.target_values
@@ -94,12 +111,44 @@ def closed_form_edit(
         precondition = bench.precondition(projection)
         if measured.following is not None:
             precondition = protect(precondition, measured.following.T)
-        B, A = solve(precondition, keys.T, share, a)
-        if met_at_bare:
-            B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
+        if config.sequence == "joint":
+            updates.append(_in_sequence(projection, precondition, bench.held(projection), keys, share, a))
+        else:
+            B, A = solve(precondition, keys.T, share, a)
+            if met_at_bare:
+                B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
+            updates.append(LayerUpdate(projection, (B, A), keys, _solved(B, A, keys.T, share, a)))
+        B, A = updates[-1].delta
         add_to_weight(projection, projection.matrix().clone(), B @ A)
-        updates.append(LayerUpdate(projection, (B, A), keys, _solved(B, A, keys.T, share, a)))
     return Update(tuple(updates), found.values, found.losses, found.updates, found if found.losses else None)
+
+
+def _in_sequence(
+    projection: Projection, precondition: Preconditioner, held: Held | None, keys: Tensor, share: Tensor, a: float
+) -> LayerUpdate:
+    """A layer's update in a joint sequence (`seqedit.solver.sequence`): the state mended, then the batch.
+
+    Args:
+        projection: The layer.
+        precondition: C^-1, the keys of the facts in force protected in it.
+        held: The facts in force and what was written; None for nothing yet.
+        keys: (n, d_in) the batch's keys.
+        share: (d_out, n) its residuals on the state as it is.
+        a: Relaxation.
+    """
+    # Rounded as they will be stored: what later batches read is then what was solved for.
+    keys = keys.float().double()
+    written = held.at(keys.T) if held is not None else torch.zeros_like(share)
+    residuals = (share + written).float().double()
+    share = residuals - written
+    if held is None:
+        left = Undone(share[:, :0], keys[:0], 0.0)
+    else:
+        left = undone(precondition, held, a)
+    asked = share + left.at(keys.T)
+    B, A = solve_in_sequence(precondition, left, keys.T, share, a)
+    delta = torch.cat([-left.B, B], dim=1), torch.cat([left.A, A])
+    return LayerUpdate(projection, delta, keys, _solved(B, A, keys.T, asked, a), residuals.T)
 
 
 def _solved(B: Tensor, A: Tensor, K: Tensor, R: Tensor, a: float) -> Solved:

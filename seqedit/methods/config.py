@@ -10,7 +10,8 @@ from seqedit.errors import InputError
 from seqedit.support.config import Config, check_positive, setting
 from seqedit.targets.config import TargetValueConfig
 
-Spread = Literal["single", "even", "sqrt"]
+Spread = Literal["single", "even", "sqrt", "boundary"]
+Sequence = Literal["separate", "joint"]
 TargetPlace = Literal["layer output", "ffn output"]
 
 
@@ -43,7 +44,7 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     written_by: ClassVar[str | None] = "second_moment_weight"
     solved_together: ClassVar[bool] = True
 
-    spread: Spread = setting("even", "how the residual is distributed over the layers: single, even or sqrt")
+    spread: Spread = setting("even", "how the residual is distributed over the layers: single, even, sqrt or boundary")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
     second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
     shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
@@ -51,6 +52,10 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     protect_following: bool = setting(False, "let C grow by the keys of the prompts' tokens after the subject")
     merge_same_subject: bool = setting(False, "one target value for all requests of a subject (MEMIT-Merge)")
     protect_earlier: bool = setting(False, "let C grow by the keys of the ledger's active edits")
+
+    sequence: Sequence = setting(
+        "separate", "what a batch is solved for: its own facts, or (joint) with all facts in force (OTE-SE)"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -60,6 +65,25 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
             raise InputError(f"setting 'shrinkage' must be between 0 and 1, got {self.shrinkage}")
         if self.spread == "single" and len(self.layers) > 1:
             raise InputError(f"spread 'single' edits one layer, got layers {list(self.layers)}; choose even or sqrt")
+        if self.spread == "boundary" and len(self.layers) == 1:
+            raise InputError(
+                f"spread 'boundary' edits the first and the last of several layers, got {list(self.layers)}"
+            )
+        if self.spread == "boundary" and not self.solved_together:
+            raise InputError("spread 'boundary' needs a method that solves a batch as one; choose memit, emmet or pmet")
+
+        if self.sequence == "joint":
+            self._check_joint()
+
+    def _check_joint(self) -> None:
+        if not self.solved_together:
+            raise InputError("sequence 'joint' needs a method that solves a batch as one; choose memit, emmet or pmet")
+        if not self.a > 0:
+            raise InputError(
+                "sequence 'joint' needs a > 0: under strict equality no sum of keys has an inverse; try a=0.1"
+            )
+        if self.protect_following:
+            raise InputError("sequence 'joint' cannot be combined with protect_following, whose keys are not kept")
 
     @property
     def identity(self) -> bool:

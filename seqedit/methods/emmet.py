@@ -22,8 +22,11 @@ class EmmetConfig(ClosedFormConfig):
     a: float = setting(0.1, "added to the diagonal of D (emmet_lambda); 0 meets the constraint exactly")
 
     def relaxation(self, requests: int) -> float:
-        """A single key needs no stabilisation: as published, D is then a positive number and EMMET is ROME."""
-        return 0.0 if requests == 1 else self.a
+        """A single key needs no stabilisation: as published, D is then a positive number and EMMET is ROME.
+
+        In a joint sequence no key is alone.
+        """
+        return 0.0 if requests == 1 and self.sequence == "separate" else self.a
 
 
 @register("emmet", EmmetConfig)

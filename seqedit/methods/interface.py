@@ -14,6 +14,7 @@ from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.sequence import Held
 from seqedit.targets.values import TargetValues
 
 
@@ -31,6 +32,7 @@ class Workbench:
         seed: Of whatever a method draws at random.
         target_values: (n, d) target values that a closed form is to use instead of optimising them.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
+        held: What is in force of a joint sequence at a layer; None for nothing.
     """
 
     model: CausalLM
@@ -42,6 +44,7 @@ class Workbench:
     seed: int = 0
     target_values: Tensor | None = None
     ranks: Ranks | None = None
+    held: Callable[[Projection], Held | None] = lambda projection: None
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,14 @@ class LayerUpdate:
         delta: (d_out, n) and (n, d_in) factors, or the (d_out, d_in) update itself; float64.
         keys: (n, d_in) float64, the keys it was solved for; those of the edited model where nothing was solved.
         solved: How well the solution meets what was asked of the layer; None where nothing was solved.
+        residuals: (n, d_out) what all updates of a joint sequence are to write at the keys; None outside of one.
     """
 
     projection: Projection
     delta: tuple[Tensor, Tensor] | Tensor
     keys: Tensor
     solved: Solved | None = None
+    residuals: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,9 @@ class RomeConfig(ClosedFormConfig):
     solved_together: ClassVar[bool] = False
 
     a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
-    spread: Spread = setting("single", "how the residual is distributed over the layers: single, even or sqrt")
+    spread: Spread = setting(
+        "single", "how the residual is distributed over the layers: single, even, sqrt or boundary"
+    )
     init_norm: InitNorm = setting("ffn", "what |init| is the norm of: the perturbed output, or the FFN's (ROME)")
     published_keys: bool = setting(
         False, "divide by the bare prompt's key, all templates counting alike in the other, as before R-ROME"

@@ -184,6 +184,7 @@ def solve_jointly(
         deltas=adapter.deltas, requests=adapter.requests, method=settings, base_model=adapter.base_model,
         keys=adapter.keys, target_values=adapter.target_values, fan_in_fan_out=adapter.fan_in_fan_out,
         provenance={**adapter.provenance, **merged}, as_parameters=adapter.as_parameters,
+        residuals=adapter.residuals,
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
             "seqedit": __version__,
             "torch": str(torch.__version__),
         },
+        residuals=_residuals(parts),
     )
 
 
@@ -160,6 +161,17 @@ def _keys(parts: Sequence[Part]) -> dict[str, Tensor]:
         for name, keys in part.adapter.keys.items():
             found.setdefault(name, []).append(keys[list(part.live)])
     return {name: torch.cat(keys).contiguous() for name, keys in found.items()}
+
+
+def _residuals(parts: Sequence[Part]) -> dict[str, Tensor]:
+    """Residuals of the requests in force, module by module; none unless all parts were solved in one sequence."""
+    import torch
+
+    modules = [set(part.adapter.residuals) for part in parts]
+    if any(have != modules[0] or have != set(part.adapter.deltas) for have, part in zip(modules, parts, strict=True)):
+        return {}
+    rows = {name: [part.adapter.residuals[name][list(part.live)] for part in parts] for name in sorted(modules[0])}
+    return {name: torch.cat(found).contiguous() for name, found in rows.items()}
 
 
 def _target_values(parts: Sequence[Part]) -> Tensor | None:

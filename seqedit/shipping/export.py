@@ -67,6 +67,7 @@ def export_adapter(
         # The keys and target values were solved for by the exact delta.
         keys={},
         target_values=None,
+        residuals={},
         provenance={**exact.provenance, "truncated_from": exact.digest, "truncation_errors": errors},
     )
     return Exported(adapter, exact, replace(shipped, truncation=Truncation(rank, errors)))
