@@ -40,6 +40,9 @@ READ: Mapping[str, Mapping[str, str]] = {
 }
 """Method -> their name of a field that its code reads -> ours."""
 
+CHOICES: Mapping[str, tuple[str, str]] = {"blue": ("spread", "boundary")}
+"""Their switch -> our setting and the value that it has where the switch is on; off leaves the setting alone."""
+
 IDENTITY = ("rome",)
 """Methods that take the identity for C0 where ``mom2_adjustment`` is false."""
 
@@ -54,10 +57,12 @@ class Only:
     Attributes:
         values: These values.
         methods: Methods it is checked for.
+        why: What another value would be, and why it is not done; empty where the name says it.
     """
 
     values: tuple[Any, ...]
     methods: tuple[str, ...]
+    why: str = ""
 
 
 _CLOSED = ("alphaedit", "emmet", "memit", "pmet", "rome")
@@ -72,12 +77,18 @@ ONLY: Mapping[str, Only] = {
     "enable_random_prefix_keys": Only((True,), ("rome",)),
     "prob_cutoff": Only((0,), _CLOSED),
     "norm_control": Only((0,), _CLOSED),
-    "objective_optimization": Only(("target_new",), ("ft",)),
-    "wd_power_law": Only((None, []), ("ft",)),
-    "kl_factor": Only((0,), ("ft", "lora")),
-    "lora_type": Only(("lora",), ("lora",)),
-    "lora_dropout": Only((0,), ("lora",)),
-    "use_chat_template": Only((False,), ("lora",)),
+    "objective_optimization": Only(
+        ("target_new",),
+        ("ft",),
+        "the loss here is that of the whole answer after its prompt, not of the last token alone",
+    ),
+    "wd_power_law": Only((None, []), ("ft",), "weight decay here is one number, not a power law of the batch's size"),
+    "kl_factor": Only((0,), ("ft", "lora"), "these methods have no divergence in their loss here"),
+    "lora_type": Only(("lora",), ("lora",), "AdaLoRA changes ranks as it trains; the adapter here has one rank"),
+    "lora_dropout": Only((0,), ("lora",), "an edit here is the same each time, so nothing is dropped at random"),
+    "use_chat_template": Only((False,), ("lora",), "use --chat-template"),
+    "edit_layer": Only((-1,), _CLOSED, "all layers of 'layers' are written here"),
+    "name": Only((), ("mend",), "this is a file for a multimodal model; only text is edited here"),
 }
 
 NO_EFFECT: Mapping[str, str] = {
@@ -119,7 +130,8 @@ NO_EFFECT: Mapping[str, str] = {
 """Fields that change nothing for any method -> what to use instead, if there is something."""
 
 KNOWN: frozenset[str] = frozenset(
-    {name for reads in READ.values() for name in reads} | {*ONLY, *NO_EFFECT, "rewrite_module_tmps", "target_modules"}
+    {name for reads in READ.values() for name in reads}
+    | {*ONLY, *NO_EFFECT, *CHOICES, "rewrite_module_tmps", "target_modules"}
 )
 """Every field of the public files that anything is known of."""
 

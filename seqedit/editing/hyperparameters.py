@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from seqedit.editing.hyperparameter_fields import IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
+from seqedit.editing.hyperparameter_fields import CHOICES, IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
@@ -72,11 +72,17 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
             settings[ours] = OFF[ours] if value is False and ours in OFF else value
+        elif name in CHOICES and CHOICES[name][0] in own:
+            if value not in (True, False):
+                raise InputError(f"{path}: field '{name}' must be true or false, got {value!r}")
+            if value:
+                settings[CHOICES[name][0]] = CHOICES[name][1]
         elif name == "mom2_adjustment" and value is False and method in IDENTITY:
             settings["shrinkage"] = 1.0  # the identity for C0; its scale cancels at a = 0
         elif only is not None and method in only.methods:
             if value not in only.values:
-                raise InputError(f"{path}: field '{name}' must be {only.values[0]!r} here, got {value!r}")
+                wanted = f"must be {only.values[0]!r} here, got {value!r}" if only.values else f"is {value!r}"
+                raise InputError(f"{path}: field '{name}' {wanted}{': ' if only.why else ''}{only.why}")
         elif name in KNOWN:
             ignored.append(str(name))
         else:

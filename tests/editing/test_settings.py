@@ -22,6 +22,7 @@ from seqedit.runs.config import read_run_config
 from seqedit.support.config import coerce
 from seqedit.support.files import read_mapping
 from seqedit.targets.config import TargetValueConfig
+from tests.documentation import hyperparameter_files
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -344,3 +345,25 @@ def test_a_public_file_of_mend_is_read_and_its_checkpoint_is_named_as_without_ef
     (tmp_path / "h.json").write_text(json.dumps(file))
     assert read_hparams(tmp_path / "h.json", "mend") == {"scale": 0.5}
     assert "train-mend" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", hyperparameter_files.KINDS, ids=lambda kind: f"{kind.method}, {kind.projects}")
+def test_a_kind_of_public_file_is_read_or_refused_as_the_page_says(kind: hyperparameter_files.Kind) -> None:
+    read, told = hyperparameter_files.outcome(kind)
+    assert read == kind.read
+    assert told
+    if not read:
+        assert "unknown field" not in told
+
+
+def test_the_page_of_hyperparameter_files_is_as_the_files_are_read() -> None:
+    assert hyperparameter_files.PAGE.read_text("utf-8") == hyperparameter_files.page()
+
+
+def test_blue_writes_the_first_and_the_last_layer_each_with_its_own_residual(tmp_path: Path) -> None:
+    for value, expected in ((True, {"layers": [4, 8], "spread": "boundary"}), (False, {"layers": [4, 8]})):
+        (tmp_path / "h.json").write_text(json.dumps({"layers": [4, 8], "blue": value}))
+        assert read_hparams(tmp_path / "h.json", "memit") == expected
+    (tmp_path / "h.json").write_text(json.dumps({"layers": [4, 8], "blue": "yes"}))
+    with pytest.raises(InputError, match="field 'blue' must be true or false"):
+        read_hparams(tmp_path / "h.json", "memit")
