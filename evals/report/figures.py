@@ -18,8 +18,8 @@ INK = "#24292f"
 """Colour of text and axes; in SVG it becomes the page's own text colour."""
 # Okabe and Ito's palette, told apart also without colour vision; but grey instead of their second blue, which is only a
 # shade of the first.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#666e78")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#666e78", "#7a4b1e", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # of another number than the colours: no pair comes again soon
 
 
 def blank_figure(width: float, height: float) -> Figure:
