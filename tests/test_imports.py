@@ -33,13 +33,16 @@ OLD_NAMES: dict[str, list[str]] = json.loads((ROOT / "tests" / "data" / "old_nam
 """Module of the flat layout -> its public classes, functions and constants."""
 GONE: dict[str, set[str]] = {
     "evals.counterfact_sampling": {"Place"},
+    "seqedit.projection": {"output_projection"},
+    "seqedit.residual": {"TOLERANCE", "adds_output"},
     "seqedit.cli.history": {"log", "revert", "show", "verify"},
     "seqedit.cli.operations": {
         "Author", "Device", "DryRun", "Dtype", "Hparams", "Layers", "Message", "Model", "Moments", "Preset", "Set",
     },
     "seqedit.cli.ship": {"RevArgument", "ledger_place"},
 }  # fmt: skip
-"""Names that nothing stands for any more: the command line's own verbs and declarations of options, and an alias."""
+"""Names that nothing stands for any more: the command line's own verbs and declarations of options, an
+alias, and guesses at a model's parts that are now proven (`seqedit.forward.pathways`)."""
 HEAVY = ("torch", "transformers", "peft", "datasets", "lm_eval", "sqlalchemy", "numpy", "matplotlib", "typer")
 
 

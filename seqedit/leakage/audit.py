@@ -105,7 +105,7 @@ class Leak:
         if self.separation is not None:
             low, high = (100 * end for end in self.separation.interval)
             lines.append(
-                f"all layers: {_told(self.separation)} [{low:.0f}, {high:.0f}]; a guess finds "
+                f"all layers: {_told(self.separation)} [{low:.1f}, {high:.1f}]; a guess finds "
                 f"{100 * self.separation.chance:.0f} % of the {len(known)}"
             )
         marks = {True: "edited", False: "not edited", None: ""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -87,12 +88,18 @@ class Projections:
         """Why a layer has none; None where it has one."""
         return self._reasons.get(layer)
 
-    def __getitem__(self, layer: int) -> Projection:
-        """A layer's projection.
+    @overload
+    def __getitem__(self, layer: int) -> Projection: ...
+    @overload
+    def __getitem__(self, layer: slice) -> list[Projection]: ...
+    def __getitem__(self, layer: int | slice) -> Projection | list[Projection]:
+        """A layer's projection; of a slice, those of its layers that there are.
 
         Raises:
             ModelError: the layer has none; says why.
         """
+        if isinstance(layer, slice):
+            return [self._found[i] for i in range(*layer.indices(max(self._found, default=-1) + 1)) if i in self._found]
         if layer in self._found:
             return self._found[layer]
         raise ModelError(self._reasons.get(layer, f"the model has no layer {layer}"))

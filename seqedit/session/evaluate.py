@@ -16,13 +16,13 @@ from seqedit.errors import InputError, NumericsError
 from seqedit.facts.reading.unusable import Skipped
 from seqedit.facts.requests import Record, by_request, record_of
 from seqedit.forward.protocols import Tokenizer
+from seqedit.scoring.conditions import keep_conditions
 from seqedit.scoring.evaluator import Batch, Evaluator, StepScores
 from seqedit.scoring.fact_baseline import FactBaseline
 from seqedit.scoring.gate_check import check_facts, check_tasks
 from seqedit.scoring.gate_evidence import KIND_PAIRED, paired_evidence
 from seqedit.scoring.kinds import KIND_ANSWERS, KIND_DIAGNOSIS, KIND_FIXED, KIND_OUTCOMES, KIND_TASKS
 from seqedit.scoring.summary import baseline_of
-from seqedit.session.conditions import keep_conditions
 from seqedit.session.metrics import PerplexityMetric
 from seqedit.session.session import Session
 from seqedit.session.task_baseline import keep_apart, known_outcomes

@@ -10,8 +10,8 @@ from evals.statistics.outcomes import TaskResult
 from ledger.ledger import Ledger
 from seqedit.errors import CheckFailed, InputError
 from seqedit.facts.requests import Record
+from seqedit.scoring.conditions import keep_conditions
 from seqedit.scoring.kinds import KIND_FIXED, KIND_OUTCOMES
-from seqedit.session.conditions import keep_conditions
 from seqedit.support.digests import json_digest
 from seqedit.support.suggestions import did_you_mean
 

@@ -25,5 +25,8 @@ def tokenizer_digest(tokenizer: Tokenizer) -> str:
 
     By behaviour, not by its files: the same tokenizer saved by another version of its library is the same.
     """
-    ids = [list(tokenizer(text, add_special_tokens=adds)["input_ids"]) for text in _PROBES for adds in (True, False)]
+    # Words of its own too: to a small vocabulary other texts are all unknown.
+    words = " ".join(sorted(tokenizer.get_vocab())[:100])
+    probes = (*_PROBES, words, words.upper(), words.lower(), words.title(), words.replace(" ", ""))
+    ids = [list(tokenizer(text, add_special_tokens=adds)["input_ids"]) for text in probes for adds in (True, False)]
     return json_digest({"vocabulary": tokenizer.get_vocab(), "probes": ids, "end": tokenizer.eos_token_id})

@@ -13,8 +13,8 @@ from ledger import Ledger
 from seqedit.adapters.adapter import BaseModel
 from seqedit.errors import InputError
 from seqedit.moments.store import cache_folder
-from seqedit.session import conditions
-from seqedit.session.conditions import keep_conditions
+from seqedit.scoring import conditions
+from seqedit.scoring.conditions import keep_conditions
 from seqedit.text.identity import tokenizer_digest
 from seqedit.text.plain_text import TextSource
 

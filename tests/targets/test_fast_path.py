@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqedit.editing.compute import add_to_weight
-from seqedit.errors import EnvironmentFailure
+from seqedit.errors import EnvironmentFailure, ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
@@ -26,6 +26,12 @@ from seqedit.targets.values import TargetValues, optimise_target_values
 from seqedit.text.lookup import Prompt, tokenize_request
 from tests.models.architectures import CONTEXTS, EDITED, LAYER, REQUESTS, build, load_tokenizer, relative
 
+RUN_WHOLE = {
+    "Bamba", "Falcon-H1", "Granite 4 (hybrid)", "Jamba", "LFM2", "LFM2-MoE", "MPT", "Nemotron-H", "Qwen3-Next",
+    "Qwen3.5, text", "RWKV", "RecurrentGemma",
+}  # fmt: skip
+"""Families that cannot go on from fixed keys and values: earlier tokens also act through a recurrent state, a convolution,
+or a cache that transformers makes of whole rows only."""
 CONFIG = TargetValueConfig(steps=8, learning_rate=0.1, kl_factor=0.5, weight_decay=0.1)
 
 
@@ -61,7 +67,14 @@ def test_target_values_from_the_lookup_token_on_are_those_of_whole_rows(
     if family == "Gemma 2" and dtype == torch.float64:
         pytest.skip("transformers overflows its mask in float64 for eager attention with a sliding window")
     model = built(family, dtype)
-    assert anatomy(model).continues, "every family of the matrix can continue from fixed keys and values"
+    try:
+        parts = anatomy(model)
+    except ModelError as error:
+        assert dtype == torch.float64, error
+        pytest.skip(f"does not run in float64: {error}")
+    assert parts.continues == (family not in RUN_WHOLE), "what is run whole is slower, and said"
+    if family in RUN_WHOLE:
+        return  # nothing is left out, so there is nothing to compare
     fast = {site: find(model, tokenizer, site) for site in (LayerOutput, Sublayers)}
     monkeypatch.setattr(Anatomy, "continues", False)
     monkeypatch.setattr(Anatomy, "last_ffn", None)

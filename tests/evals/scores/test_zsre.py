@@ -12,6 +12,7 @@ import torch
 
 from evals.likelihood.teacher_forcing import score_continuations
 from evals.scores.counterfact import score_records, tokenize_records
+from evals.scores.probes import MAIN_COLUMNS
 from evals.scores.scores import METRICS
 from evals.scores.zsre import score_zsre, zsre_scores
 from seqedit.facts.loading import load_records
@@ -189,7 +190,8 @@ def test_score_command_prints_them(tmp_path: Path, records: list[Record], capsys
     arguments = ["score", "--model", str(REFERENCE / "model"), "--records", str(tmp_path / "z.json")]
     assert run([*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {"ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT", "records"} == set(found)
+    scores = {"ES", "PS", "NS", "S", "EM", "PM", "NM", "ET", "PT", "NT"}
+    assert {*scores, *MAIN_COLUMNS, "missing", "intervals", "records"} == set(found)
     assert 0 <= found["records"][0]["neighborhood"][0]["argmax_share"] <= 1
     assert run([*arguments, "--zsre", "memit"]) == 0
     out = capsys.readouterr().out

@@ -88,7 +88,7 @@ def test_what_is_wrong_with_examples_is_named(rows: TaskRows, tmp_path: Path) ->
         (TaskRows(rows.file, 2), "fewshot_file"),
         (TaskRows(rows.file, None, rows.fewshot_file), "needs num_fewshot"),
         (TaskRows(rows.file, 0, rows.fewshot_file), "needs num_fewshot"),
-        (TaskRows(rows.file, 2, tmp_path / "none.jsonl"), r"none\.jsonl cannot be read"),
+        (TaskRows(rows.file, 2, tmp_path / "none.jsonl"), r"none\.jsonl: cannot be read"),
         (TaskRows(rows.file, 2, bad), r"bad\.jsonl: a column that task 'sst2' needs.*label|bad\.jsonl.*right choice"),
     ):
         with pytest.raises(InputError, match=message):

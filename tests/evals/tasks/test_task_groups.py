@@ -84,7 +84,7 @@ def test_examples_of_a_group_come_from_a_folder_with_the_same_names(tmp_path: Pa
         alone = TaskRows(folder / f"{name}.jsonl", 4, shots / f"{name}.jsonl")
         assert group.definitions[name] == load_tasks([name], {name: alone}).definitions[name]
     (shots / "sst2.jsonl").unlink()
-    with pytest.raises(InputError, match=r"sst2\.jsonl cannot be read"):
+    with pytest.raises(InputError, match=r"sst2\.jsonl: cannot be read"):
         load_tasks(["glue"], {"glue": TaskRows(folder, 4, shots)})
 
 
