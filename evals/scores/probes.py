@@ -119,6 +119,12 @@ def is_column(name: str) -> bool:
     return name in MAIN_COLUMNS or name.partition("/")[0] in ("portability", "locality")
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """The columns of portability and locality among some names: `MAIN_COLUMNS` first, then those of one kind each."""
+    found = list(dict.fromkeys(filter(is_column, names)))
+    return [*(name for name in MAIN_COLUMNS if name in found), *(name for name in found if name not in MAIN_COLUMNS)]
+
+
 def column_value(probes: Sequence[ProbeScore], column: str) -> float | None:
     """A column of one record, between 0 and 1; None where no question tells it."""
     kind, _, name = column.partition("/")
