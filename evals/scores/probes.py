@@ -17,10 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evals.likelihood.teacher_forcing import Continuation
-from seqedit.facts.requests import Probe
+if TYPE_CHECKING:  # reports, histories and completion know the columns without torch
+    from evals.likelihood.teacher_forcing import Continuation
+    from seqedit.facts.requests import Probe
 
 MAIN_COLUMNS = ("portability", "portability_exact", "locality", "locality_kept")
 """The columns over all kinds of questions."""
