@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evals.report.spreadsheet import cell as cell_text
+from evals.scores.probes import MAIN_COLUMNS, in_order, is_column
 from seqedit.support.printable import escape, one_line
 
 COLUMNS = ("S", "ES", "PS", "NS", "GE", "RS")
@@ -48,34 +49,51 @@ class ComparisonRow:
     Attributes:
         label: What the row is called.
         cells: Score name -> value and interval; `COLUMNS`, `TEXT_COLUMNS` where a text was given, then tasks as
-            ``cola.mcc`` and ``cola.f1_weighted``.
+            ``cola.mcc`` and ``cola.f1_weighted``; portability and locality (`evals.scores.probes`) too, null where
+            nothing tells them.
         seconds_per_edit: Time of the edits over their number; None for the unedited model.
         note: What the reader has to know, e.g. that the method broke off.
+        missing: Why a column of portability or locality is null.
     """
 
     label: str
     cells: Mapping[str, Cell] = field(default_factory=dict)
     seconds_per_edit: float | None = None
     note: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
         cells = {name: {"value": c.value, "low": c.low, "high": c.high} for name, c in self.cells.items()}
-        return {"label": self.label, "cells": cells, "seconds_per_edit": self.seconds_per_edit, "note": self.note}
+        return {
+            "label": self.label, "cells": cells, "seconds_per_edit": self.seconds_per_edit, "note": self.note,
+            "missing": dict(self.missing),
+        }  # fmt: skip
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ComparisonRow:
         """The inverse of `to_dict`."""
         cells = {name: Cell(**cell) for name, cell in data["cells"].items()}
-        return cls(data["label"], cells, data["seconds_per_edit"], data["note"])
+        # Rows of earlier versions name no reasons.
+        return cls(data["label"], cells, data["seconds_per_edit"], data["note"], data.get("missing") or {})
 
 
 def columns(rows: Sequence[ComparisonRow]) -> list[str]:
-    """Score names that some row has, the published ones first."""
+    """Score names that some row has, the published ones first; portability and locality where a row tells them."""
     found = dict.fromkeys(name for row in rows for name in row.cells)
-    known = [name for name in COLUMNS if any(row.cells.get(name, Cell(None)).value is not None for row in rows)]
+    told = {name for row in rows for name, cell in row.cells.items() if cell.value is not None}
+    known = [name for name in COLUMNS if name in told]
     own = [name for name in ZSRE_COLUMNS if name in found]
-    return [*known, *own, *(name for name in found if name not in (*COLUMNS, *ZSRE_COLUMNS))]
+    probed = in_order(name for name in found if name in told)
+    rest = (name for name in found if name not in (*COLUMNS, *ZSRE_COLUMNS) and not is_column(name))
+    return [*known, *own, *probed, *rest]
+
+
+def missing_notes(rows: Sequence[ComparisonRow]) -> dict[str, str]:
+    """Why a column of portability or locality is null in all rows, as notes; nothing where the table has none."""
+    shown = set(in_order(columns(rows)))
+    reasons = {name: reason for row in rows for name, reason in row.missing.items() if name not in shown}
+    return {name: f"null: {reasons[name]}" for name in MAIN_COLUMNS if name in reasons} if shown else {}
 
 
 def notes_text(notes: Mapping[str, str]) -> str:
@@ -141,7 +159,7 @@ def _texts(row: ComparisonRow, names: Sequence[str]) -> list[str]:
 
 def digits_of(name: str) -> int:
     """Digits a column is shown with: percentages with one, task metrics (between -1 and 1) with three."""
-    return TEXT_COLUMNS.get(name, 3 if "." in name else 1)
+    return TEXT_COLUMNS.get(name, 3 if "." in name and not is_column(name) else 1)
 
 
 def _markdown(text: str) -> str:

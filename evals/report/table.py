@@ -14,6 +14,7 @@ from typing import Any
 from evals.report.charts import SCORES, plotted_metric
 from evals.report.diagnosis import diagnosis_figures
 from evals.report.spreadsheet import cell
+from evals.scores.probes import in_order
 
 Summary = Mapping[str, Any]
 Row = dict[str, Any]
@@ -101,14 +102,14 @@ def _tidy(rows: Sequence[Row]) -> Table:
 def _steps(run: Summary) -> Iterator[Row]:
     base = (run.get("baseline") or {}).get("counterfact")
     if isinstance(base, Mapping):
-        yield {"step": 0, **{m: base.get(m) for m in SCORES}}
+        yield {"step": 0, **{m: base.get(m) for m in (*SCORES, *in_order(base))}}
     for step in run.get("steps") or []:
         earlier, drift = step.get("earlier") or {}, step.get("drift") or {}
         yield {
             "step": step.get("step"),
             **{key: step.get(key) for key in _STEP},
-            **{metric: step.get(metric) for metric in SCORES},
-            **{f"earlier_{metric}": earlier.get(metric) for metric in (*SCORES, "requests")},
+            **{metric: step.get(metric) for metric in (*SCORES, *in_order(step))},
+            **{f"earlier_{metric}": earlier.get(metric) for metric in (*SCORES, *in_order(earlier), "requests")},
             **{f"diagnosis_{key}": value for key, value in diagnosis_figures(step.get("diagnosis")).items()},
             **{f"drift_{key}": value for key, value in drift.items() if isinstance(value, int | float)},
             "seconds": step.get("seconds"),

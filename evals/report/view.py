@@ -23,7 +23,7 @@ from evals.report.charts import (
     parts_of,
     plotted_metric,
 )
-from evals.report.comparison import Cell, ComparisonRow, columns
+from evals.report.comparison import Cell, ComparisonRow, columns, digits_of, missing_notes
 from evals.report.comparison_plot import plot_comparison
 from evals.report.diagnosis import COLUMNS as DIAGNOSIS
 from evals.report.diagnosis import diagnosis_view
@@ -38,6 +38,8 @@ from evals.report.force import (
 )
 from evals.report.gate_view import gate_view
 from evals.report.plots import plot_chart, plot_forgetting_matrix
+from evals.report.probe_view import probe_view
+from evals.scores.probes import MAIN_COLUMNS, is_column
 from seqedit.support.printable import plain
 
 Summary = Mapping[str, Any]
@@ -101,7 +103,9 @@ def view_of(
         "several": several,
         "ages": figures.chart(ages_chart(runs), "", None),
         "overview": overview,
-        "overview_scores": [m for m in _EARLIER if any(row["last"].get(m) is not None for row in overview)],
+        "overview_scores": [
+            m for m in (*_EARLIER, *MAIN_COLUMNS) if any(row["last"].get(m) is not None for row in overview)
+        ],
         "overview_earlier": [m for m in ("ES", "S") if any(row["earlier"].get(m) is not None for row in overview)],
         "comparison": _comparison(comparison, figures),
         "runs": shown,
@@ -148,8 +152,9 @@ ABBREVIATIONS = {
 def _abbreviations(runs: Sequence[Mapping[str, Any]], comparison: Sequence[ComparisonRow]) -> dict[str, str]:
     """Those of the page's own tables and plots."""
     shown = {name for run in runs for name in (*run["scores"], *run["earlier"])}
+    shown |= {name for run in runs if run["probes"] for name in run["probes"]["columns"]}
     shown |= {title for run in runs for title in run["plotted"]}
-    shown |= {name for row in comparison for name in row.cells}
+    shown |= set(columns(comparison))
     shown |= {run["forgetting_metric"] for run in runs if run["forgetting"] or run["curve"]}
     return {name: text for name, text in ABBREVIATIONS.items() if name in shown}
 
@@ -190,7 +195,7 @@ def _comparison(rows: Sequence[ComparisonRow], figures: Figures) -> Any:
             "note": row.note,
             "seconds": row.seconds_per_edit,
             "cells": [
-                {"value": c.value, "low": c.low, "high": c.high, "digits": 3 if "." in name else 1}
+                {"value": c.value, "low": c.low, "high": c.high, "digits": digits_of(name)}
                 for name, c in zip(names, cells, strict=True)
             ],
         }
@@ -200,6 +205,7 @@ def _comparison(rows: Sequence[ComparisonRow], figures: Figures) -> Any:
         "names": names,
         "rows": table,
         "notes": any(row.note for row in rows),
+        "missing": missing_notes(rows),
         "figure": figures.add(plot_comparison(rows), "comparison", caption),
     }
 
@@ -266,6 +272,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
         "with_previous": any(task["previous"] for step in steps for task in step["tasks"].values()),
         "scores": [m for m in _TIMELINE if any(step.get(m) is not None for step in steps)],
         "earlier": [m for m in _EARLIER if any(step["earlier"].get(m) is not None for step in steps)],
+        "probes": probe_view(steps),
         "drifts": {k: title for k, title in DRIFTS.items() if any(step["drift"][k] is not None for step in steps)},
         "drifted": [step for step in steps if any(value is not None for value in step["drift"].values())],
         "timings": parts_of(steps),
@@ -293,7 +300,7 @@ def _run_view(name: str, slug: str, run: Summary, figures: Figures, prefix: str)
 
 def _fractions(scores: Summary) -> dict[str, Any]:
     """Scores that came as whole numbers (100) read like the others of their column (100.0)."""
-    return {k: float(v) if k in SCORES and isinstance(v, int) else v for k, v in scores.items()}
+    return {k: float(v) if (k in SCORES or is_column(k)) and isinstance(v, int) else v for k, v in scores.items()}
 
 
 def _task_view(entry: Mapping[str, Any]) -> dict[str, Any]:

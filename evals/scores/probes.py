@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from seqedit.facts.requests import Probe
-
-if TYPE_CHECKING:  # names of columns are known without what computes them
+if TYPE_CHECKING:  # reports, histories and completion know the columns without torch
     from evals.likelihood.teacher_forcing import Continuation
+    from seqedit.facts.requests import Probe
 
 MAIN_COLUMNS = ("portability", "portability_exact", "locality", "locality_kept")
 """The columns over all kinds of questions."""
@@ -119,6 +118,12 @@ def columns_of(probes: Iterable[ProbeScore]) -> tuple[str, ...]:
 def is_column(name: str) -> bool:
     """Whether a score's name is one of portability or locality."""
     return name in MAIN_COLUMNS or name.partition("/")[0] in ("portability", "locality")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """The columns of portability and locality among some names: `MAIN_COLUMNS` first, then those of one kind each."""
+    found = list(dict.fromkeys(filter(is_column, names)))
+    return [*(name for name in MAIN_COLUMNS if name in found), *(name for name in found if name not in MAIN_COLUMNS)]
 
 
 def column_value(probes: Sequence[ProbeScore], column: str) -> float | None:

@@ -124,9 +124,11 @@ def metrics(context: Any) -> list[str]:
 def gate_metrics(context: Any) -> list[str]:
     """What a gate may look at."""
     from evals.gate_rules import DRIFT
+    from evals.scores.probes import MAIN_COLUMNS
     from evals.scores.scores import METRICS
 
-    return [*metrics(context), *(f"earlier.{name}" for name in METRICS), *(f"drift.{name}" for name in DRIFT)]
+    of_earlier = (f"earlier.{name}" for name in (*METRICS, *MAIN_COLUMNS))
+    return [*metrics(context), *MAIN_COLUMNS, *of_earlier, *(f"drift.{name}" for name in DRIFT)]
 
 
 def tasks(context: Any) -> list[str]:

@@ -133,6 +133,7 @@ class StepTable:
     def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._tasks: list[str] = []
+        self._probed: list[str] = []
         self.began = False
 
     def title(self, text: str) -> None:
@@ -144,14 +145,17 @@ class StepTable:
         """A line between."""
         self._print(text)
 
-    def baseline(self, baseline: Mapping[str, Any]) -> None:
-        """Heading, and the unedited model as step 0."""
+    def baseline(self, baseline: Mapping[str, Any], step: Mapping[str, Any] | None = None) -> None:
+        """Heading, and the unedited model as step 0; portability and locality where it, or a step, has any."""
         self.began = True
+        self._probed = self._columns(baseline.get("counterfact") or {}, step or {})
         self._tasks = [name for name in baseline if name != "counterfact"]
         heads = "".join(f" {name[:12]:>12} " for name in self._tasks)
-        self._print(f"{'step':>4} {'entry':<8}" + "".join(f"{h:>7}" for h in _COLUMNS) + heads + f"{'sec':>7}")
+        self._print(f"{'step':>4} {'entry':<8}" + "".join(f"{h:>7}" for h in _COLUMNS)
+                    + "".join(f" {name:>{_wide(name)}}" for name in self._probed) + heads + f"{'sec':>7}")  # fmt: skip
         scores = baseline.get("counterfact") or {}
         cells = "".join(" " + number(scores.get(name)) for name in ("ES", "PS", "NS", "S", "GE", "-", "-"))
+        cells += self._probed_cells(scores)
         tasks = "".join(f" {self._task(baseline[name], 'base'):>13}" for name in self._tasks)
         self._print(f"{0:>4} {'base':<8}{cells}{tasks}{number(None, 1, 7)}")
 
@@ -159,9 +163,12 @@ class StepTable:
         """One line."""
         earlier = step.get("earlier") or {}
         values = [step.get(name) for name in ("ES", "PS", "NS", "S", "GE")] + [earlier.get("ES"), earlier.get("S")]
-        cells = "".join(" " + number(value) for value in values)
+        cells = "".join(" " + number(value) for value in values) + self._probed_cells(step)
         tasks = "".join(f" {self._task((step.get('tasks') or {}).get(name) or {}):>13}" for name in self._tasks)
         self._print(f"{step['step']:>4} {step['entry'][:8]:<8}{cells}{tasks}{number(step.get('seconds'), 1, 7)}")
+        if rest := [name for name in self._columns(step) if name not in self._probed]:
+            # A baseline that an earlier version has noted knows of none.
+            self._print("     " + ", ".join(f"{name} {number(step[name]).strip()}" for name in rest))
         learnt, found = step.get("learnt"), step.get("diagnosis")
         if learnt:
             from seqedit.scoring.learnt import learnt_line
@@ -174,6 +181,15 @@ class StepTable:
         self._print(f"     {line_of(found)}")
         for fault in found["faults"]:
             self._print(f"     warning: {fault['text']}")
+
+    @staticmethod
+    def _columns(*scores: Mapping[str, Any]) -> list[str]:
+        from evals.scores.probes import MAIN_COLUMNS
+
+        return [name for name in MAIN_COLUMNS if any(given.get(name) is not None for given in scores)]
+
+    def _probed_cells(self, scores: Mapping[str, Any]) -> str:
+        return "".join(" " + number(scores.get(name), 1, _wide(name)) for name in self._probed)
 
     def _task(self, task: Mapping[str, Any], note: str | None = None) -> str:
         metric = shown_metric(task)
@@ -188,6 +204,10 @@ class StepTable:
 
     def _print(self, line: str) -> None:
         say(line, stream=self.stream)
+
+
+def _wide(name: str) -> int:
+    return max(len(name), 6)
 
 
 _COLUMNS = ("ES", "PS", "NS", "S", "GE", "old ES", "old S")

@@ -13,12 +13,23 @@ import numpy as np
 
 from evals.likelihood.divergence import score_divergence
 from evals.likelihood.perplexity import score_perplexity
-from evals.report.comparison import COLUMNS, ZSRE_COLUMNS, Cell, ComparisonRow, csv_text, latex, markdown, notes_text
+from evals.report.comparison import (
+    COLUMNS,
+    ZSRE_COLUMNS,
+    Cell,
+    ComparisonRow,
+    csv_text,
+    latex,
+    markdown,
+    missing_notes,
+    notes_text,
+)
 from evals.report.comparison_plot import plot_comparison
 from evals.report.figures import write_png
 from evals.scores.counterfact import score_records
 from evals.scores.generation import fit_vectorizer, missing_scores, score_generation
 from evals.scores.intervals import score_intervals
+from evals.scores.probes import MAIN_COLUMNS, in_order, missing_columns
 from evals.scores.scores import Scores
 from evals.statistics.chance import warn_of_chance
 from evals.statistics.changes import task_changes
@@ -168,7 +179,7 @@ def write_comparison(
         out / "comparison.json", {"title": title, "rows": [row.to_dict() for row in rows], "notes": dict(notes)}
     )
     texts = {
-        "md": f"# {escape(title)}\n\n{markdown(rows)}{notes_text(notes)}",
+        "md": f"# {escape(title)}\n\n{markdown(rows)}{notes_text({**notes, **missing_notes(rows)})}",
         "csv": csv_text(rows),
         "tex": latex(rows),
     }
@@ -199,6 +210,7 @@ class _Judge:
         self.texts = [] if text is None else [line for line in TextSource(text) if line]
         self.baseline: dict[str, TaskResult] = {}
         self.unpaired: dict[str, str] = {}
+        self.before = Scores(())
 
     def unedited(self) -> ComparisonRow:
         """The base model's row; its task outcomes are what the others are paired with."""
@@ -208,7 +220,12 @@ class _Judge:
                                            batch_size=self.config.evals.task_batch_size,
                                            scorer=self.split.scorer)  # fmt: skip
             warn_of_chance(self.baseline.values())
-        return ComparisonRow("unedited", self._cells(_in_force(self.facts)))
+        # Batches that are edited one by one are all in force in their own model, which locality compares with this one.
+        chosen = list(range(len(self.facts))) if self.config.independent else _places_in_force(self.facts)
+        self.before = self._scored([self.facts[i] for i in chosen])
+        kept = set(_places_in_force(self.facts))
+        scores = self.before.against(self.before).subset(i for i, place in enumerate(chosen) if place in kept)
+        return ComparisonRow("unedited", self._cells(scores), missing=scores.missing)
 
     def row(self, ledger: Ledger, run_config: RunConfig, label: str, note: str) -> ComparisonRow:
         """A method's row, from the ledger where it is there already."""
@@ -216,15 +233,16 @@ class _Judge:
         known = ledger.scores(state, KIND_COMPARISON).get(KIND_COMPARISON)
         measured_on = self._measured_on()
         if known is not None and known.get("measured_on") == measured_on:
-            row = ComparisonRow.from_dict(known["row"])
+            row = _with_reasons(ComparisonRow.from_dict(known["row"]))
             return replace(row, label=label, note=note or row.note)
         entries = ledger.log(state)[:-1]
         seconds = sum(ledger.scores(e.id, KIND_TIMINGS)[KIND_TIMINGS].get("edit", 0.0) for e in entries)
         edits = sum(len(e.requests) for e in entries)
         self.edited.write(ledger.compose(self.edited.base, state, only_changed=True))
-        cells = self._cells(_in_force(self.facts))
+        scores = self._scored(_in_force(self.facts)).against(self.before)
+        cells = self._cells(scores)
         whole = "; ".join([note, *self.unpaired.values()] if note else self.unpaired.values())
-        row = ComparisonRow(label, cells, seconds / edits if edits else None, whole)
+        row = ComparisonRow(label, cells, seconds / edits if edits else None, whole, scores.missing)
         if not note:
             ledger.add_scores(state, KIND_COMPARISON, {"measured_on": measured_on, "row": row.to_dict()})
         return row
@@ -237,6 +255,7 @@ class _Judge:
         # Rows of earlier versions have no such columns; those that need none are good.
         told |= {"texts": self.texts} if self.texts else {}
         told |= {"weighted": True} if any(WEIGHTED in result.told for result in self.baseline.values()) else {}
+        told |= {"probes": True} if any(record.probes for record in self.facts) else {}
         return json_digest(told)
 
     def independent(self, label: str, run_config: RunConfig, resume: bool, told: OnSettled) -> ComparisonRow:
@@ -245,21 +264,26 @@ class _Judge:
         found = score_independent(run_config, self.edited, batches, run_config.out / "batches.jsonl", resume=resume,
                                   told=told)  # fmt: skip
         note = f"{found.failed} of {len(batches)} batches could not be computed" if found.failed else ""
-        return ComparisonRow(label, self._fact_cells(found.scores), found.seconds / len(self.facts), note)
+        scores = found.scores.against(self.before)
+        return ComparisonRow(label, self._fact_cells(scores), found.seconds / len(self.facts), note, scores.missing)
 
     def _fact_cells(self, scores: Scores) -> dict[str, Cell]:
         ends = score_intervals(scores)
         shown = [name for name in COLUMNS if name not in ("GE", "RS")]
         if scores["S"] is None:  # no true answers to compare with: zsRE's own scores are the accuracies per token
             shown += ZSRE_COLUMNS
-        return {name: _cell(scores[name], ends[name]) for name in shown}
+        cells = {name: _cell(scores[name], ends[name]) for name in shown}
+        probed = in_order((*MAIN_COLUMNS, *scores.columns))
+        return cells | {name: _cell(scores.probed.get(name), ends.get(name)) for name in probed}
 
-    def _cells(self, facts: Sequence[Record]) -> dict[str, Cell]:
+    def _scored(self, facts: Sequence[Record]) -> Scores:
+        return score_records(self.edited.model, self.edited.tokenizer, facts, scorer=self.split.scorer)
+
+    def _cells(self, scores: Scores) -> dict[str, Cell]:
         settings = self.config.evals
-        cells = self._fact_cells(score_records(self.edited.model, self.edited.tokenizer, facts,
-                                                 scorer=self.split.scorer))  # fmt: skip
+        cells = self._fact_cells(scores)
         if settings.generation:
-            chosen = _writing(self.config, facts)
+            chosen = _writing(self.config, self.facts)
             written = score_generation(
                 self.edited.model, self.edited.tokenizer, chosen, writing=settings.writing,
                 vectorizer=self.vectorizer, generator=self.split.generator,
@@ -298,8 +322,19 @@ class _Judge:
 
 def _in_force(facts: Sequence[Record]) -> list[Record]:
     """The facts that no later one of the sequence supersedes."""
+    return [facts[position] for position in _places_in_force(facts)]
+
+
+def _places_in_force(facts: Sequence[Record]) -> list[int]:
     last = {record.request.fact: position for position, record in enumerate(facts)}
-    return [record for position, record in enumerate(facts) if last[record.request.fact] == position]
+    return sorted(last.values())
+
+
+def _with_reasons(row: ComparisonRow) -> ComparisonRow:
+    """A row of an earlier version, which had no columns of portability and locality: none of its facts asked."""
+    if any(name in row.cells for name in MAIN_COLUMNS):
+        return row
+    return replace(row, cells={**row.cells, **dict.fromkeys(MAIN_COLUMNS, Cell(None))}, missing=missing_columns(()))
 
 
 def _cell(value: float | None, ends: tuple[float, float] | None) -> Cell:

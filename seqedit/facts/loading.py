@@ -14,8 +14,8 @@ from seqedit.facts.checks import short
 from seqedit.facts.json_rows import Row, read_rows
 from seqedit.facts.layouts import Layout, check_convention, layout_of, plain, to_record
 from seqedit.facts.published.long_answers import LONG
-from seqedit.facts.published.table import not_scored
 from seqedit.facts.reading.detect import layouts_of
+from seqedit.facts.reading.notices import not_scored, true_already
 from seqedit.facts.reading.recognise import what_bytes_are, what_folder_is, what_rows_are, what_text_is
 from seqedit.facts.reading.unusable import Skipped, Unusable, refusal, unusable
 from seqedit.facts.requests import Record
@@ -135,7 +135,11 @@ def records_of(
             numbers.append(number)
         except RequestError as error:
             faults.append(unusable(number, where, row, error))
-    _tell(rows, records)
+    _tell(
+        [(row, None if one is None else one.name) for (_, row), one in zip(rows, layouts, strict=True)],
+        records,
+        numbers,
+    )
     if not faults:
         return FactsRead(records, tuple(numbers))
     if not records or not skip_unusable:
@@ -143,10 +147,11 @@ def records_of(
     return FactsRead(records, tuple(numbers), Skipped(name, len(rows), tuple(faults)))
 
 
-def _tell(rows: Sequence[Row], records: Sequence[Record]) -> None:
-    """Say what of a published layout is not scored, and that targets are long."""
-    if (notice := not_scored(row for _, row in rows)) is not None:
-        _LOG.warning("%s", notice)
+def _tell(rows: Sequence[tuple[Any, str | None]], records: Sequence[Record], numbers: Sequence[int]) -> None:
+    """Say what of the rows is not scored, which records ask for what is true already, and that targets are long."""
+    for notice in (not_scored(rows), true_already(records, numbers)):
+        if notice is not None:
+            _LOG.warning("%s", notice)
     words = [len(record.request.target_new.split()) for record in records]
     if (long := sum(count >= LONG for count in words)) > 0:
         _LOG.warning(

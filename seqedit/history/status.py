@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.scores.probes import MAIN_COLUMNS
 from ledger.errors import failures
 from ledger.history.entries import Entry
 from seqedit.adapters.header import WEIGHTS, key_dimensions
@@ -19,7 +20,7 @@ from seqedit.scoring.kinds import KIND_FAILURE, KIND_GATES, KIND_SCORES, KIND_TA
 if TYPE_CHECKING:
     from ledger.ledger import Ledger
 
-SCORES = ("ES", "PS", "NS", "S", "EM", "PM", "NM", "GE")
+SCORES = ("ES", "PS", "NS", "S", "EM", "PM", "NM", "GE", *MAIN_COLUMNS)
 _REBASE = "rebase/"
 _LOOKED_AT = 20
 """How many of the newest unscored entries are asked why."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from shlex import quote
 from typing import Any
 
+from evals.scores.probes import MAIN_COLUMNS
 from ledger import Entry
 from ledger.reading import Reader
 from seqedit.adapters import card as cards
@@ -17,7 +18,7 @@ from seqedit.support.printable import escape, json_text, one_line, plain
 
 MAX_FACTS = 100
 MAX_ENTRIES = 50
-SHOWN_SCORES = ("ES", "PS", "NS", "S", "EM", "GE")
+SHOWN_SCORES = ("ES", "PS", "NS", "S", "EM", "GE", *MAIN_COLUMNS)
 _SCORES, _TASKS = "counterfact", "tasks"
 
 

@@ -82,6 +82,7 @@ def test_metrics_are_scores_and_those_of_tasks() -> None:
     assert {"ES", "S", "ppl"} <= set(found)
     assert any(name.startswith("counterfact_") for name in found)
     assert "earlier.ES" in offered(["eval", "--gate"], "earlier.")
+    assert "locality_kept" in offered(["eval", "--gate"], "local")
 
 
 def test_metrics_of_tasks_that_the_ledger_knows_are_offered(place: Path) -> None:

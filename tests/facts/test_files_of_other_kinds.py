@@ -87,7 +87,7 @@ LONG = {
     [
         (RENAMED, "unknown layout with fields case_id, .*; nearest is plain JSONL, of which it lacks target_new;"),
         (LONG, "unknown layout with fields .*; nearest is EasyEdit, of which it lacks subject, prompt, target_new;"),
-        ({"subject": "a", "prompt": "{} is", "object": "b"}, r"lacks target_new \(not read: object\)"),
+        ({"subject": "a", "prompt": "{} is", "targets": "b"}, r"lacks target_new \(not read: targets\)"),
         ({"subject": "a", "question": "q", "reply": "b"}, "nearest is .*, of which it lacks "),
         ({"data": [GOOD]}, "unknown layout with fields data; its 'data' is a list of records: write that list alone"),
         ({"7": GOOD, "9": GOOD}, "unknown layout with fields 7, 9; its values are records: write them as a list"),

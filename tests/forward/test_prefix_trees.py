@@ -89,11 +89,12 @@ def test_packed_scores_are_those_of_single_rows_on_every_family(family: str, mon
 
 def test_which_families_take_trees() -> None:
     takes = {family: takes_trees(build(family)) for family in EDITED}
-    # ALiBi is made from a padding mask, and a recurrent state or a convolution runs along a row whatever its mask says: such
-    # models keep to one sequence a row. All others share prefixes.
+    # ALiBi is made from a padding mask, and a recurrent state or a convolution runs along a row whatever its mask
+    # says: such models keep to one sequence a row. All others share prefixes.
     assert {family for family, able in takes.items() if not able} == {
         "Falcon, sequential, ALiBi", "BLOOM", "MPT", "Qwen3.5, text", "Qwen3-Next", "LFM2", "LFM2-MoE",
-        "Granite 4 (hybrid)", "ModernBERT decoder", "Falcon-H1", "Jamba", "Bamba", "Nemotron-H", "RecurrentGemma", "RWKV",
+        "Granite 4 (hybrid)", "ModernBERT decoder", "Falcon-H1", "Jamba", "Bamba", "Nemotron-H", "RecurrentGemma",
+        "RWKV",
     }  # fmt: skip
 
 

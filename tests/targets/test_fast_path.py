@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from seqedit.editing.compute import add_to_weight
-from seqedit.errors import EnvironmentFailure, ModelError
 from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.keys.walk import KeyWalk
@@ -30,8 +29,8 @@ RUN_WHOLE = {
     "Bamba", "Falcon-H1", "Granite 4 (hybrid)", "Jamba", "LFM2", "LFM2-MoE", "MPT", "Nemotron-H", "Qwen3-Next",
     "Qwen3.5, text", "RWKV", "RecurrentGemma",
 }  # fmt: skip
-"""Families that cannot go on from fixed keys and values: earlier tokens also act through a recurrent state, a convolution,
-or a cache that transformers makes of whole rows only."""
+"""Families that cannot go on from fixed keys and values: earlier tokens also act through a recurrent state or a
+convolution, or the cache is made of whole rows only."""
 CONFIG = TargetValueConfig(steps=8, learning_rate=0.1, kl_factor=0.5, weight_decay=0.1)
 
 
@@ -59,19 +58,27 @@ def find(model: Any, tokenizer: Any, site: Any = LayerOutput, layer: int = LAYER
     )
 
 
+def runs(model: Any) -> bool:
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.tensor([[3, 4, 5]]))
+    except RuntimeError as error:
+        assert "Double" in str(error) or "overflow" in str(error)
+        return False
+    return True
+
+
 @pytest.mark.parametrize("family", EDITED)
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-3), (torch.float64, 1e-5)])
 def test_target_values_from_the_lookup_token_on_are_those_of_whole_rows(
     family: str, dtype: torch.dtype, bound: float, tokenizer: Any, built: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if family == "Gemma 2" and dtype == torch.float64:
+    if family in ("Gemma 2", "VaultGemma") and dtype == torch.float64:
         pytest.skip("transformers overflows its mask in float64 for eager attention with a sliding window")
     model = built(family, dtype)
-    try:
-        parts = anatomy(model)
-    except ModelError as error:
-        assert dtype == torch.float64, error
-        pytest.skip(f"does not run in float64: {error}")
+    if dtype == torch.float64 and not runs(model):
+        pytest.skip("transformers does not run it in float64 (grouped products of experts, a mask's constant)")
+    parts = anatomy(model)
     assert parts.continues == (family not in RUN_WHOLE), "what is run whole is slower, and said"
     if family in RUN_WHOLE:
         return  # nothing is left out, so there is nothing to compare

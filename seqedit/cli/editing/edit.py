@@ -356,7 +356,7 @@ def _tell_scores(made: CheckedEdit) -> None:
     if made.step is None:
         return
     table = StepTable(sys.stderr)
-    table.baseline(made.baseline or {})
+    table.baseline(made.baseline or {}, made.step)
     table.step({**made.step, "learnt": None, "diagnosis": None})
     for result in made.gates:
         say(str(result), err=True)

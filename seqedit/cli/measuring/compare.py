@@ -55,7 +55,7 @@ def compare(
                     say(line)
         return
 
-    from evals.report.comparison import columns, digits_of, markdown, notes_text
+    from evals.report.comparison import columns, digits_of, markdown, missing_notes, notes_text
     from seqedit.comparing.compare import compare as compare_methods
     from seqedit.comparing.compare import read_notes
 
@@ -87,7 +87,8 @@ def compare(
             {"title": settings.title, "rows": [row.to_dict() for row in rows], "notes": read_notes(settings.out)}
         )
         return
-    for line in (markdown(rows) + notes_text(read_notes(settings.out))).splitlines():
+    notes = {**read_notes(settings.out), **missing_notes(rows)}
+    for line in (markdown(rows) + notes_text(notes)).splitlines():
         say(line)
     say()
     say(f"tables and plot: {settings.out / 'comparison.md'} (.csv, .tex, .json, .png)")

@@ -5,7 +5,7 @@ The first layout all of whose telling fields are there reads a row; docs/referen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from seqedit.errors import RequestError
@@ -105,16 +105,3 @@ LAYOUTS: tuple[Layout, ...] = (
 def published_layout(row: Row) -> Layout | None:
     """The layout of a row, if it is one of these; a field that is None counts as absent."""
     return next((layout for layout in LAYOUTS if layout.tells(row)), None)
-
-
-def not_scored(rows: Iterable[Row]) -> str | None:
-    """One sentence naming the layout and its fields that are not scored; None where there are none."""
-    found: dict[str, dict[str, None]] = {}
-    for row in rows:
-        if isinstance(row, Mapping):
-            row = {name: value for name, value in row.items() if value is not None}
-            layout = published_layout(row)
-            if layout is not None and layout.read:
-                found.setdefault(layout.name, {}).update(dict.fromkeys(layout.unread(row)))
-    told = [f"fields {', '.join(list(fields)[:12])} of the layout {name}" for name, fields in found.items() if fields]
-    return f"{'; '.join(told)} are not scored" if told else None

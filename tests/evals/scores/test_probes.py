@@ -139,3 +139,12 @@ def test_a_step_has_locality_against_the_unedited_weights(reference_model: tuple
     assert moved.new["locality"] < 100
     assert moved.by_entry["e"]["portability"] == moved.new["portability"]
     assert moved.new["missing"].get("portability") is None
+
+
+def test_reports_gates_and_histories_know_the_columns_without_torch() -> None:
+    import subprocess
+    import sys
+
+    names = "evals.report.report, evals.gate_rules, seqedit.history.status, seqedit.facts.reading.notices"
+    code = f"import sys, {names}; raise SystemExit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
