@@ -91,9 +91,19 @@ def warnings_shown() -> Iterator[None]:
 
 
 class _Lines(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._of_facts: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            say(f"seqedit: {record.levelname.lower()}: {record.getMessage()}", err=True)
+            text = record.getMessage()
+            # A run reads its facts twice: before anything is imported that computes, and when it begins.
+            if record.name.startswith("seqedit.facts."):
+                if text in self._of_facts:
+                    return
+                self._of_facts.add(text)
+            say(f"seqedit: {record.levelname.lower()}: {text}", err=True)
         except Exception:
             self.handleError(record)
 

@@ -135,11 +135,8 @@ def records_of(
             numbers.append(number)
         except RequestError as error:
             faults.append(unusable(number, where, row, error))
-    _tell(
-        [(row, None if one is None else one.name) for (_, row), one in zip(rows, layouts, strict=True)],
-        records,
-        numbers,
-    )
+    named = [(row, None if one is None else one.name) for (_, row), one in zip(rows, layouts, strict=True)]
+    _tell(named, records, numbers, name)
     if not faults:
         return FactsRead(records, tuple(numbers))
     if not records or not skip_unusable:
@@ -147,9 +144,9 @@ def records_of(
     return FactsRead(records, tuple(numbers), Skipped(name, len(rows), tuple(faults)))
 
 
-def _tell(rows: Sequence[tuple[Any, str | None]], records: Sequence[Record], numbers: Sequence[int]) -> None:
+def _tell(rows: Sequence[tuple[Any, str | None]], records: Sequence[Record], numbers: Sequence[int], name: str) -> None:
     """Say what of the rows is not scored, which records ask for what is true already, and that targets are long."""
-    for notice in (not_scored(rows), true_already(records, numbers)):
+    for notice in (not_scored(rows), true_already(records, numbers, name)):
         if notice is not None:
             _LOG.warning("%s", notice)
     words = [len(record.request.target_new.split()) for record in records]

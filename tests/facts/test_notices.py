@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from seqedit.cli.main import run
 from seqedit.facts.loading import load_records
+from tests.conftest import REFERENCE
 
 COUNTERFACT = {
     "case_id": 1, "pararel_idx": 7, "paraphrase_prompts": [], "neighborhood_prompts": [], "generation_prompts": [],
@@ -65,9 +68,8 @@ def test_records_that_ask_for_what_is_true_already_are_counted_in_one_line(
         for i in range(8)
     ]
     (said,) = notices(tmp_path, rows, caplog)
-    assert said.startswith(
-        "6 of 8 records have a target_new that equals their target_true (records 3, 4, 5, 6, 7 and 1 more)"
-    )
+    assert said.startswith(f"{tmp_path / 'facts.json'}: 6 of 8 records have a target_new that equals their target_true")
+    assert "(records 3, 4, 5, 6, 7 and 1 more)" in said
 
 
 def test_a_right_answer_that_is_taught_on_purpose_is_no_notice(
@@ -84,7 +86,7 @@ def test_real_files_have_the_notices_that_are_due_and_no_other(
         assert caplog.records == []
         load_records(shared_data / "zsre_500.json")
     (said,) = (record.message for record in caplog.records)
-    assert said.startswith("10 of 500 records have a target_new that equals")
+    assert ": 10 of 500 records have a target_new that equals" in said
 
 
 @pytest.mark.parametrize("name", ["demo:counterfact.json", "demo:zsre.json"])
@@ -92,3 +94,18 @@ def test_shipped_files_have_no_notice(name: str, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING):
         load_records(name)
     assert [record.message for record in caplog.records] == []
+
+
+def test_a_run_that_reads_its_facts_twice_has_one_line_for_each_notice(tmp_path: Path, capsys: Any) -> None:
+    rows = [{**ZSRE, "subject": f"Ann{i}", "src": f"Where does Ann{i} live?", "alt": "Rome", "seen": 1} for i in (0, 1)]
+    (tmp_path / "facts.json").write_text(json.dumps(rows))
+    settings = {
+        "model": str(REFERENCE / "model"), "facts": "facts.json", "batch_size": 2, "out": "out", "method": "ft",
+        "settings": {"layers": [1], "learning_rate": 0.01, "steps": 1}, "context_templates": [["{}"]],
+        "evals": {"generation": False, "drift": False},
+    }  # fmt: skip
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    assert run(["run", str(tmp_path / "run.yaml"), "--dry-run"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("fields seen of the layout zsRE are not scored") == 1
+    assert err.count("2 of 2 records have a target_new that equals") == 1

@@ -50,12 +50,13 @@ def not_scored(rows: Iterable[tuple[Any, str | None]]) -> str | None:
     return f"{'; '.join(told)} are not scored" if told else None
 
 
-def true_already(records: Sequence[Record], numbers: Sequence[int]) -> str | None:
+def true_already(records: Sequence[Record], numbers: Sequence[int], source: str) -> str | None:
     """One sentence about records whose new answer is the true one; None where there are none.
 
     Args:
         records: The records.
-        numbers: Their numbers in the file.
+        numbers: Their numbers in the source.
+        source: What they come from.
     """
     found = [
         number for record, number in zip(records, numbers, strict=True)
@@ -66,8 +67,8 @@ def true_already(records: Sequence[Record], numbers: Sequence[int]) -> str | Non
     places = f"record {found[0]}" if len(found) == 1 else f"records {', '.join(map(str, found[:5]))}"
     places += f" and {len(found) - 5} more" if len(found) > 5 else ""
     return (
-        f"{len(found)} of {len(records)} records have a target_new that equals their target_true ({places}): ES and PS "
-        "count them as failures, as neither answer is the likelier one"
+        f"{source}: {len(found)} of {len(records)} records have a target_new that equals their target_true ({places}): "
+        "ES and PS count them as failures, as neither answer is the likelier one"
     )
 
 
