@@ -158,7 +158,6 @@ SOME = 3
 """Files of a verb in the quick test, each damaged in one way; which, is drawn by a seed."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", sorted({case.verb for case in CASES}))
 def test_some_damage_to_every_file_of_a_verb_is_told_in_two_lines(
     verb: str, place: Path, template: Path, capsys: Any
