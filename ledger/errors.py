@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
@@ -88,5 +89,8 @@ def failures(name: str, *places: object) -> Iterator[None]:
     except UnicodeDecodeError as error:
         # Python's SQLite module, where a message quotes what is broken.
         raise CheckFailed(f"{name} is damaged: a text in it is no UTF-8 ({told(error)})") from error
+    except JSONDecodeError as error:
+        # A cell of the database; readers of files have errors of their own.
+        raise CheckFailed(f"{name} is damaged: a text in it is no JSON ({told(error)}); run verify") from error
     except OSError as error:
         raise EnvironmentFailure(f"{name}: {told(error)}") from error

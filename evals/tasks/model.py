@@ -87,10 +87,11 @@ def seeded(model: CausalLM, seed: int = 1234) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep lm-eval's log lines, progress bars and its metrics' warnings out of the caller's output.
+    """Keep lm-eval's log lines, its and datasets' progress bars and its metrics' warnings out of the caller's output.
 
     On a terminal the progress bars stay.
     """
+    import datasets
     import lm_eval.api.task as task_module
 
     logger = logging.getLogger("lm_eval")
@@ -101,6 +102,9 @@ def quiet() -> Iterator[None]:
         if not sys.stderr.isatty():
             silent = partial(task_module.tqdm, disable=True)
             stack.enter_context(mock.patch.object(task_module, "tqdm", silent))
+            if datasets.is_progress_bar_enabled():
+                datasets.disable_progress_bars()
+                stack.callback(datasets.enable_progress_bars)
         logger.setLevel(logging.ERROR)
         try:
             yield

@@ -188,7 +188,7 @@ def registrations(store: ObjectStore) -> dict[str, dict[str, str] | None]:
                     record = data
             except FileNotFoundError:
                 continue  # unregistered meanwhile
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 record = None
         found[name] = record
     return found

@@ -55,7 +55,10 @@ class Marker:
         Raises:
             ValueError: it is none, or damaged.
         """
-        data = json.loads(content)
+        try:
+            data = json.loads(content)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
         if not isinstance(data, dict) or data.pop("sha256", None) != _digest(data):
             raise ValueError("not what was written")
         if data.get("format") != FORMAT or not isinstance(data.get("id"), str):

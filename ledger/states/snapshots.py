@@ -79,7 +79,7 @@ class Record:
         try:
             record = cls(**json.loads(text))
             return record if is_digest(record.sha256) and record.size >= 0 and record.written >= 0 else None
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
 

@@ -87,10 +87,10 @@ def _settled(
     recorded = []
     if place is not None and place.is_file():
         try:
-            row = json.loads(place.read_text("utf-8").splitlines()[0])
+            row = json.loads(place.read_bytes().splitlines()[0].decode())
             settings = dict(row["settings"])
             recorded.append(Recorded({"name": settings.pop("method"), **settings}, row.get("noted", {})))
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
             pass  # cut short, or none of ours: what reads the whole file says so
     edited.write({})
     found = settle(
@@ -151,12 +151,12 @@ def _read(
 ) -> list[dict[str, Any]]:
     """Finished batches; a last line that was cut short is dropped."""
     rows: list[dict[str, Any]] = []
-    lines = place.read_text("utf-8").splitlines(keepends=True)
+    lines = place.read_bytes().splitlines(keepends=True)  # not as text: the last may be cut off within a letter
     for number, line in enumerate(lines, 1):
-        if number == len(lines) and not line.endswith("\n"):
+        if number == len(lines) and not line.endswith(b"\n"):
             break
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode())
             settings = json.loads(json.dumps({"method": config.method, **settings_of(config.settings).to_dict()}))
             expected = [r.request.digest() for r in batches[len(rows)]] if len(rows) < len(batches) else None
             same = row["requests"] == expected and row["settings"] == settings
@@ -164,7 +164,7 @@ def _read(
                 records = json_digest([record.to_dict() for record in batches[len(rows)]])
                 base = json.loads(json.dumps(_base(config, edited)))
                 same = row["records_digest"] == records and row["base"] == base
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckFailed(
                 f"{place}, line {number}: not readable ({error}); start again without --resume"
             ) from error
@@ -174,9 +174,9 @@ def _read(
                 "choose another 'out'"
             )
         rows.append(row)
-    kept = "".join(lines[: len(rows)])
-    if kept != "".join(lines):
-        place.write_text(kept, "utf-8")
+    kept = b"".join(lines[: len(rows)])
+    if kept != b"".join(lines):
+        place.write_bytes(kept)
     return rows
 
 

@@ -9,9 +9,12 @@ from seqedit.errors import InputError
 from seqedit.facts.identity import canonical
 from seqedit.facts.loading import load_records
 from seqedit.facts.requests import Request, requests_of
+from seqedit.support.reading import read_text
 
 NAMES = (".txt", ".lst")
 """Endings of a list of names, one a line."""
+_MOST = 1_000
+"""Characters of a name; more are another file, all on one line."""
 
 
 def as_bare(subjects: Sequence[str]) -> list[Request]:
@@ -26,19 +29,17 @@ def load_candidates(path: str | Path) -> list[Request]:
         path: A text file of one name a line (``.txt``), whose requests have the bare prompt; or facts in any layout.
 
     Raises:
-        InputError: the file is not there, is not text, or names nobody.
+        InputError: the file is not there, is not text, or names nobody; a line is too long for a name.
     """
     source = Path(path)
     if source.suffix.lower() not in NAMES:
         found = requests_of(load_records(str(path)))
     else:
-        try:
-            lines = source.read_text("utf-8-sig").splitlines()
-        except FileNotFoundError:
-            raise InputError(f"{source}: there is no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{source} cannot be read as text: {error}") from None
-        found = as_bare([line.strip() for line in lines if line.strip()])
+        names = [line.strip() for line in read_text(source).splitlines()]
+        for number, name in enumerate(names, 1):
+            if len(name) > _MOST:
+                raise InputError(f"{source}, line {number}: {len(name):,} characters are no name of a subject")
+        found = as_bare([name for name in names if name])
     if not found:
         raise InputError(f"{source} names no subject")
     first: dict[str, Request] = {}

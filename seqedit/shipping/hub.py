@@ -192,5 +192,5 @@ def _tip(api: Any, repository: str, commit: str) -> str | None:
             return None
         try:
             return str(json.loads(Path(file).read_text("utf-8"))["tip"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CheckFailed(f"{repository}: {TIP} is malformed ({error}); --force replaces it") from error

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from evals.likelihood.perplexity import score_perplexity
 from evals.scores.counterfact import score_records
 from evals.scores.scores import Scores
 from evals.tasks.tasks import LoadedTasks, evaluate_tasks
+from seqedit.adapters.files import read_tensors
 from seqedit.editing.compute import apply_adapter, compute_adapter
+from seqedit.errors import InputError
 from seqedit.facts.requests import Record
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
@@ -90,8 +92,7 @@ class TuneBench:
         })  # fmt: skip
         file = self.out / "values" / f"{name[:24]}.safetensors"
         if file.is_file():
-            held = load_file(file)
-            return held["values"], held["losses"].tolist()
+            return _kept_values(file, len(records))
         parts, last = self.edited.parts, config.layers[-1]
         found = optimise_target_values(
             self.edited.model, parts, self.edited.tokenizer, [r.request for r in records], self.contexts, last, target,
@@ -159,3 +160,23 @@ class TuneBench:
             return {}
         found = evaluate_tasks(self.edited.model, self.edited.tokenizer, self.tasks)
         return {f"{task}.{name}": value for task, one in found.items() for name, value in one.metrics.items()}
+
+
+def _kept_values(file: Path, facts: int) -> tuple[Tensor, list[float]]:
+    """(n, d) target values that an interrupted search kept, and their losses.
+
+    Raises:
+        InputError: the file is damaged; it may be deleted, for what it holds is computed again.
+    """
+    again = "delete it, and its target values are computed again"
+    try:
+        held = read_tensors(file)
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from error
+    values, losses = held.get("values"), held.get("losses")
+    if (
+        values is None or losses is None or values.ndim != 2 or len(values) != facts or losses.shape != (facts,)
+        or not values.isfinite().all()
+    ):  # fmt: skip
+        raise InputError(f"{file} holds no target values of {facts} facts; {again}")
+    return values, [float(loss) for loss in losses]

@@ -25,6 +25,7 @@ NO_FILES = frozenset(
         "batch_size",
         "below",
         "branch",
+        "chat_template",
         "clear",
         "create",
         "danger",
@@ -43,6 +44,7 @@ NO_FILES = frozenset(
         "grace",
         "graph",
         "how",
+        "join",
         "json_",
         "keep",
         "keep_days",
@@ -69,8 +71,10 @@ NO_FILES = frozenset(
         "order",
         "patch",
         "per_dimension",
+        "plain_metric",
         "prune_now",
         "private",
+        "prompts",
         "probe",
         "rank",
         "reason",
@@ -86,6 +90,7 @@ NO_FILES = frozenset(
         "shallow",
         "shuffle",
         "skip",
+        "skip_unusable",
         "split",
         "spread",
         "steps",
@@ -265,11 +270,18 @@ def cases() -> list[Case]:
     found += _each("benchmark", "adapter", f"{asked} --adapter @", tuple(f"made/{name}" for name in ADAPTER[:3]))
     found += _each("score", "adapter", "score --records facts.json --model model --adapter @",
                    tuple(f"solved/{name}" for name in ADAPTER))  # fmt: skip
+    named = "audit solved --candidates names.txt --model model"
+    found += _each("audit", "adapter", "audit @ --candidates names.txt --model model --plain-metric",
+                   tuple(f"solved/{name}" for name in ADAPTER))  # fmt: skip
+    found += _each("audit", "candidates", "audit solved --candidates @ --model model --plain-metric",
+                   ("names.txt", *FACTS))  # fmt: skip
+    found += _each("audit", "second_moments", f"{named} --second-moments @", ("moments.safetensors",))
+    found += _each("audit", "text", f"{named} --text @", ("text.txt",))
     found += _each("add", "adapters", "add @ --ledger ledger", tuple(f"solved/{name}" for name in ADAPTER))
     chosen = {
         "edit": f"edit more.json --ledger ledger {KEPT} --method memit",
         "plan": f"plan more.json --ledger ledger {KEPT} --method memit",
-        "merge": "merge HEAD~1 HEAD --how solve --method memit --ledger ledger --second-moments moments.safetensors",
+        "merge": "merge main~2 solved --how solve --method memit --ledger ledger --second-moments moments.safetensors",
         "swap": "swap HEAD --method memit --ledger ledger --second-moments moments.safetensors",
         "benchmark": f"{asked} --method memit --second-moments moments.safetensors",
     }
@@ -277,11 +289,11 @@ def cases() -> list[Case]:
         found += _each(verb, "hparams", f"{call} --hparams @", SETTINGS)
         found += _each(verb, "preset", f"{call} --preset @", ("preset.yaml",))
         if verb != "merge":
-            found += _each(verb, "preset", f"{call} --preset @", ("tuned/preset.yaml",))
+            found.append(Case(verb, "preset", f"{call} --preset tuned/preset.yaml", "tuned/preset.yaml"))
     for verb, call in {
         "edit": f"edit more.json --ledger ledger {MEMIT} --context-templates templates.json",
         "plan": f"plan more.json --ledger ledger {MEMIT} --context-templates templates.json",
-        "merge": f"merge HEAD~1 HEAD --how solve {MEMIT} --ledger ledger".replace("--spread single ", ""),
+        "merge": f"merge main~2 solved --how solve {MEMIT} --ledger ledger".replace("--spread single ", ""),
         "swap": f"swap HEAD {MEMIT} --ledger ledger".replace("--spread single ", "--set spread=single "),
         "cherry-pick": "cherry-pick solved --how solve --ledger ledger",
         "rebase": "rebase --ledger ledger",
@@ -328,8 +340,9 @@ def cases() -> list[Case]:
     found += [Case("train-mend", "resume", f"{trained} --steps 2 --out net --resume", f"net/{name}")
               for name in ("mend_config.json", "mend.safetensors")]  # fmt: skip
     found += _each("report", "summary", "report --summary @ --out page", ("summary.json",))
-    found += _each("report", "comparison", "report --ledger compared/ledger --comparison @ --out page",
-                   ("compared/comparison.json",))  # fmt: skip
+    compared = "compared/comparison.json"
+    call = f"report --ledger compared/ledger --comparison {compared} --out page"
+    found.append(Case("report", "comparison", call, compared))
     found += _each("import", "file", "import @ --ledger new", ("history.zip", SIGNED))
     found += _each("sign", "key", "sign HEAD --ledger ledger --key @", ("other.pem",))
     found += _each("signers", "set_", "signers --set @ --ledger ledger", ("team",))
@@ -345,6 +358,7 @@ def cases() -> list[Case]:
 
 def _models() -> list[Case]:
     calls = {
+        "audit": "audit solved --candidates names.txt --model model --second-moments moments.safetensors",
         "benchmark": "benchmark mquake --model model --records mquake.json --max-new-tokens 2 --adapter made",
         "init": "init --model model --ledger new",
         "locate": "locate --records plain.jsonl --model model --samples 1 --out new",
@@ -360,9 +374,9 @@ def _models() -> list[Case]:
         "diff": "diff HEAD~1 HEAD --ledger ledger --probe Golf --tokens 2 --model model",
         "eval": "eval --ledger ledger --records facts.json --model model",
         "export": "export --format merged --out new --ledger ledger --model model",
-        "merge": "merge HEAD~1 HEAD --how solve --second-moments moments.safetensors --method emmet --ledger ledger "
+        "merge": "merge main~2 solved --how solve --second-moments moments.safetensors --method emmet --ledger ledger "
         "--model model",
-        "rebase": "rebase --onto HEAD~1 --ledger ledger --second-moments moments.safetensors --model model",
+        "rebase": "rebase HEAD~1 --ledger ledger --second-moments moments.safetensors --model model",
         "reorder": "reorder HEAD~2 HEAD~1 --ledger ledger --second-moments moments.safetensors --model model",
         "swap": "swap HEAD --set steps=2 --ledger ledger --model model",
         "tune": "tune --records eight.jsonl --model model --layers 1 --steps 1 --max-tokens 1000 --method emmet "
@@ -389,4 +403,4 @@ def _places(trained: str, tuned: str) -> list[Case]:
     }
     found = [Case(*key, call, file, place=True) for key, (call, file) in calls.items()]
     return found + [Case("tune", "out", f"{tuned} tuned --text text.txt", f"tuned/{name}")
-                    for name in ("trials.json", "*.safetensors", "preset.yaml")]  # fmt: skip
+                    for name in ("trials.json", "values/*.safetensors", "preset.yaml")]  # fmt: skip

@@ -109,6 +109,7 @@ def _texts_and_settings() -> None:
     _lines("text.jsonl", [{"text": SENTENCE}] * 60)
     _write("probes.txt", "The sport of golf\nRowing is\n")
     _write("shown.txt", "Q: What is golf?\nA: a sport\n\n")
+    _write("names.txt", "Venxa\nBado\nLyon\n")
     _write("templates.json", [["{}"], ["It is. {}", "So. {}"]])
     _lines("rows.jsonl", [{"question": f"{n} is a sport.", "label": n % 2} for n in range(4)])
     _lines("examples.jsonl", [{"question": f"{n} was a game.", "label": n % 2} for n in range(4)])

@@ -135,7 +135,9 @@ def test_an_update_of_another_part_of_the_model_is_refused(made: tuple[Editor, A
     [
         ("names.txt", b"", "names no subject"),
         ("names.txt", b"\n  \n", "names no subject"),
-        ("names.txt", b"\xff\xfe\x00", "cannot be read as text"),
+        ("names.txt", b"\xff\xfe\x00", "NUL bytes"),
+        ("names.txt", b"Ada\n\xff\n", "names.txt: not UTF-8 at byte 4"),
+        ("names.txt", b"Ada\n" + b"[" * 5000, "names.txt, line 2: 5,000 characters are no name"),
     ],
 )
 def test_a_list_of_names_that_cannot_be_used_is_refused(
@@ -144,7 +146,7 @@ def test_a_list_of_names_that_cannot_be_used_is_refused(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
         load_candidates(tmp_path / name)
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match=r"absent.txt: cannot be read .No such file"):
         load_candidates(tmp_path / "absent.txt")
 
 

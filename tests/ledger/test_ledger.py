@@ -125,6 +125,17 @@ class TestPlaces:
         with pytest.raises(CheckFailed, match="meta table lacks 'objects'"):
             Ledger.open(place)
 
+    def test_a_score_that_is_no_json_any_more_is_told_by_what_reads_it(self, tmp_path):
+        with Ledger.create(tmp_path / "l", MODEL) as ledger:
+            entry = ledger.append(build_adapter(1))
+            ledger.add_scores(entry.id, "drift", {"curve": [1, 2]})
+            with ledger.database.write() as connection:
+                connection.exec_driver_sql("UPDATE scores SET value = '[1, 2'")
+            for read in (ledger.scores, ledger.log_rows):
+                with pytest.raises(CheckFailed, match=r"a text in it is no JSON .*run verify"):
+                    read(entry.id)
+            assert [problem.code for problem in ledger.verify()] == ["damaged-database"]
+
     def test_a_read_only_directory_is_read_and_refuses_writes(self):
         with tempfile.TemporaryDirectory() as directory:  # its parents, unlike tmp_path's, are open to all
             os.chmod(directory, 0o755)

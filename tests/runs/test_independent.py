@@ -58,6 +58,13 @@ def test_it_goes_on_where_it_stopped_and_a_line_cut_short_is_made_again(tmp_path
     again = json.loads(capsys.readouterr().out)["rows"]
     assert again[1]["cells"] == first[1]["cells"]
     assert place.read_text().splitlines(keepends=True)[:2] == lines[:2]
+    place.write_bytes("".join(lines[:2]).encode() + lines[2][:40].encode() + "é".encode()[:1])
+    assert run(["compare", str(config), "--resume", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][1]["cells"] == first[1]["cells"]
+    for damage in (b"\xff\n", b"[" * 100_000 + b"\n"):
+        place.write_bytes(damage)
+        assert run(["compare", str(config), "--resume"]) == 1
+        assert "batches.jsonl, line 1: not readable" in capsys.readouterr().err
 
 
 def test_results_of_other_settings_are_not_taken_over(tmp_path: Path, capsys: Any) -> None:

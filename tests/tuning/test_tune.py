@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 
 from seqedit.editing.layer_figures import window
 from seqedit.editing.preset_model import preset_warning
@@ -97,6 +98,23 @@ def test_a_resumed_search_makes_no_trial_twice(
     assert _search(place, edited).best == whole.best
     with pytest.raises(InputError, match="another model, method or facts"):
         _search(place, edited, "memit")
+
+
+def test_damaged_target_values_of_a_resumed_search_are_told_with_what_to_do(
+    place: Path, llama: tuple[Any, Any]
+) -> None:
+    edited = EditedModel(*llama, name="tiny")
+    _search(place, edited, minutes=1e-9)
+    (place / "out" / "trials.json").unlink()
+    (file,) = (place / "out" / "values").iterdir()
+    held = load_file(file)
+    few = {name: tensor[:1].clone() for name, tensor in held.items()}
+    damages = [b"{} {0} {subject} {} %s {", save({"others": held["values"]}), save(few),
+               save({**held, "values": held["values"] / 0})]  # fmt: skip
+    for damage in damages:
+        file.write_bytes(damage)
+        with pytest.raises(InputError, match=rf"values/{file.name}.*; delete it"):
+            _search(place, edited)
 
 
 def test_a_search_is_another_one_where_a_facts_neighbours_are_others(place: Path, llama: tuple[Any, Any]) -> None:

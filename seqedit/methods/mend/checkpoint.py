@@ -72,7 +72,7 @@ def read_checkpoint(out: Path, network: Hypernetwork, optimizer: torch.optim.Ada
             header = json.loads((file.metadata() or {})["training"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state, before = State(**header["state"]), dict(header["identity"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as a checkpoint ({error})") from error
     for name, value in identity.items():
         if before.get(name) != value:

@@ -191,10 +191,10 @@ def test_generated_texts_are_kept_the_same_at_every_step_and_quiet(
     sample: str, temperature: str, model: Any, tokenizer: Any, damaged: Any, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    capfd.readouterr()
     tasks = load_tasks([yaml(tmp_path, GENERATION, SAMPLE=sample, TEMPERATURE=temperature)])
     torch.manual_seed(3)
     state = torch.random.get_rng_state()
-    capfd.readouterr()
     first = evaluate_tasks(model, tokenizer, tasks)["answers"]
     assert capfd.readouterr() == ("", "")
     assert torch.equal(torch.random.get_rng_state(), state)

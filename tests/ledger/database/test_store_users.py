@@ -357,6 +357,8 @@ class TestMarkers:
                 for position in range(len(content.strip())):
                     path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
                     assert [p.code for p in ledger.verify(deep=False) if p.damage] == [Code.DAMAGED_STORE], position
+                path.write_bytes(b"[" * 100_000)
+                assert [p.code for p in ledger.verify(deep=False) if p.damage] == [Code.DAMAGED_STORE]
                 if path == marker:
                     with pytest.raises(CheckFailed, match="damaged"):
                         now(ledger)
