@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from ledger import Ledger
 from seqedit.errors import InputError
-from seqedit.scoring.kinds import KIND_CONDITIONS, KIND_OUTCOMES
+from seqedit.scoring.fact_baseline import KIND_UNEDITED
+from seqedit.scoring.kinds import (
+    KIND_ANSWERS,
+    KIND_CONDITIONS,
+    KIND_DRIFT,
+    KIND_FIXED,
+    KIND_OUTCOMES,
+    KIND_SCORES,
+    KIND_TASKS,
+)
 from seqedit.text.identity import tokenizer_digest
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ def keep_conditions(ledger: Ledger, tokenizer: Tokenizer, *, tasks: bool = False
             told = f" ({kept[name]}, here {value})" if name != "tokenizer" else ""
             raise InputError(f"this ledger's scores were measured {_CHANGED[name]}{told}, or {_WAY_OUT}")
     if unsaid := [name for name in now if name not in kept]:
-        old = bool(held) if "tokenizer" in unsaid else KIND_OUTCOMES in held
+        old = bool(_MEASURED & held.keys()) if "tokenizer" in unsaid else KIND_OUTCOMES in held
         if old:
             print(
                 "seqedit: scores that this ledger holds already do not say which "
@@ -63,6 +72,8 @@ def keep_conditions(ledger: Ledger, tokenizer: Tokenizer, *, tasks: bool = False
         ledger.add_scores(root, KIND_CONDITIONS, {name: now[name] for name in unsaid})
 
 
+_MEASURED = {KIND_ANSWERS, KIND_DRIFT, KIND_FIXED, KIND_OUTCOMES, KIND_SCORES, KIND_TASKS, KIND_UNEDITED}
+"""Kinds of scores of the unedited model; others at the root are notes of runs."""
 _SAID = {"tokenizer": "tokenizer", "measure": "version's arithmetic", "lm-eval": "version of lm-eval"}
 
 

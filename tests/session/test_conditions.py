@@ -114,6 +114,12 @@ def test_scores_of_older_versions_which_do_not_say_how_they_were_measured_are_na
     assert capsys.readouterr().err == ""
 
 
+def test_a_run_that_begins_in_a_new_ledger_is_told_nothing(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.add_scores(ledger.root(), "run", {"main": {"began": "2026-01-01T00:00:00Z"}})
+    keep_conditions(ledger, tokenizer())
+    assert capsys.readouterr().err == ""
+
+
 def test_every_score_that_a_ledger_keeps_of_a_state_is_measured_under_its_conditions(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
