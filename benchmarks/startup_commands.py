@@ -136,7 +136,7 @@ SLIPS: Mapping[str, tuple[Sequence[str], str]] = {
     "edit: method": (_with(EDIT, method="memmit"), "did you mean 'memit'?"),
     "edit: preset": ([*EDIT, "--preset", "gpt2xl"], "did you mean 'gpt2-xl'?"),
     "edit: preset file": ([*EDIT, "--preset", "no.yaml"], "no.yaml"),
-    "edit: hparams": ([*EDIT, "--hparams", "broken.json"], "broken.json: malformed"),
+    "edit: hparams": ([*EDIT, "--hparams", "broken.json"], "broken.json: not readable as JSON"),
     "edit: hparams field": ([*EDIT, "--hparams", "hparams.yaml"], "did you mean 'v_lr'?"),
     "edit: setting": ([*EDIT, "--set", "shrinkge=1"], "did you mean 'shrinkage'?"),
     "edit: spread": ([*EDIT, "--spread", "evn"], "did you mean 'even'?"),

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import Any
 
 from seqedit.errors import EnvironmentFailure, InputError, SeqeditError
-from seqedit.support.memory import is_out_of_memory
 from seqedit.support.suggestions import did_you_mean
 
 _MODEL = "torch.nn.modules"
@@ -46,6 +45,8 @@ def task_errors(name: str | Callable[[BaseException], str], doing: str) -> Itera
             f"data set of task {_name(name, error)!r} could not be loaded ({told(error)}); give a local file instead"
         ) from error
     except Exception as error:
+        from seqedit.support.memory import is_out_of_memory  # which needs torch
+
         if is_out_of_memory(error) or of_model(error):
             raise
         raise InputError(f"task {_name(name, error)!r} {doing} ({told(error)})") from error

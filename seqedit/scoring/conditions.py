@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ledger import Ledger
 from seqedit.errors import InputError
-from seqedit.scoring.fact_baseline import KIND_UNEDITED
 from seqedit.scoring.kinds import (
     KIND_ANSWERS,
     KIND_CONDITIONS,
@@ -22,6 +21,7 @@ from seqedit.scoring.kinds import (
     KIND_OUTCOMES,
     KIND_SCORES,
     KIND_TASKS,
+    KIND_UNEDITED,
 )
 from seqedit.text.identity import tokenizer_digest
 

@@ -17,11 +17,9 @@ from ledger import Ledger
 from seqedit.errors import CheckFailed
 from seqedit.facts.requests import Record
 from seqedit.scoring.evaluator import Evaluator
+from seqedit.scoring.kinds import KIND_UNEDITED as KIND_UNEDITED
 from seqedit.support.digests import json_digest
 
-KIND_UNEDITED = "unedited"
-"""Record's key -> {group: one row per prompt, the fields of a `PromptScore` but for its text},
-and under "probes" its `ProbeScore`s where it has any."""
 _GROUPS = ("rewrite", "paraphrase", "neighborhood")
 _FIELDS = ("nll_new", "nll_true", "argmax_correct", "argmax_share")
 

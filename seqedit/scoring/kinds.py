@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+KIND_UNEDITED = "unedited"
+"""At the root: record's key -> {group: one row per prompt, the fields of a `PromptScore` but for its text},
+and under "probes" its `ProbeScore`s where it has any."""
 KIND_SCORES = "counterfact"
 KIND_TASKS = "tasks"
 KIND_OUTCOMES = "samples"
