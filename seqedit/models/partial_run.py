@@ -164,8 +164,7 @@ def logits_above(
     with ExitStack() as stack:
         stack.enter_context(_replaced(parts.layers[: cut.layer + 1], hidden, cut.rest))
         stack.enter_context(hooks(pre={parts.lm_head: select}))
-        # A model that cannot be run in part is run as it is, to its last block.
-        if prune and parts.last_ffn is not None and parts.replays:
+        if prune and parts.last_ffn is not None:
             stack.enter_context(_only_at(parts.last_ffn, rows, columns))
         output = model(**cut.arguments())
     logits: Tensor = output.logits[0]
