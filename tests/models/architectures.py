@@ -211,6 +211,11 @@ STRUCTURE_HEAD = """
 |---|---|---|---|---|---|---|---|
 """
 PLACES = """
+**Where upper layers share keys and values** (Gemma 3n, Gemma 4's smaller models: `num_kv_shared_layers`), later tokens
+read nothing of a subject's hidden state after the last layer that makes its own keys and values, that layer's own
+output included. An edit there or above changes that token alone and cannot teach an answer that comes later: target
+values do not converge, whatever the learning rate. Choose layers below it.
+
 ## Mixtures of experts, and layers that differ
 - **A shared expert** runs on every token, and is edited as any feed-forward block: its key is its own inner value, its
   output is added to that of the experts that the router chose. Where it is weighted first (Qwen2-MoE, Qwen3-Next: a
