@@ -14,6 +14,7 @@ from seqedit.adapters.peft_targets import misread_by_peft
 from seqedit.editing.diagnosis import diagnose, frobenius
 from seqedit.errors import InputError, NumericsError
 from seqedit.facts.requests import Request, check_batch
+from seqedit.filters.originals import Originals
 from seqedit.forward.access import position_limit
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.methods import get_method
@@ -51,6 +52,7 @@ def compute_adapter(
     ranks: Ranks | None = None,
     in_force: int = 0,
     held: Mapping[str, Held] | None = None,
+    originals: Originals | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -71,6 +73,8 @@ def compute_adapter(
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         in_force: Edits that are in force already, for the diagnosis' load.
         held: Module name -> what is in force of a joint sequence; used where the config asks for one.
+        originals: Weights before all edits, kept from earlier batches, for filters on the update; None where the model
+            is unedited.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -116,6 +120,7 @@ def compute_adapter(
     bench = Workbench(
         model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks,
         held=lambda p: joint[p.name].to(p.weight.device) if p.name in joint else None,
+        originals=_originals(originals, projections, config),
     )  # fmt: skip
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
@@ -163,6 +168,19 @@ def _check_target_values(values: Tensor | None, requests: Sequence[Request], clo
         raise InputError(f"method '{method}' is no closed form, so it cannot be given target values")
     if values.ndim != 2 or len(values) != len(requests):
         raise InputError(f"target_values must be ({len(requests)}, d), got {tuple(values.shape)}")
+
+
+def filters_updates(config: EditConfig) -> bool:
+    """Whether the settings ask for a filter on the update."""
+    return isinstance(config, ClosedFormConfig) and config.update_filter != "none"
+
+
+def _originals(found: Originals | None, projections: Sequence[Projection], config: EditConfig) -> Originals | None:
+    if not filters_updates(config):
+        return None
+    found = found or Originals({p.name: p.matrix().clone() for p in projections})
+    found.hold(p.name for p in projections)
+    return found
 
 
 def protects_earlier(config: EditConfig) -> bool:

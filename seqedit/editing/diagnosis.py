@@ -8,14 +8,15 @@ request's residual r the update writes <Delta k, r> / <r, r> at its key. Neither
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from seqedit.filters import get_filter
 from seqedit.methods.config import ClosedFormConfig, EditConfig
-from seqedit.methods.interface import LayerUpdate, Update
+from seqedit.methods.interface import Filtered, LayerUpdate, Update
 from seqedit.targets.values import TargetValues
 
 ENOUGH_CONVERGED = 0.75
@@ -63,6 +64,7 @@ class Diagnosis:
         size: Module name -> Frobenius norm of the update over that of the weight before it.
         load: Module name -> edits in force, these included, per key dimension.
         faults: Settings with which the edit cannot be expected to work.
+        filtered: Module name -> what a filter left of the update (`Filtered`); empty without one.
     """
 
     requests: int
@@ -73,6 +75,7 @@ class Diagnosis:
     size: Mapping[str, float]
     load: Mapping[str, float]
     faults: tuple[Fault, ...]
+    filtered: Mapping[str, Filtered] = field(default_factory=dict)
 
     @property
     def written_share(self) -> float | None:
@@ -85,6 +88,13 @@ class Diagnosis:
         for name in ("written", "condition", "size", "load"):
             found[name] = {module: _rounded(value) for module, value in found[name].items()}
         found["faults"] = [{**asdict(fault), "text": str(fault)} for fault in self.faults]
+        # Only where there is one: what was computed without is recorded as it always was.
+        del found["filtered"]
+        if self.filtered:
+            found["filtered"] = {
+                module: {k: _rounded(v) if isinstance(v, float) else v for k, v in asdict(one).items()}
+                for module, one in self.filtered.items()
+            }
         return found
 
     def line(self) -> str:
@@ -102,8 +112,21 @@ def line_of(found: Mapping[str, Any]) -> str:
         parts.append(f"{100 * min(found['written'].values()):.0f} % of the residual written")
         parts.append(f"condition {max(found['condition'].values()):.0e}")
     parts.append(f"update {100 * max(found['size'].values()):.2g} % of the weights")
+    if found.get("filtered"):
+        parts.append(_filter_line(found["filtered"].values()))
     parts.append(f"load {max(found['load'].values()):.2g}")
     return ", ".join(parts)
+
+
+def _filter_line(found: Iterable[Mapping[str, Any]]) -> str:
+    """What filters left, and what that costs."""
+    rows = list(found)
+    line = f"{100 * min(row['kept'] for row in rows):.0f} % of it left by the filter"
+    before, rank = max(row["rank_before"] for row in rows), max(row["rank"] for row in rows)
+    if rank > before:
+        times = f"an adapter {rank / before:.2g} times as large"
+        line += f", whose result takes rank {rank} to store instead of {before}: {times}"
+    return line
 
 
 def diagnose(
@@ -122,6 +145,7 @@ def diagnose(
     written = {name: sum(s.written) / len(s.written) for name, s in solved.items()}
     found, n = update.optimised, len(update.target_values)
     converged = None if found is None else _converged(found, config)
+    of_solution = _of_filter(update, written, config) or _of_weights(written, config)
     return Diagnosis(
         n,
         None if converged is None else sum(converged),
@@ -130,7 +154,8 @@ def diagnose(
         {name: s.condition for name, s in solved.items()},
         {name: norm / max(weights[name], 1e-300) for name, norm in norms.items()},
         {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
-        (*_of_targets(found, converged, config), *_of_weights(written, config)),
+        (*_of_targets(found, converged, config), *of_solution),
+        {layer.projection.name: layer.filtered for layer in update.layers if layer.filtered is not None},
     )
 
 
@@ -176,6 +201,24 @@ def _of_weights(written: Mapping[str, float], config: EditConfig) -> list[Fault]
     proposed = weight * share / (1 - share) * (1 - GOOD_SHARE) / GOOD_SHARE
     reason = f"only {100 * low:.0f} % of the residual is written: the weight of what is kept outweighs the keys"
     return [Fault(setting, weight, _two_digits(proposed), reason)]
+
+
+def _of_filter(update: Update, written: Mapping[str, float], config: EditConfig) -> list[Fault]:
+    """A filter that takes what the closed form would have written."""
+    low = min(written, key=lambda name: written[name], default=None)
+    found = {layer.projection.name: layer.filtered for layer in update.layers}
+    if low is None or (filtered := found[low]) is None or written[low] >= ENOUGH_WRITTEN:
+        return []
+    assert isinstance(config, ClosedFormConfig)
+    own = get_filter(config.update_filter).own
+    name = next((name for name in ("energy", "share") if name in own), None)
+    if name is None or (filtered.written_before < ENOUGH_WRITTEN and not config.solved_inside):
+        return []
+    value = float(getattr(config.filter_settings, name))
+    proposed = value / 2 if name == "energy" else (1 + value) / 2
+    reason = f"only {100 * written[low]:.0f} % of the residual is written: the filter '{config.update_filter}'"
+    reason += " leaves no more" if config.solved_inside else f" took it down from {100 * filtered.written_before:.0f} %"
+    return [Fault(f"filter_{name}", value, _two_digits(proposed), reason)]
 
 
 def _key_dimension(layer: LayerUpdate) -> int:

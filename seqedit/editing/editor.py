@@ -12,6 +12,7 @@ from seqedit.adapters.delta import LowRank
 from seqedit.editing.compute import compute_adapter, protects_earlier, solves_jointly
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
+from seqedit.filters.originals import Originals
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
@@ -53,6 +54,7 @@ class Editor:
         self._factors: dict[tuple[int, ...], tuple[SecondMoments, Factorizations]] = {}
         self._identities: dict[tuple[int, ...], Factorizations] = {}
         self._factored: Moments | None = moments
+        self.originals = Originals(edited.base)
 
     @property
     def context_templates(self) -> Sequence[Sequence[str]]:
@@ -98,6 +100,7 @@ class Editor:
             base_model=self.edited.base_model, second_moments=moments, factors=factors,
             context_templates=templates, earlier_keys=keys or None, seed=self.seed if seed is None else seed,
             target_values=target_values, ranks=self.ranks, in_force=in_force, held=held or None,
+            originals=self.originals,
         )  # fmt: skip
 
     def moments_of(self, choices: Iterable[tuple[int, ...]]) -> Mapping[str, Tensor]:

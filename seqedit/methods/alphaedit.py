@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,6 +23,7 @@ class AlphaEditConfig(ClosedFormConfig):
     """AlphaEdit's settings; second_moment_weight and shrinkage do not enter."""
 
     written_by: ClassVar[str | None] = "l2"
+    filter_defaults: ClassVar[Mapping[str, float]] = {"strength": 0.5}
 
     nullspace_threshold: float = setting(0.02, "eigenvectors of C0 with eigenvalues below this span the null space")
     l2: float = setting(10.0, "weight of |Delta|^2 (L2)")

@@ -1,4 +1,4 @@
-"""One batch by the closed form: target values, then layer after layer keys, residual, solve, write."""
+"""One batch by the closed form: target values, then layer after layer keys, residual, solve, filter, write."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from seqedit.facts.requests import Request
 from seqedit.keys.measure import measure_keys
 from seqedit.keys.walk import KeyWalk
 from seqedit.methods.config import ClosedFormConfig, Spread
-from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench, add_to_weight
-from seqedit.models.anatomy import Anatomy, Projection
-from seqedit.solver.closed_form import solve
-from seqedit.solver.preconditioners import Preconditioner, protect
-from seqedit.solver.sequence import Held, Undone, solve_in_sequence, undone
+from seqedit.methods.interface import Update, Workbench, add_to_weight
+from seqedit.methods.one_layer import alone, dense, filter_of, in_sequence
+from seqedit.models.anatomy import Anatomy
+from seqedit.solver.preconditioners import protect
 from seqedit.targets.sites import LayerOutput, Site
 from seqedit.targets.split import split_target_values
 from seqedit.targets.values import TargetValues
@@ -111,53 +110,17 @@ def closed_form_edit(
         precondition = bench.precondition(projection)
         if measured.following is not None:
             precondition = protect(precondition, measured.following.T)
+        applied = filter_of(bench, projection, keys, config)
+        inside = config.solved_inside
         if config.sequence == "joint":
-            updates.append(_in_sequence(projection, precondition, bench.held(projection), keys, share, a))
+            held = bench.held(projection)
+            update = in_sequence(projection, precondition, held, keys, share, a, applied=applied, inside=inside)
         else:
-            B, A = solve(precondition, keys.T, share, a)
-            if met_at_bare:
-                B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
-            updates.append(LayerUpdate(projection, (B, A), keys, _solved(B, A, keys.T, share, a)))
-        B, A = updates[-1].delta
-        add_to_weight(projection, projection.matrix().clone(), B @ A)
+            bare = _bare_keys(bench, requests, layer) if met_at_bare else None
+            update = alone(projection, precondition, keys, share, a, applied=applied, inside=inside, bare=bare)
+        updates.append(update)
+        add_to_weight(projection, projection.matrix().clone(), dense(update.delta))
     return Update(tuple(updates), found.values, found.losses, found.updates, found if found.losses else None)
-
-
-def _in_sequence(
-    projection: Projection, precondition: Preconditioner, held: Held | None, keys: Tensor, share: Tensor, a: float
-) -> LayerUpdate:
-    """A layer's update in a joint sequence (`seqedit.solver.sequence`): the state mended, then the batch.
-
-    Args:
-        projection: The layer.
-        precondition: C^-1, the keys of the facts in force protected in it.
-        held: The facts in force and what was written; None for nothing yet.
-        keys: (n, d_in) the batch's keys.
-        share: (d_out, n) its residuals on the state as it is.
-        a: Relaxation.
-    """
-    # Rounded as they will be stored: what later batches read is then what was solved for.
-    keys = keys.float().double()
-    written = held.at(keys.T) if held is not None else torch.zeros_like(share)
-    residuals = (share + written).float().double()
-    share = residuals - written
-    if held is None:
-        left = Undone(share[:, :0], keys[:0], 0.0)
-    else:
-        left = undone(precondition, held, a)
-    asked = share + left.at(keys.T)
-    B, A = solve_in_sequence(precondition, left, keys.T, share, a)
-    delta = torch.cat([-left.B, B], dim=1), torch.cat([left.A, A])
-    return LayerUpdate(projection, delta, keys, _solved(B, A, keys.T, asked, a), residuals.T)
-
-
-def _solved(B: Tensor, A: Tensor, K: Tensor, R: Tensor, a: float) -> Solved:
-    """What the factors write of R (d_out, n) at the keys K (d_in, n); D = A K, as A is (C^-1 K)^T."""
-    D = A @ K
-    square = (R * R).sum(0).clamp_min(torch.finfo(R.dtype).tiny)
-    written = ((B @ D) * R).sum(0) / square
-    eigenvalues = torch.linalg.eigvalsh((D + D.T) / 2 + a * torch.eye(len(D), dtype=D.dtype, device=D.device))
-    return Solved(tuple(written.tolist()), float(eigenvalues[-1] / eigenvalues[0].clamp_min(eigenvalues[-1] * 1e-16)))
 
 
 def _bare_keys(bench: Workbench, requests: Sequence[Request], layer: int) -> Tensor:

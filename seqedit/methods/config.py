@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from seqedit.errors import InputError
+from seqedit.filters import FilterName, FilterSettings, UpdateFilter, get_filter
 from seqedit.support.config import Config, check_positive, setting
 from seqedit.targets.config import TargetValueConfig
 
@@ -39,10 +40,12 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
 
     ``written_by`` names the setting that an update's written share s = q / (q + a weight) goes by; None where it is
     none of them, as the weight cancels. ``solved_together`` says whether a batch is solved as one, or each alone.
+    ``filter_defaults`` are a filter's settings that were published for the method alone.
     """
 
     written_by: ClassVar[str | None] = "second_moment_weight"
     solved_together: ClassVar[bool] = True
+    filter_defaults: ClassVar[Mapping[str, float]] = {}
 
     spread: Spread = setting("even", "how the residual is distributed over the layers: single, even, sqrt or boundary")
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
@@ -55,6 +58,22 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
 
     sequence: Sequence = setting(
         "separate", "what a batch is solved for: its own facts, or (joint) with all facts in force (OTE-SE)"
+    )
+
+    update_filter: FilterName = setting(
+        "none", "what of an update is written: none (all of it), revive, sphere, rect, prune or nse"
+    )
+    filter_energy: float | None = setting(
+        None, "share of the original weight's energy whose directions are kept from updates (revive 0.5, sphere 0.5)"
+    )
+    filter_share: float | None = setting(
+        None, "share that is written: of the update's elements (rect 0.4), of the neurons' activation (nse 0.8)"
+    )
+    filter_strength: float | None = setting(
+        None, "how much is removed along those directions: 1 all of it (sphere 0.8; 0.5 of alphaedit)"
+    )
+    filter_inside: bool = setting(
+        False, "solve within what the filter leaves instead of filtering what is solved (revive, sphere; nse always)"
     )
 
     def __post_init__(self) -> None:
@@ -74,6 +93,44 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
 
         if self.sequence == "joint":
             self._check_joint()
+        self._check_filter()
+
+    @property
+    def filter_settings(self) -> FilterSettings:
+        """The filter's settings, with its own values where none are given."""
+        chosen = self._filter
+        if chosen is None:
+            return FilterSettings()
+        given = {"energy": self.filter_energy, "share": self.filter_share, "strength": self.filter_strength}
+        values = {**chosen.own, **self.filter_defaults, **{k: v for k, v in given.items() if v is not None}}
+        return FilterSettings(**{name: values[name] for name in chosen.own})
+
+    @property
+    def solved_inside(self) -> bool:
+        """Whether a batch is solved within what its filter leaves."""
+        return self.filter_inside or (self._filter is not None and self._filter.inside == "always")
+
+    @property
+    def _filter(self) -> UpdateFilter | None:
+        return None if self.update_filter == "none" else get_filter(self.update_filter)
+
+    def _check_filter(self) -> None:
+        chosen, name = self._filter, self.update_filter
+        for own in ("energy", "share", "strength"):
+            value = getattr(self, f"filter_{own}")
+            if value is None:
+                continue
+            if chosen is None or own not in chosen.own:
+                raise InputError(f"setting 'filter_{own}' is not read with update_filter '{name}'; leave it out")
+            if not 0 < value <= 1 or (own == "energy" and value == 1):
+                bounds = "between 0 and 1" if own == "energy" else "greater than 0 and at most 1"
+                raise InputError(f"setting 'filter_{own}' must be {bounds}, got {value}")
+        if not self.filter_inside:
+            return
+        if chosen is None or chosen.inside == "never":
+            raise InputError(f"filter_inside needs a projection, got update_filter '{name}'; choose revive or sphere")
+        if self.filter_settings.strength != 1:
+            raise InputError("filter_inside needs a projection; give filter_strength=1 with 'sphere'")
 
     def _check_joint(self) -> None:
         if not self.solved_together:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqedit.filters.originals import Originals
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.parallel.ranks import Ranks
@@ -33,6 +34,7 @@ class Workbench:
         target_values: (n, d) target values that a closed form is to use instead of optimising them.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         held: What is in force of a joint sequence at a layer; None for nothing.
+        originals: Weights before all edits, for filters on the update; None where those before the batch are they.
     """
 
     model: CausalLM
@@ -45,6 +47,7 @@ class Workbench:
     target_values: Tensor | None = None
     ranks: Ranks | None = None
     held: Callable[[Projection], Held | None] = lambda projection: None
+    originals: Originals | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,23 @@ class Solved:
     condition: float
 
 
+@dataclass(frozen=True)
+class Filtered:
+    """What a filter left of a layer's update.
+
+    Attributes:
+        kept: Frobenius norm of what was written over that of what was solved for.
+        rank_before: Rank of the adapter that would store what was solved for.
+        rank: Rank of the one that stores what was written.
+        written_before: Mean share of the residuals that was written before the filter.
+    """
+
+    kept: float
+    rank_before: int
+    rank: int
+    written_before: float
+
+
 @dataclass(frozen=True, eq=False)
 class LayerUpdate:
     """Update of one FFN output projection.
@@ -70,6 +90,7 @@ class LayerUpdate:
         keys: (n, d_in) float64, the keys it was solved for; those of the edited model where nothing was solved.
         solved: How well the solution meets what was asked of the layer; None where nothing was solved.
         residuals: (n, d_out) what all updates of a joint sequence are to write at the keys; None outside of one.
+        filtered: What a filter left of it; None without one.
     """
 
     projection: Projection
@@ -77,6 +98,7 @@ class LayerUpdate:
     keys: Tensor
     solved: Solved | None = None
     residuals: Tensor | None = None
+    filtered: Filtered | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from seqedit.support.config import setting
 from seqedit.targets.config import InitNorm
 
 if TYPE_CHECKING:
-    from seqedit.methods.interface import Update, Workbench
+    from seqedit.filters.applied import Delta
+    from seqedit.methods.interface import Filtered, LayerUpdate, Update, Workbench
     from seqedit.targets.values import TargetValues
 
 
@@ -42,6 +43,7 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
 
     from seqedit.methods.closed_form import closed_form_edit
     from seqedit.methods.interface import LayerUpdate, Solved, Update
+    from seqedit.methods.one_layer import summed
 
     # Each request sees the ones before it already written; the batch's update is the sum of theirs. One and the same
     # averaged key is used everywhere, as in R-ROME (arXiv 2403.07175): mixing two kinds of keys made ROME collapse.
@@ -55,18 +57,33 @@ def rome(bench: Workbench, requests: Sequence[Request], config: RomeConfig) -> U
     ]
     layers = []
     for parts in zip(*(single.layers for single in singles), strict=True):
-        factors = [part.delta for part in parts]
-        B, A = torch.cat([f[0] for f in factors], dim=1), torch.cat([f[1] for f in factors], dim=0)
+        delta = summed([part.delta for part in parts])
         solved = [part.solved for part in parts if part.solved is not None]
         together = Solved(tuple(s for one in solved for s in one.written), max(one.condition for one in solved))
         keys = torch.cat([part.keys for part in parts], dim=0)
-        layers.append(LayerUpdate(parts[0].projection, (B, A), keys, together))
+        layers.append(LayerUpdate(parts[0].projection, delta, keys, together, filtered=_filtered(parts, delta)))
     return Update(
         tuple(layers),
         torch.cat([single.target_values for single in singles]),
         tuple(loss for single in singles for loss in single.losses),
         tuple(count for single in singles for count in single.updates),
         _together([single.optimised for single in singles if single.optimised is not None]),
+    )
+
+
+def _filtered(parts: Sequence[LayerUpdate], delta: Delta) -> Filtered | None:
+    """What a filter left of all requests' updates of a layer, of norms and shares their mean."""
+    from seqedit.methods.interface import Filtered
+    from seqedit.methods.one_layer import stored_rank
+
+    found = [part.filtered for part in parts if part.filtered is not None]
+    if not found:
+        return None
+    return Filtered(
+        sum(one.kept for one in found) / len(found),
+        sum(one.rank_before for one in found),
+        stored_rank(delta),
+        sum(one.written_before for one in found) / len(found),
     )
 
 

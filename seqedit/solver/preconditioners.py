@@ -16,16 +16,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqedit.errors import NumericsError
 from seqedit.solver.protected_keys import Preconditioner, ProtectedPreconditioner, protect
+from seqedit.solver.subspaces import Subspace, confined_matrix
 from seqedit.support.cholesky import cholesky_, factored_solve
 
 __all__ = [
     "CholeskyPreconditioner",
+    "ConfinedPreconditioner",
     "NullSpacePreconditioner",
     "Preconditioner",
     "ProtectedPreconditioner",
     "protect",
 ]
+
+_OUTSIDE = 1e-12
+"""Vectors with less than this squared length outside of a subspace lie in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +57,52 @@ class CholeskyPreconditioner:
         keys = keys.to(self.factor.device, torch.float64)
         C = self.factor @ self.factor.mT
         return CholeskyPreconditioner(cholesky_(C.addmm_(keys.T, keys), "the layer with its protected keys"))
+
+    def product(self, X: Tensor) -> Tensor:
+        """C X."""
+        X_there = X.to(self.factor.device)
+        return (self.factor @ (self.factor.mT @ X_there)).to(X.device)
+
+    def confined(self, kept: Subspace) -> ConfinedPreconditioner:
+        """P S^-1 P with S = P C P + c (I - P), factored."""
+        S = confined_matrix(self.factor @ self.factor.mT, kept)
+        return ConfinedPreconditioner(
+            CholeskyPreconditioner(cholesky_(S, "the layer within what its filter leaves")), kept
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ConfinedPreconditioner:
+    """P S^-1 P = Q (Q^T C Q)^-1 Q^T.
+
+    Attributes:
+        whole: S^-1.
+        kept: The subspace.
+    """
+
+    whole: CholeskyPreconditioner
+    kept: Subspace
+
+    @property
+    def order(self) -> int:
+        """d_in."""
+        return self.whole.order
+
+    def __call__(self, K: Tensor) -> Tensor:
+        return self.kept.project(self.whole(self.kept.project(K)))
+
+    def with_keys(self, keys: Tensor) -> ConfinedPreconditioner:
+        """Keys count by what they have in the subspace."""
+        inside = self.kept.project(keys.double().T).T
+        return ConfinedPreconditioner(self.whole.with_keys(inside), self.kept)
+
+    def product(self, X: Tensor) -> Tensor:
+        """P C P X."""
+        return self.kept.project(self.whole.product(self.kept.project(X)))
+
+    def confined(self, kept: Subspace) -> ConfinedPreconditioner:
+        """A second subspace is not asked for anywhere."""
+        raise NotImplementedError("C^-1 is confined to a subspace already")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,3 +138,29 @@ class NullSpacePreconditioner:
             system = self.factor @ self.factor.mT
         factor = cholesky_(system.addmm_(inside.T, inside), "the null space with its protected keys")
         return NullSpacePreconditioner(self.basis, self.l2, factor)
+
+    def product(self, X: Tensor) -> Tensor:
+        """P (L2 I + K_p K_p^T) P X: what lies outside of the null space has no finite weight and is left out."""
+        inside = self.basis.T @ X.to(self.basis.device)
+        weighed = self.l2 * inside if self.factor is None else self.factor @ (self.factor.mT @ inside)
+        return (self.basis @ weighed).to(X.device)
+
+    def confined(self, kept: Subspace) -> NullSpacePreconditioner:
+        """In the part of the null space that lies in the subspace.
+
+        Raises:
+            NumericsError: there is none.
+        """
+        outside = self.basis - kept.project(self.basis)
+        values, vectors = torch.linalg.eigh(outside.T @ outside)  # squared lengths outside, 0 to 1
+        within = vectors[:, values < _OUTSIDE]
+        if within.shape[1] == 0:
+            raise NumericsError(
+                "the null space has nothing in common with what the update's filter leaves; lower filter_energy or "
+                "raise nullspace_threshold"
+            )
+        factor = None
+        if self.factor is not None:
+            root = self.factor.mT @ within
+            factor = cholesky_((root.T @ root).contiguous(), "the null space within what its filter leaves")
+        return NullSpacePreconditioner(self.basis @ within, self.l2, factor)

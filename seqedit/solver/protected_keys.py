@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from seqedit.solver.subspaces import Subspace
 from seqedit.support.cholesky import check_pivots, cholesky, factored_solve
 
 _NAME = "the protected keys"
@@ -34,6 +35,12 @@ class Preconditioner(Protocol):
 
     def with_keys(self, keys: Tensor) -> Preconditioner:
         """(C + K_p K_p^T)^-1 for the rows K_p^T, (N, d_in), by a factorization of its own."""
+
+    def product(self, X: Tensor) -> Tensor:
+        """C X for (d_in, n) float64 columns, on their device."""
+
+    def confined(self, kept: Subspace) -> Preconditioner:
+        """Q (Q^T C Q)^-1 Q^T for a basis Q of a subspace (`seqedit.solver.subspaces`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,15 @@ class ProtectedPreconditioner:
     def with_keys(self, keys: Tensor) -> Preconditioner:
         """These keys besides those that are protected already."""
         return self.inner.with_keys(torch.cat([self.keys.to(keys), keys]))
+
+    def product(self, X: Tensor) -> Tensor:
+        """(C + K_p K_p^T) X."""
+        keys = self.keys.to(X)
+        return self.inner.product(X) + keys.T @ (keys @ X)
+
+    def confined(self, kept: Subspace) -> Preconditioner:
+        """The same identity holds within a subspace."""
+        return protect(self.inner.confined(kept), self.keys.double().T)
 
 
 def protect(inner: Preconditioner, keys: Tensor | None) -> Preconditioner:

@@ -34,6 +34,8 @@ import torch
 from torch import Tensor
 
 from seqedit.solver.closed_form import solve
+from seqedit.solver.protected_keys import Preconditioner
+from seqedit.solver.subspaces import Subspace
 
 ROUNDING = 2.0**-20
 """Share of |S| up to which G is taken for rounding: updates are stored in float32, one after the other."""
@@ -85,15 +87,26 @@ class Undone:
         B: (d_out, r) float64.
         A: (r, d_in) float64.
         share: |G| / |S| before what is rounding was left out; 0 without updates.
+        floor: Singular values up to this are rounding.
     """
 
     B: Tensor
     A: Tensor
     share: float
+    floor: float = 0.0
 
     def at(self, K: Tensor) -> Tensor:
         """G K, (d_out, n)."""
         return self.B @ (self.A @ K)
+
+    def mapped(self, linear: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Factors of what a linear map makes of G, without what is rounding."""
+        B, A = linear(self.B, self.A)
+        if B.shape[1] == 0:
+            return B, A
+        U, values, V = _singular([B], [A], None)
+        kept = values > self.floor
+        return U[:, kept] * values[kept], V[kept]
 
 
 def joint_factors(precondition: Callable[[Tensor], Tensor], held: Held, a: float) -> tuple[Tensor, Tensor]:
@@ -131,8 +144,34 @@ def undone(precondition: Callable[[Tensor], Tensor], held: Held, a: float, *, ro
     U, values, V = _singular([p[0].to(B) for p in parts], [p[1].to(B) for p in parts], matrix)
     size = _norm(held.written)
     whole = float(values.norm())
-    kept = values > rounding * (size or whole)
-    return Undone(U[:, kept] * values[kept], V[kept], whole / size if size else 0.0)
+    floor = rounding * (size or whole)
+    kept = values > floor
+    return Undone(U[:, kept] * values[kept], V[kept], whole / size if size else 0.0, floor)
+
+
+def written_within(precondition: Preconditioner, confined: Preconditioner, kept: Subspace, held: Held) -> Held:
+    """The same facts with S Pi for S, what of S counts where updates are confined to a subspace.
+
+    The minimum of a least squares with Hessian C over updates from S on whose rows lie in the subspace is
+    S + (J - S) Pi with Pi = C Q (Q^T C Q)^-1 Q^T, which is the identity in the subspace. So G Pi = S Pi - J Pi, where
+    J Pi is the joint solution by the confined C^-1.
+
+    Args:
+        precondition: (C + K K^T / a)^-1 with the held facts' keys among those it protects.
+        confined: The same within the subspace.
+        kept: The subspace.
+        held: The facts in force and what was written.
+    """
+
+    def rows(A: Tensor) -> Tensor:
+        columns = A.double().T
+        inside = kept.project(columns)
+        return (inside + confined(precondition.product(columns - inside))).T
+
+    parts: list[tuple[Tensor, Tensor] | Tensor] = []
+    for part in held.written:
+        parts.append(rows(part) if isinstance(part, Tensor) else (part[0], rows(part[1])))
+    return Held(held.keys, held.residuals, tuple(parts))
 
 
 def solve_in_sequence(

@@ -21,6 +21,7 @@ from seqedit.adapters.files import read_tensors
 from seqedit.editing.compute import apply_adapter, compute_adapter
 from seqedit.errors import InputError
 from seqedit.facts.requests import Record
+from seqedit.filters.originals import Originals
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig
@@ -60,6 +61,7 @@ class TuneBench:
         tasks: LoadedTasks | None = None,
     ) -> None:  # fmt: skip
         self.edited, self.method, self.factors, self.out, self.seed = edited, method, factors, out, seed
+        self.originals = Originals(edited.base)
         self.tasks = tasks
         self.texts = list(islice((text for text in texts if text.strip()), TEXT_LINES))
         self.contexts = sample_context_templates(edited.model, edited.tokenizer, seed=seed)
@@ -144,6 +146,7 @@ class TuneBench:
             self.edited.model, self.edited.tokenizer, [r.request for r in records], self.method, config,
             base_model=self.edited.base_model, second_moments=self.factors.moments, context_templates=self.contexts,
             factors=self.factors, earlier_keys=earlier, seed=self.seed, target_values=values,
+            originals=self.originals,
         )  # fmt: skip
         apply_adapter(self.edited.model, adapter)
         return adapter.keys

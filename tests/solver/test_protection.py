@@ -50,6 +50,12 @@ class Counting:
     def with_keys(self, keys: Tensor) -> Any:
         return self.inner.with_keys(keys)
 
+    def product(self, X: Tensor) -> Any:
+        return self.inner.product(X)
+
+    def confined(self, kept: Any) -> Any:
+        return self.inner.confined(kept)
+
 
 def inverse(kind: str, keys: Tensor) -> Tensor:
     """What a preconditioner with these keys multiplies by, from its definition."""
