@@ -63,6 +63,8 @@ class Diagnosis:
         size: Module name -> Frobenius norm of the update over that of the weight before it.
         load: Module name -> edits in force, these included, per key dimension.
         faults: Settings with which the edit cannot be expected to work.
+        bounded: Target values that ended at the bound on their size, the clamp or the trust region; None for methods
+            without target values.
     """
 
     requests: int
@@ -73,6 +75,7 @@ class Diagnosis:
     size: Mapping[str, float]
     load: Mapping[str, float]
     faults: tuple[Fault, ...]
+    bounded: int | None = None
 
     @property
     def written_share(self) -> float | None:
@@ -98,6 +101,8 @@ def line_of(found: Mapping[str, Any]) -> str:
     if found["converged"] is not None:
         parts.append(f"{found['converged']} of {found['requests']} target values converged")
         parts.append(f"{found['reached']} at the argmax")
+        if found.get("bounded"):
+            parts.append(f"{found['bounded']} at the bound")
     if found["written"]:
         parts.append(f"{100 * min(found['written'].values()):.0f} % of the residual written")
         parts.append(f"condition {max(found['condition'].values()):.0e}")
@@ -131,6 +136,7 @@ def diagnose(
         {name: norm / max(weights[name], 1e-300) for name, norm in norms.items()},
         {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
         (*_of_targets(found, converged, config), *_of_weights(written, config)),
+        None if found is None else sum(found.bounded),
     )
 
 
@@ -149,6 +155,9 @@ def _of_targets(found: TargetValues | None, converged: Sequence[bool] | None, co
     left = [i for i, done in enumerate(converged) if not done]
     worst = max(found.losses[i] for i in left)
     reason = f"{len(left)} of {len(converged)} target values did not converge (losses up to {worst:.2g})"
+    if config.trust_region is not None and found.bounded and sum(found.bounded[i] for i in left) >= 0.5 * len(left):
+        reason += ", most of them at the bound on their norm"
+        return [Fault("trust_region", config.trust_region, 2 * config.trust_region, reason)]
     hidden = found.initial[left].double().norm(dim=1)
     moved = (found.values - found.initial)[left].double().norm(dim=1)
     if float((moved >= 0.98 * config.clamp_norm_factor * hidden).double().mean()) >= 0.5:

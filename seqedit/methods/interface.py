@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ class Workbench:
         target_values: (n, d) target values that a closed form is to use instead of optimising them.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         held: What is in force of a joint sequence at a layer; None for nothing.
+        anchors: Layer -> norm of pilot facts' values there (`seqedit.targets.norms`), for the layers where target
+            values are optimised; empty where none were measured.
+        preserved: The norm of a layer's weights in the metric C of its closed form (`preserved_norm`).
     """
 
     model: CausalLM
@@ -45,6 +49,8 @@ class Workbench:
     target_values: Tensor | None = None
     ranks: Ranks | None = None
     held: Callable[[Projection], Held | None] = lambda projection: None
+    anchors: Mapping[int, float] = field(default_factory=dict)
+    preserved: Callable[[Projection], float] = lambda projection: math.inf
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from seqedit.errors import InputError
 from seqedit.solver.protected_keys import Preconditioner, ProtectedPreconditioner, protect
 from seqedit.support.cholesky import cholesky_, factored_solve
 
@@ -24,6 +25,7 @@ __all__ = [
     "NullSpacePreconditioner",
     "Preconditioner",
     "ProtectedPreconditioner",
+    "preserved_norm",
     "protect",
 ]
 
@@ -86,3 +88,25 @@ class NullSpacePreconditioner:
             system = self.factor @ self.factor.mT
         factor = cholesky_(system.addmm_(inside.T, inside), "the null space with its protected keys")
         return NullSpacePreconditioner(self.basis, self.l2, factor)
+
+
+def preserved_norm(inner: Preconditioner, W: Tensor) -> float:
+    """|W|_C = sqrt(tr(W C W^T)): how large a matrix is to what is preserved.
+
+    For C = weight C0 it is sqrt(weight) times the root mean square of |W k| over the text's keys; for AlphaEdit, whose
+    C is L2 times the projector on the null space, sqrt(L2) times the norm of W within the null space.
+
+    Args:
+        inner: C^-1 without earlier keys.
+        W: (d_out, d_in).
+
+    Raises:
+        InputError: a C^-1 of another kind, which does not say its C.
+    """
+    if isinstance(inner, CholeskyPreconditioner):
+        root = inner.factor
+    elif isinstance(inner, NullSpacePreconditioner):
+        root = inner.basis * inner.l2**0.5 if inner.factor is None else inner.basis @ inner.factor
+    else:
+        raise InputError("setting 'trust_region' is not known for this method: its C^-1 does not say its C")
+    return float((W.to(root.device, torch.float64) @ root).norm())
