@@ -39,7 +39,8 @@ class Adapter:
         method: Method name and every configuration field, as JSON types.
         base_model: What it was computed for.
         keys: Module name -> (n, d_in) float32, the averaged keys that were solved for.
-        target_values: (n, d) float32, the hidden states to be produced at the last edited layer, or None.
+        target_values: (n, d) float32, the hidden states to be produced at the last edited layer (the first with
+            spread ``replay``), or None.
         fan_in_fan_out: True where the modules store their weights as (d_in, d_out) (GPT-2's Conv1D).
         as_parameters: True where PEFT has to be told weights, not modules: in some mixtures of experts it takes every
             module of such a name for the routed experts.

@@ -168,7 +168,7 @@ OFFERED: Mapping[tuple[str, str], Callable[[Any], Iterable[str]]] = {
     ("", "gate"): gate_metrics,
     ("", "task"): tasks,
     ("", "set_"): settings,
-    ("", "spread"): _words("single", "even", "sqrt", "boundary"),
+    ("", "spread"): _words("single", "even", "sqrt", "boundary", "replay"),
     ("", "order"): _words("file", "clustered"),
     ("", "how"): _words("sum", "solve", "ties", "dare"),
     ("", "zsre"): _words("mend", "alt", "memit", "answers"),

@@ -65,7 +65,7 @@ def layers(value: str) -> str:
 
 def spread(value: str) -> str:
     """How a residual is spread over the layers."""
-    return _one_of(value, ["single", "even", "sqrt", "boundary"], "spread")
+    return _one_of(value, ["single", "even", "sqrt", "boundary", "replay"], "spread")
 
 
 def zsre(value: str) -> str:

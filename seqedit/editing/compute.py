@@ -25,7 +25,7 @@ from seqedit.models.gguf import gguf_source
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
-from seqedit.solver.preconditioners import Preconditioner
+from seqedit.solver.preconditioners import Preconditioner, preserved_norm
 from seqedit.solver.sequence import Held
 from seqedit.support.digests import json_digest
 from seqedit.text.framing import told_framing
@@ -53,6 +53,7 @@ def compute_adapter(
     in_force: int = 0,
     held: Mapping[str, Held] | None = None,
     originals: Originals | None = None,
+    anchors: Mapping[int, float] | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -75,6 +76,8 @@ def compute_adapter(
         held: Module name -> what is in force of a joint sequence; used where the config asks for one.
         originals: Weights before all edits, kept from earlier batches, for filters on the update; None where the model
             is unedited.
+        anchors: Layer -> norm of pilot facts' values on the unedited model (`seqedit.editing.pilot`), for the setting
+            ``target_norm`` pilot.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -117,10 +120,16 @@ def compute_adapter(
         inner = chosen.precondition(made, projection, config)
         return made.protected(projection, inner, protected.get(projection.name))
 
+    def preserved(projection: Projection) -> float:
+        assert chosen.precondition is not None
+        assert made is not None
+        return preserved_norm(chosen.precondition(made, projection, config), projection.matrix())
+
     bench = Workbench(
         model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks,
         held=lambda p: joint[p.name].to(p.weight.device) if p.name in joint else None,
         originals=_originals(originals, projections, config),
+        anchors=anchors or {}, preserved=preserved,
     )  # fmt: skip
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
@@ -145,6 +154,7 @@ def compute_adapter(
             "losses": [round(loss, 6) for loss in update.losses],
             "optimisation_updates": list(update.updates),
             "diagnosis": diagnosis.to_dict(),
+            **({"target_norms": {str(layer): norm for layer, norm in anchors.items()}} if anchors else {}),
             **_moments_used(second_moments),
             "seed": seed,
             **told_framing(requests),

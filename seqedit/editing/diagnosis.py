@@ -65,6 +65,8 @@ class Diagnosis:
         load: Module name -> edits in force, these included, per key dimension.
         faults: Settings with which the edit cannot be expected to work.
         filtered: Module name -> what a filter left of the update (`Filtered`); empty without one.
+        bounded: Target values that ended at the bound on their size, the clamp or the trust region; None for methods
+            without target values.
     """
 
     requests: int
@@ -76,6 +78,7 @@ class Diagnosis:
     load: Mapping[str, float]
     faults: tuple[Fault, ...]
     filtered: Mapping[str, Filtered] = field(default_factory=dict)
+    bounded: int | None = None
 
     @property
     def written_share(self) -> float | None:
@@ -108,6 +111,8 @@ def line_of(found: Mapping[str, Any]) -> str:
     if found["converged"] is not None:
         parts.append(f"{found['converged']} of {found['requests']} target values converged")
         parts.append(f"{found['reached']} at the argmax")
+        if found.get("bounded"):
+            parts.append(f"{found['bounded']} at the bound")
     if found["written"]:
         parts.append(f"{100 * min(found['written'].values()):.0f} % of the residual written")
         parts.append(f"condition {max(found['condition'].values()):.0e}")
@@ -156,6 +161,7 @@ def diagnose(
         {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
         (*_of_targets(found, converged, config), *of_solution),
         {layer.projection.name: layer.filtered for layer in update.layers if layer.filtered is not None},
+        None if found is None else sum(found.bounded),
     )
 
 
@@ -174,6 +180,9 @@ def _of_targets(found: TargetValues | None, converged: Sequence[bool] | None, co
     left = [i for i, done in enumerate(converged) if not done]
     worst = max(found.losses[i] for i in left)
     reason = f"{len(left)} of {len(converged)} target values did not converge (losses up to {worst:.2g})"
+    if config.trust_region is not None and found.bounded and sum(found.bounded[i] for i in left) >= 0.5 * len(left):
+        reason += ", most of them at the bound on their norm"
+        return [Fault("trust_region", config.trust_region, 2 * config.trust_region, reason)]
     hidden = found.initial[left].double().norm(dim=1)
     moved = (found.values - found.initial)[left].double().norm(dim=1)
     if float((moved >= 0.98 * config.clamp_norm_factor * hidden).double().mean()) >= 0.5:

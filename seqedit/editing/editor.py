@@ -10,12 +10,13 @@ from torch import Tensor
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import LowRank
 from seqedit.editing.compute import compute_adapter, protects_earlier, solves_jointly
+from seqedit.editing.pilot import pilot_norm, pilot_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.filters.originals import Originals
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
-from seqedit.methods.config import EditConfig
+from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.models.anatomy import Projection
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
@@ -23,6 +24,7 @@ from seqedit.parallel.ranks import Ranks
 from seqedit.solver.factorizations import Factorizations
 from seqedit.solver.preconditioners import Preconditioner
 from seqedit.solver.sequence import Held
+from seqedit.targets.config import TargetValueConfig
 
 Moments = SecondMoments | Callable[[tuple[int, ...]], SecondMoments]
 """One set of second moments for all layers, or what provides those of a choice of layers."""
@@ -55,6 +57,7 @@ class Editor:
         self._identities: dict[tuple[int, ...], Factorizations] = {}
         self._factored: Moments | None = moments
         self.originals = Originals(edited.base)
+        self._anchors: dict[tuple[int, str, TargetValueConfig], float] = {}
 
     @property
     def context_templates(self) -> Sequence[Sequence[str]]:
@@ -101,7 +104,20 @@ class Editor:
             context_templates=templates, earlier_keys=keys or None, seed=self.seed if seed is None else seed,
             target_values=target_values, ranks=self.ranks, in_force=in_force, held=held or None,
             originals=self.originals,
+            anchors=self.anchors(config) if target_values is None else None,
         )  # fmt: skip
+
+    def anchors(self, config: EditConfig) -> dict[int, float]:
+        """Layer -> norm of the pilot facts' values there, where the settings ask for it; found once and kept."""
+        if not isinstance(config, ClosedFormConfig) or config.target_norm != "pilot":
+            return {}
+        found = {}
+        for layer in config.target_layers:
+            key = layer, config.target_place, pilot_settings(config)
+            if key not in self._anchors:
+                self._anchors[key] = pilot_norm(self.edited, config, layer, self.ranks)
+            found[layer] = self._anchors[key]
+        return found
 
     def moments_of(self, choices: Iterable[tuple[int, ...]]) -> Mapping[str, Tensor]:
         """Module name -> C0 of the modules of some choices of layers; empty where the editor has no moments."""

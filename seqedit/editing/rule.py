@@ -14,6 +14,7 @@ from typing import Any
 from seqedit.editing.diagnosis import REACH
 from seqedit.editing.editor import Editor
 from seqedit.editing.layer_figures import candidate_layers, layer_figures, window
+from seqedit.editing.pilot import SUBJECTS
 from seqedit.editing.preset_model import preset_for, preset_warning
 from seqedit.editing.settings import BY_RULE, Given, read_preset
 from seqedit.facts.requests import Request
@@ -26,11 +27,7 @@ RULE_SHARE = 0.9
 """Share of a lone fact's residual that the rule's weight writes."""
 RULE_CLAMP = REACH + 1
 """Bound on a target value's way, in hidden norms: one beyond `REACH`, so that the rate decides and not the bound."""
-_SUBJECTS = (
-    "Marie Curie", "Mount Kilimanjaro", "Isaac Newton", "The Mona Lisa", "Buenos Aires", "Ludwig van Beethoven",
-    "Toyota Corolla", "The Amazon River", "Real Madrid", "Nelson Mandela", "The Roman Empire", "Microsoft Windows",
-)  # fmt: skip
-FACTS = tuple(Request(name, "Many people have heard of {}, which is", "known") for name in _SUBJECTS)
+FACTS = tuple(Request(name, "Many people have heard of {}, which is", "known") for name in SUBJECTS)
 """Subjects of many kinds, at whose last tokens norms are taken; words stand before them, as a text's first token has
 norms of its own in many models."""
 
@@ -203,9 +200,10 @@ def _by_rule(given: Given, config_class: type[ClosedFormConfig], editor: Editor)
     factors, invert = editor.factorizations(layers), get_method(given.method).precondition
     assert invert is not None  # a closed form has one
     with edited.unedited():
+        layer = start.target_layers[-1]
         found = layer_figures(
-            edited.model, edited.parts, edited.tokenizer, FACTS, [[BARE]], layers[-1],
-            invert(factors, edited.parts.projections[layers[-1]], start), steps=start.steps,
+            edited.model, edited.parts, edited.tokenizer, FACTS, [[BARE]], layer,
+            invert(factors, edited.parts.projections[layer], start), steps=start.steps,
             weight=1.0 if setting is None else float(getattr(start, setting)), place=start.target_place,
         )  # fmt: skip
     fill("learning_rate", found.learning_rate)

@@ -144,11 +144,12 @@ class KeyWalk:
             parts.append(_Part([rows[i] for i in batch], cut))
         return parts
 
-    def at(self, layer: int) -> Measured:
+    def at(self, layer: int, module: nn.Module | None = None) -> Measured:
         """Measure before a layer is written; layers come in increasing order.
 
         Args:
             layer: The layer; those measured before may have been written meanwhile, no others.
+            module: Whose outputs to measure, where it is another than the walk's: not below the layer's projection.
 
         Raises:
             ValueError: the layer is not above the one measured last.
@@ -165,7 +166,7 @@ class KeyWalk:
         keep = self._may_keep(device)
         with torch.no_grad(), inference_state(self.model):
             for part in self._parts:
-                inputs, reached = self._run(part, layer, keep)
+                inputs, reached = self._run(part, layer, module or self.module, keep)
                 _add_keys(keys, part.rows, inputs)
                 for number, row in enumerate(part.rows):
                     for i, node, after in row.bare:
@@ -174,11 +175,11 @@ class KeyWalk:
                         following[i] = inputs[number, after].double()
         return Measured(keys, torch.stack(outputs), torch.cat(following) if self.following else None)
 
-    def _run(self, part: _Part, layer: int, keep: bool) -> tuple[Tensor, Tensor | None]:
+    def _run(self, part: _Part, layer: int, goal: nn.Module, keep: bool) -> tuple[Tensor, Tensor | None]:
         """(rows, t, d_in) inputs of the layer's projection; (rows, t, d) outputs of the module, for bare prompts."""
         start = part.cut
         module = self.parts.projections[layer].module
-        last = self.module if part.rows[0].bare else module  # only bare prompts go on to the target values
+        last = goal if part.rows[0].bare else module  # only bare prompts go on to the target values
         seen: dict[str, Any] = {}
 
         def capture_keys(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -199,7 +200,7 @@ class KeyWalk:
             output = seen["below"]
             rest = tuple(output[1:]) if isinstance(output, tuple) else None
             part.cut = replace(start, layer=layer - 1, hidden=hidden_of(output).detach(), rest=rest)
-        outputs = by_token(seen["outputs"], start.input_ids) if last is self.module else None
+        outputs = by_token(seen["outputs"], start.input_ids) if last is goal else None
         return by_token(seen["keys"], start.input_ids), outputs
 
     def _may_keep(self, device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from seqedit.filters import FilterName, FilterSettings, UpdateFilter, get_filter
 from seqedit.support.config import Config, check_positive, setting
 from seqedit.targets.config import TargetValueConfig
 
-Spread = Literal["single", "even", "sqrt", "boundary"]
+Spread = Literal["single", "even", "sqrt", "boundary", "replay"]
 Sequence = Literal["separate", "joint"]
 TargetPlace = Literal["layer output", "ffn output"]
 
@@ -47,7 +47,9 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     solved_together: ClassVar[bool] = True
     filter_defaults: ClassVar[Mapping[str, float]] = {}
 
-    spread: Spread = setting("even", "how the residual is distributed over the layers: single, even, sqrt or boundary")
+    spread: Spread = setting(
+        "even", "how the residual is distributed over the layers: single, even, sqrt, boundary or replay"
+    )
     a: float = setting(1.0, "relaxation of the equality constraint: 0 strict, 1 MEMIT")
     second_moment_weight: float = setting(15_000.0, "lambda in C = lambda C0 (mom2_update_weight)")
     shrinkage: float = setting(0.0, "shrinkage of C0 towards its mean diagonal, 0 to 1")
@@ -87,6 +89,11 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
         if self.spread == "boundary" and len(self.layers) == 1:
             raise InputError(
                 f"spread 'boundary' edits the first and the last of several layers, got {list(self.layers)}"
+            )
+        if self.spread == "replay" and len(self.layers) == 1:
+            raise InputError(
+                f"spread 'replay' takes target values from the first of several layers to the others, got "
+                f"{list(self.layers)}; choose single"
             )
         if self.spread == "boundary" and not self.solved_together:
             raise InputError("spread 'boundary' needs a method that solves a batch as one; choose memit, emmet or pmet")
@@ -141,6 +148,14 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
             )
         if self.protect_following:
             raise InputError("sequence 'joint' cannot be combined with protect_following, whose keys are not kept")
+
+    @property
+    def target_layers(self) -> tuple[int, ...]:
+        """Layers that target values are optimised at, the one whose values are kept last."""
+        if not self.layers:
+            return ()
+        first, last = min(self.layers), max(self.layers)
+        return {"boundary": (first, last), "replay": (first,)}.get(self.spread, (last,))
 
     @property
     def identity(self) -> bool:

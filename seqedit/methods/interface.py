@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,9 @@ class Workbench:
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         held: What is in force of a joint sequence at a layer; None for nothing.
         originals: Weights before all edits, for filters on the update; None where those before the batch are they.
+        anchors: Layer -> norm of pilot facts' values there (`seqedit.targets.norms`), for the layers where target
+            values are optimised; empty where none were measured.
+        preserved: The norm of a layer's weights in the metric C of its closed form (`preserved_norm`).
     """
 
     model: CausalLM
@@ -48,6 +52,8 @@ class Workbench:
     ranks: Ranks | None = None
     held: Callable[[Projection], Held | None] = lambda projection: None
     originals: Originals | None = None
+    anchors: Mapping[int, float] = field(default_factory=dict)
+    preserved: Callable[[Projection], float] = lambda projection: math.inf
 
 
 @dataclass(frozen=True)

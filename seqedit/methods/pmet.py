@@ -22,7 +22,9 @@ class PmetConfig(ClosedFormConfig):
 
     target_place: ClassVar[TargetPlace] = "ffn output"
 
-    spread: Spread = setting("sqrt", "how the residual is distributed over the layers: single, even, sqrt or boundary")
+    spread: Spread = setting(
+        "sqrt", "how the residual is distributed over the layers: single, even, sqrt, boundary or replay"
+    )
     kl_factor: float = setting(1.0, "weight of the KL divergence at '{subject} is a'")
     stop_at_argmax: bool = setting(True, "a request is also done when all its target tokens are the argmax")
     argmax_kl: float | None = setting(0.01, "stop at the argmax only if the weighted KL is at most this")

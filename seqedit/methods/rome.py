@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods.config import ClosedFormConfig, Spread
 from seqedit.methods.registry import register
@@ -28,12 +29,17 @@ class RomeConfig(ClosedFormConfig):
 
     a: float = setting(0.0, "relaxation of the equality constraint; 0 is ROME")
     spread: Spread = setting(
-        "single", "how the residual is distributed over the layers: single, even, sqrt or boundary"
+        "single", "how the residual is distributed over the layers: single, even, sqrt, boundary or replay"
     )
     init_norm: InitNorm = setting("ffn", "what |init| is the norm of: the perturbed output, or the FFN's (ROME)")
     published_keys: bool = setting(
         False, "divide by the bare prompt's key, all templates counting alike in the other, as before R-ROME"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.published_keys and self.trust_region is not None:
+            raise InputError("setting 'trust_region' is of the update at one key, and published_keys takes two")
 
 
 @register("rome", RomeConfig)
@@ -100,4 +106,5 @@ def _together(found: Sequence[TargetValues]) -> TargetValues | None:
         tuple(loss for one in found for loss in one.losses),
         tuple(count for one in found for count in one.updates),
         tuple(reached for one in found for reached in one.reached),
+        bounded=tuple(bounded for one in found for bounded in one.bounded),
     )

@@ -205,7 +205,7 @@ def check_solvable(
     if method is None:
         method, config = _common(found)
     assert config is not None
-    wanted = place_of({"name": method, "layers": list(config.layers)})
+    wanted = place_of({"name": method, **config.to_dict()})
     for entry, part in found:
         if place_of(_inner(part.adapter.method)) != wanted:
             raise InputError(

@@ -187,8 +187,8 @@ def _target_values(parts: Sequence[Part]) -> Tensor | None:
 
 
 def place_of(recorded: Mapping[str, Any]) -> tuple[TargetPlace, int | None]:
-    """Where a method's target values are: the kind of output, and the last edited layer."""
+    """Where a method's target values are: the kind of output, and the last edited layer (spread replay: the first)."""
     method = recorded.get("solved_by") or recorded  # a joint solution's values are where its method's are
-    layers = method.get("layers") or [None]
+    layers, which = method.get("layers") or [], min if method.get("spread") == "replay" else max
     config = get_method(str(method["name"])).config if method.get("name") in method_names() else EditConfig
-    return config.target_place, max(layers, default=None)
+    return config.target_place, which(layers, default=None)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seqedit.errors import NumericsError
+from seqedit.errors import InputError, NumericsError
 from seqedit.solver.protected_keys import Preconditioner, ProtectedPreconditioner, protect
 from seqedit.solver.subspaces import Subspace, confined_matrix
 from seqedit.support.cholesky import cholesky_, factored_solve
@@ -27,6 +27,7 @@ __all__ = [
     "NullSpacePreconditioner",
     "Preconditioner",
     "ProtectedPreconditioner",
+    "preserved_norm",
     "protect",
 ]
 
@@ -164,3 +165,25 @@ class NullSpacePreconditioner:
             root = self.factor.mT @ within
             factor = cholesky_((root.T @ root).contiguous(), "the null space within what its filter leaves")
         return NullSpacePreconditioner(self.basis @ within, self.l2, factor)
+
+
+def preserved_norm(inner: Preconditioner, W: Tensor) -> float:
+    """|W|_C = sqrt(tr(W C W^T)): how large a matrix is to what is preserved.
+
+    For C = weight C0 it is sqrt(weight) times the root mean square of |W k| over the text's keys; for AlphaEdit, whose
+    C is L2 times the projector on the null space, sqrt(L2) times the norm of W within the null space.
+
+    Args:
+        inner: C^-1 without earlier keys.
+        W: (d_out, d_in).
+
+    Raises:
+        InputError: a C^-1 of another kind, which does not say its C.
+    """
+    if isinstance(inner, CholeskyPreconditioner):
+        root = inner.factor
+    elif isinstance(inner, NullSpacePreconditioner):
+        root = inner.basis * inner.l2**0.5 if inner.factor is None else inner.basis @ inner.factor
+    else:
+        raise InputError("setting 'trust_region' is not known for this method: its C^-1 does not say its C")
+    return float((W.to(root.device, torch.float64) @ root).norm())

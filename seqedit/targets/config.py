@@ -9,6 +9,7 @@ from seqedit.errors import InputError
 from seqedit.support.config import Config, check_positive, setting
 
 InitNorm = Literal["perturbed", "ffn"]
+TargetNorm = Literal["free", "pilot"] | float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,17 @@ class TargetValueConfig(Config):
     argmax_kl: float | None = setting(None, "stop at the argmax only if the weighted KL is at most this; none for any")
     argmax_nll_factor: float = setting(1.0, "weight of the likelihood in steps after the target is the argmax")
 
+    target_norm: TargetNorm = setting(
+        "free", "norm that target values are rescaled to: free, pilot (NAS: that of pilot facts), or a number"
+    )
+    trust_region: float | None = setting(
+        None, "bound on a request's update in the norm of C, relative to the weights' (root mean square over text)"
+    )
+
     def __post_init__(self) -> None:
-        check_positive(self, "learning_rate", "clamp_norm_factor")
+        check_positive(self, "learning_rate", "clamp_norm_factor", "trust_region")
+        if isinstance(self.target_norm, float) and not self.target_norm > 0:
+            raise InputError(f"setting 'target_norm' must be free, pilot or greater than 0, got {self.target_norm:g}")
         if self.steps < 1:
             raise InputError(f"setting 'steps' must be at least 1, got {self.steps}")
         check_positive(self, "weight_decay", "kl_factor", zero=True)

@@ -37,6 +37,8 @@ def split_target_values(
     site: Callable[[Anatomy, int], Site] = LayerOutput,
     merge_same_subject: bool = False,
     max_tokens: int = 8192,
+    limits: Sequence[float] | None = None,
+    norm: float | None = None,
 ) -> TargetValues:
     """`optimise_target_values`, its groups of requests divided among the ranks.
 
@@ -52,19 +54,23 @@ def split_target_values(
         site: Where in the layer to perturb.
         merge_same_subject: One value for all requests of a subject.
         max_tokens: Padded tokens of a group.
+        limits: Bounds on the perturbations.
+        norm: Norm that values are rescaled to.
     """
     name = next((name for name, known in _SITES.items() if known is site), None)
     # One request is one group: orders to others would cost and give nothing (ROME makes one call per request).
     if ranks is None or not ranks.holds(model) or name is None or len(requests) == 1:
         return optimise_target_values(
             model, parts, tokenizer, requests, contexts, layer, config,
-            site=site(parts, layer), merge_same_subject=merge_same_subject, max_tokens=max_tokens,
+            site=site(parts, layer), merge_same_subject=merge_same_subject, max_tokens=max_tokens, limits=limits,
+            norm=norm,
         )  # fmt: skip
     answers: list[Message] = []
     ranks.run(model, "target_values", {
         "requests": [request.to_dict() for request in requests], "contexts": [list(group) for group in contexts],
         "layer": layer, "config": {f.name: getattr(config, f.name) for f in fields(TargetValueConfig)},
         "site": name, "merge_same_subject": merge_same_subject, "max_tokens": max_tokens,
+        "limits": None if limits is None else list(limits), "norm": norm,
     }, answers.append)  # fmt: skip
     device = parts.projections[layer].weight.device
     found = [a for a in answers if a.fields["places"]]
@@ -79,8 +85,9 @@ def split_target_values(
         return [together[i] for i in order]
 
     return TargetValues(
-        rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")), tuple(numbers("reached"))
-    )
+        rows("values"), rows("initial"), tuple(numbers("losses")), tuple(numbers("updates")),
+        tuple(numbers("reached")), bounded=tuple(numbers("bounded")),
+    )  # fmt: skip
 
 
 def _target_values(replica: Replica, share: ProcessShare, given: Mapping[str, Any]) -> Message:
@@ -88,9 +95,9 @@ def _target_values(replica: Replica, share: ProcessShare, given: Mapping[str, An
         replica.model, replica.parts, replica.tokenizer, [Request.from_dict(r) for r in given["requests"]],
         given["contexts"], given["layer"], TargetValueConfig.from_dict(given["config"]),
         site=_SITES[given["site"]](replica.parts, given["layer"]), merge_same_subject=given["merge_same_subject"],
-        max_tokens=given["max_tokens"], share=share,
+        max_tokens=given["max_tokens"], limits=given["limits"], norm=given["norm"], share=share,
     )  # fmt: skip
-    numbers = {"places": found.places, "losses": found.losses, "updates": found.updates, "reached": found.reached}
+    numbers = {name: getattr(found, name) for name in ("places", "losses", "updates", "reached", "bounded")}
     return Message(numbers, {"values": found.values, "initial": found.initial})
 
 

@@ -91,7 +91,7 @@ def edit(
     hparams: HparamsOption = None,
     set_: SetOption = None,
     layers: LayersOption = None,
-    spread: Annotated[str | None, typer.Option(help="single, even, sqrt or boundary.")] = None,
+    spread: Annotated[str | None, typer.Option(help="single, even, sqrt, boundary or replay.")] = None,
     second_moments: SecondMomentsOption = None,
     text: Annotated[str | None, typer.Option(help=f"Text to measure second moments on. [default: {DEFAULT}]")] = None,
     context_templates: Annotated[Path | None, typer.Option(help="JSON, a list of lists of strings.")] = None,

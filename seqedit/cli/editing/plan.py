@@ -47,7 +47,7 @@ def plan(
     hparams: HparamsOption = None,
     set_: SetOption = None,
     layers: LayersOption = None,
-    spread: Annotated[str | None, typer.Option(help="single, even, sqrt or boundary.")] = None,
+    spread: Annotated[str | None, typer.Option(help="single, even, sqrt, boundary or replay.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Facts of a batch. [default: all in one]")] = None,
     order: Annotated[str, typer.Option(help="file, or clustered: near keys into one batch.")] = "file",
     danger: Annotated[
