@@ -51,6 +51,7 @@ def compute_adapter(
     ranks: Ranks | None = None,
     in_force: int = 0,
     held: Mapping[str, Held] | None = None,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -71,6 +72,7 @@ def compute_adapter(
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         in_force: Edits that are in force already, for the diagnosis' load.
         held: Module name -> what is in force of a joint sequence; used where the config asks for one.
+        statistics: Module name -> statistics of the rows of earlier edits in force, for methods that normalise by them.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -116,6 +118,7 @@ def compute_adapter(
     bench = Workbench(
         model, tokenizer, parts, contexts, precondition, max_tokens, seed or 0, target_values, ranks,
         held=lambda p: joint[p.name].to(p.weight.device) if p.name in joint else None,
+        statistics=lambda p: (statistics or {}).get(p.name),
     )  # fmt: skip
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
@@ -153,6 +156,11 @@ def compute_adapter(
             for layer in update.layers
             if layer.residuals is not None
         },
+        statistics={
+            layer.projection.name: layer.statistics.float().cpu()
+            for layer in update.layers
+            if layer.statistics is not None
+        },
     )
 
 
@@ -168,6 +176,11 @@ def _check_target_values(values: Tensor | None, requests: Sequence[Request], clo
 def protects_earlier(config: EditConfig) -> bool:
     """Whether the settings ask for the keys of earlier edits to be protected."""
     return isinstance(config, ClosedFormConfig) and config.protect_earlier
+
+
+def protects_superseded(config: EditConfig) -> bool:
+    """Whether the keys of facts that were edited again are among those protected."""
+    return not isinstance(config, ClosedFormConfig) or config.protects_superseded
 
 
 def solves_jointly(config: EditConfig) -> bool:

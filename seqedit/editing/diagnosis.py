@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from seqedit.methods.alphaedit import AlphaEditConfig
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.interface import LayerUpdate, Update
 from seqedit.targets.values import TargetValues
@@ -24,6 +25,8 @@ ENOUGH_WRITTEN = 0.75
 """Below this share of the residual that is written, likewise."""
 GOOD_SHARE = 0.95
 """The share that a proposed second-moment weight writes."""
+ROOM = 2
+"""Batches like this one for which an evolving null space should have dimensions left, this one included."""
 REACH = 3.0
 """Norms of a hidden state that an optimisation should be able to go: Adam moves a component by the learning rate at
 most, so T updates go no further than ``rate T sqrt(d)``."""
@@ -63,6 +66,8 @@ class Diagnosis:
         size: Module name -> Frobenius norm of the update over that of the weight before it.
         load: Module name -> edits in force, these included, per key dimension.
         faults: Settings with which the edit cannot be expected to work.
+        left: Module name -> dimensions that earlier facts left of an evolving null space, and those it had before any;
+            empty for methods without one.
     """
 
     requests: int
@@ -73,6 +78,7 @@ class Diagnosis:
     size: Mapping[str, float]
     load: Mapping[str, float]
     faults: tuple[Fault, ...]
+    left: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def written_share(self) -> float | None:
@@ -85,6 +91,9 @@ class Diagnosis:
         for name in ("written", "condition", "size", "load"):
             found[name] = {module: _rounded(value) for module, value in found[name].items()}
         found["faults"] = [{**asdict(fault), "text": str(fault)} for fault in self.faults]
+        left = {module: list(dimensions) for module, dimensions in found.pop("left").items()}
+        if left:
+            found["left"] = left
         return found
 
     def line(self) -> str:
@@ -103,6 +112,9 @@ def line_of(found: Mapping[str, Any]) -> str:
         parts.append(f"condition {max(found['condition'].values()):.0e}")
     parts.append(f"update {100 * max(found['size'].values()):.2g} % of the weights")
     parts.append(f"load {max(found['load'].values()):.2g}")
+    if found.get("left"):
+        left, whole = min(found["left"].values())
+        parts.append(f"null space {left} of {whole}")
     return ", ".join(parts)
 
 
@@ -120,6 +132,7 @@ def diagnose(
     """
     solved = {layer.projection.name: layer.solved for layer in update.layers if layer.solved is not None}
     written = {name: sum(s.written) / len(s.written) for name, s in solved.items()}
+    left = {name: s.left for name, s in solved.items() if s.left is not None}
     found, n = update.optimised, len(update.target_values)
     converged = None if found is None else _converged(found, config)
     return Diagnosis(
@@ -130,7 +143,8 @@ def diagnose(
         {name: s.condition for name, s in solved.items()},
         {name: norm / max(weights[name], 1e-300) for name, norm in norms.items()},
         {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
-        (*_of_targets(found, converged, config), *_of_weights(written, config)),
+        (*_of_targets(found, converged, config), *(_of_room(left, n, config) or _of_weights(written, config))),
+        left,
     )
 
 
@@ -176,6 +190,23 @@ def _of_weights(written: Mapping[str, float], config: EditConfig) -> list[Fault]
     proposed = weight * share / (1 - share) * (1 - GOOD_SHARE) / GOOD_SHARE
     reason = f"only {100 * low:.0f} % of the residual is written: the weight of what is kept outweighs the keys"
     return [Fault(setting, weight, _two_digits(proposed), reason)]
+
+
+def _of_room(left: Mapping[str, tuple[int, int]], requests: int, config: EditConfig) -> list[Fault]:
+    """A null space that is nearly used up is at fault before the weight that holds an update back in it."""
+    if not left:
+        return []
+    assert isinstance(config, AlphaEditConfig)
+    name = min(left, key=lambda name: left[name][0])
+    free, whole = left[name]
+    if free >= ROOM * requests:
+        return []
+    reason = (
+        f"the null space of '{name}' is nearly used up: earlier facts leave {free} of its {whole} dimensions to this "
+        f"batch of {requests}"
+    )
+    threshold = config.nullspace_threshold
+    return [Fault("nullspace_threshold", threshold, _two_digits(5 * threshold), reason)]
 
 
 def _key_dimension(layer: LayerUpdate) -> int:

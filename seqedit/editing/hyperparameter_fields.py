@@ -19,6 +19,7 @@ _TARGETS = {
     "kl_factor": "kl_factor",
 }
 _WEIGHT = {"mom2_update_weight": "second_moment_weight"}
+_NULL_SPACE = {"nullspace_threshold": "nullspace_threshold", "L2": "l2"}
 _NORM = {"update_norm_lambda": "frobenius_weight"}
 _TRAINED = {
     "layers": "layers",
@@ -33,7 +34,8 @@ READ: Mapping[str, Mapping[str, str]] = {
     "memit": {**_TARGETS, **_WEIGHT, **_NORM},
     "emmet": {**_TARGETS, **_WEIGHT, **_NORM, "emmet_lambda": "a"},
     "pmet": {**_TARGETS, **_WEIGHT},
-    "alphaedit": {**_TARGETS, "nullspace_threshold": "nullspace_threshold", "L2": "l2"},
+    "alphaedit": {**_TARGETS, **_NULL_SPACE},
+    "evoedit": {**_TARGETS, **_NULL_SPACE},
     "ft": {**_TRAINED, "norm_constraint": "norm_constraint"},
     "lora": {**_TRAINED, "rank": "rank", "lora_alpha": "alpha"},
     "mend": {"lr_scale": "scale"},
@@ -65,7 +67,7 @@ class Only:
     why: str = ""
 
 
-_CLOSED = ("alphaedit", "emmet", "memit", "pmet", "rome")
+_CLOSED = ("alphaedit", "emmet", "evoedit", "memit", "pmet", "rome")
 
 ONLY: Mapping[str, Only] = {
     "fact_token": Only(("subject_last",), _CLOSED),

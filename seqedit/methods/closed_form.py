@@ -17,6 +17,7 @@ from seqedit.methods.config import ClosedFormConfig, Spread
 from seqedit.methods.interface import LayerUpdate, Solved, Update, Workbench, add_to_weight
 from seqedit.models.anatomy import Anatomy, Projection
 from seqedit.solver.closed_form import solve
+from seqedit.solver.evolving_null_space import EvolvingNullSpace
 from seqedit.solver.preconditioners import Preconditioner, protect
 from seqedit.solver.sequence import Held, Undone, solve_in_sequence, undone
 from seqedit.targets.sites import LayerOutput, Site
@@ -109,6 +110,7 @@ def closed_form_edit(
         residual = (found.values.to(now.device).double() - now).to(keys.device)
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
         precondition = bench.precondition(projection)
+        left = (precondition.left, precondition.dimension) if isinstance(precondition, EvolvingNullSpace) else None
         if measured.following is not None:
             precondition = protect(precondition, measured.following.T)
         if config.sequence == "joint":
@@ -117,7 +119,8 @@ def closed_form_edit(
             B, A = solve(precondition, keys.T, share, a)
             if met_at_bare:
                 B = B * (A @ keys.T) / (A @ _bare_keys(bench, requests, layer).T)
-            updates.append(LayerUpdate(projection, (B, A), keys, _solved(B, A, keys.T, share, a)))
+            solved = replace(_solved(B, A, keys.T, share, a), left=left)
+            updates.append(LayerUpdate(projection, (B, A), keys, solved))
         B, A = updates[-1].delta
         add_to_weight(projection, projection.matrix().clone(), B @ A)
     return Update(tuple(updates), found.values, found.losses, found.updates, found if found.losses else None)

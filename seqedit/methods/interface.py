@@ -33,6 +33,8 @@ class Workbench:
         target_values: (n, d) target values that a closed form is to use instead of optimising them.
         ranks: Processes that hold the model and do a share of the work; None for this one alone.
         held: What is in force of a joint sequence at a layer; None for nothing.
+        statistics: (3, d_in + d_out) statistics of the rows of earlier edits in force at a layer
+            (`seqedit.methods.ultraedit.statistics`); None for none.
     """
 
     model: CausalLM
@@ -45,6 +47,7 @@ class Workbench:
     target_values: Tensor | None = None
     ranks: Ranks | None = None
     held: Callable[[Projection], Held | None] = lambda projection: None
+    statistics: Callable[[Projection], Tensor | None] = lambda projection: None
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,12 @@ class Solved:
     Attributes:
         written: For each request <Delta k, r> / <r, r>: the share of its residual r that the update writes at its key.
         condition: Condition number of the system D + a I.
+        left: Dimensions that earlier facts left of an evolving null space, and those it had before any; None elsewhere.
     """
 
     written: tuple[float, ...]
     condition: float
+    left: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +75,7 @@ class LayerUpdate:
         keys: (n, d_in) float64, the keys it was solved for; those of the edited model where nothing was solved.
         solved: How well the solution meets what was asked of the layer; None where nothing was solved.
         residuals: (n, d_out) what all updates of a joint sequence are to write at the keys; None outside of one.
+        statistics: (3, d_in + d_out) of the batch's own rows, for methods that normalise over all edits; else None.
     """
 
     projection: Projection
@@ -77,6 +83,7 @@ class LayerUpdate:
     keys: Tensor
     solved: Solved | None = None
     residuals: Tensor | None = None
+    statistics: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
