@@ -1,7 +1,7 @@
 """Which field of the public hyperparameter files which method's public code reads, and what it is called here.
 
 Looked up in the code of ROME, MEMIT, PMET, AlphaEdit, unified-model-editing (ROME, MEMIT, EMMET, FT) and EasyEdit (all
-of these, R-ROME and LoRA), not in their files, which are copied from method to method with all they hold.
+of these, R-ROME, LoRA and UltraEdit), not in their files, which are copied from method to method with all they hold.
 """
 
 from __future__ import annotations
@@ -39,11 +39,15 @@ READ: Mapping[str, Mapping[str, str]] = {
     "ft": {**_TRAINED, "norm_constraint": "norm_constraint"},
     "lora": {**_TRAINED, "rank": "rank", "lora_alpha": "alpha"},
     "mend": {"lr_scale": "scale"},
+    "ultraedit": {"layers": "layers", "lr": "learning_rate", "token": "tokens"},
 }
 """Method -> their name of a field that its code reads -> ours."""
 
 CHOICES: Mapping[str, tuple[str, str]] = {"blue": ("spread", "boundary")}
 """Their switch -> our setting and the value that it has where the switch is on; off leaves the setting alone."""
+
+SPELT: Mapping[str, Mapping[str, str]] = {"tokens": {"ans": "answer", "mask": "all"}}
+"""Our setting -> what their files call its values -> ours."""
 
 IDENTITY = ("rome",)
 """Methods that take the identity for C0 where ``mom2_adjustment`` is false."""
@@ -123,6 +127,13 @@ NO_EFFECT: Mapping[str, str] = {
     "layer_selection": "",
     "max_length": "",
     "mini": "",
+    "dropout": "",
+    "no_grad_layers": "",
+    "silent": "",
+    "results_dir": "",
+    "half": "use --dtype",
+    "batch_size_once": "",
+    "editor_batch_size": "",
     "model_class": "",
     "mom2_dtype": "",
     "tokenizer_class": "",
@@ -146,6 +157,6 @@ def edited_modules(method: str) -> tuple[str, ...]:
         )  # its code leaves rewrite_module_tmp unread, and its files have attention's there
     if method == "lora":
         return ("target_modules",)
-    if method == "mend":
+    if method in ("mend", "ultraedit"):
         return ("inner_params",)
     return ("rewrite_module_tmp", "rewrite_module_tmps")

@@ -14,7 +14,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from seqedit.editing.hyperparameter_fields import CHOICES, IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
+from seqedit.editing.hyperparameter_fields import (
+    CHOICES,
+    IDENTITY,
+    KNOWN,
+    NO_EFFECT,
+    OFF,
+    ONLY,
+    READ,
+    SPELT,
+    edited_modules,
+)
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
@@ -71,6 +81,8 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
         elif ours is not None:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
+            theirs = SPELT.get(ours, {})
+            value = theirs.get(value, value) if isinstance(value, str) else value
             settings[ours] = OFF[ours] if value is False and ours in OFF else value
         elif name in CHOICES and CHOICES[name][0] in own:
             if value not in (True, False):

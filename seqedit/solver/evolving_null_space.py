@@ -65,7 +65,10 @@ class EvolvingNullSpace:
         return self.dimension
 
     def __call__(self, K: Tensor) -> Tensor:
-        inside = without(self.used, self.basis.T @ K.to(self.basis.device))
+        K_here = K.to(self.basis.device)
+        inside = without(self.used, self.basis.T @ K_here)
+        # Of a key that is held nothing is left but rounding, and that has a direction, as plans would see.
+        inside = inside * (inside.norm(dim=0) > ROUNDING * K_here.norm(dim=0))
         return (self.basis @ inside / self.l2).to(K.device)
 
     def with_keys(self, keys: Tensor) -> NullSpacePreconditioner:

@@ -71,7 +71,9 @@ def test_what_is_left_depends_on_the_list_of_keys_alone_bit_for_bit(block: int) 
 
 def test_a_revert_gives_its_directions_back() -> None:
     kept, first, second = EvolvingKeys(space()), drawn(4, 1), drawn(5, 2)
-    assert kept.protect(torch.cat([first, second])).left == M - 9
+    both = kept.protect(torch.cat([first, second]))
+    assert both.left == M - 9
+    assert float(both(first.T).norm()) == 0
     back = kept.protect(second)
     assert back.left == M - 5
     assert float((back(first.T)).norm()) > 0.1
