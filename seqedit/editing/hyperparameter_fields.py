@@ -49,6 +49,9 @@ CHOICES: Mapping[str, tuple[str, str]] = {"blue": ("spread", "boundary")}
 SPELT: Mapping[str, Mapping[str, str]] = {"tokens": {"ans": "answer", "mask": "all"}}
 """Our setting -> what their files call its values -> ours."""
 
+NAMED_LAYERS = ("ultraedit",)
+"""Methods whose files say by the names of modules which layers are edited."""
+
 IDENTITY = ("rome",)
 """Methods that take the identity for C0 where ``mom2_adjustment`` is false."""
 
@@ -127,6 +130,7 @@ NO_EFFECT: Mapping[str, str] = {
     "layer_selection": "",
     "max_length": "",
     "mini": "",
+    "class_name": "",
     "dropout": "",
     "no_grad_layers": "",
     "silent": "",

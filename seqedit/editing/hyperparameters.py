@@ -18,6 +18,7 @@ from seqedit.editing.hyperparameter_fields import (
     CHOICES,
     IDENTITY,
     KNOWN,
+    NAMED_LAYERS,
     NO_EFFECT,
     OFF,
     ONLY,
@@ -76,6 +77,8 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
         only = ONLY.get(name)
         if name in edited_modules(method):
             _check_modules(path, name, value)
+            if method in NAMED_LAYERS:
+                settings["layers"] = _layers(path, name, value)
         elif name == "layers" and value == []:
             ignored.append(name)  # EasyEdit's LoRA: none named
         elif ours is not None:
@@ -101,6 +104,14 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
             hint = did_you_mean(str(name), [*own, *reads])
             raise InputError(f"{path}: unknown field '{name}' for method '{method}'{hint}")
     return HparamsFile(settings, tuple(ignored))
+
+
+def _layers(path: str | Path, name: str, value: Any) -> list[int]:
+    """The layers that modules are of, from the one number in each name."""
+    found = [[int(part) for part in template.split(".") if part.isdigit()] for template in value]
+    if any(len(numbers) != 1 for numbers in found):
+        raise InputError(f"{path}: field '{name}' must name modules with the number of their layer, got {value!r}")
+    return sorted({number for (number,) in found})
 
 
 _INPUTS = {"c_fc", "dense_h_to_4h", "fc1", "fc_in", "gate_proj", "gate_up_proj", "up_proj", "w1", "w3", "wi"}

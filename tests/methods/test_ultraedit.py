@@ -305,9 +305,12 @@ def test_easyedits_files_are_read(tmp_path: Path) -> None:
         "dropout: 0.0\nno_grad_layers: null\nlr: 1e-6\ntoken: mask\nbatch_size: 10\nbatch_size_once: 10\n"
         "editor_batch_size: 1024\nsilent: False\nhalf: true\nresults_dir: ./results\n"
     )
-    assert read_hparams(file, "ultraedit") == {"learning_rate": "1e-6", "tokens": "all"}
+    assert read_hparams(file, "ultraedit") == {"learning_rate": "1e-6", "tokens": "all", "layers": [18, 19]}
     file.write_text("token: ans\n")
     assert read_hparams(file, "ultraedit") == {"tokens": "answer"}
+    file.write_text("inner_params: [mlp.fc_out]\n")
+    with pytest.raises(InputError, match="the number of their layer"):
+        read_hparams(file, "ultraedit")
     file.write_text("inner_params: [model.layers.18.mlp.gate_proj]\n")
     with pytest.raises(InputError, match="FFN output projection"):
         read_hparams(file, "ultraedit")
