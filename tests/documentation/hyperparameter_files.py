@@ -48,8 +48,8 @@ _FT = {
 _LORA = {"lora_type": "lora", "layers": [], "num_steps": 70, "lr": 5e-3, "weight_decay": 0, "kl_factor": 0, "rank": 8,
          "lora_alpha": 32, "lora_dropout": 0.0, "norm_constraint": False, "target_modules": ["down_proj"]}  # fmt: skip
 
-_ULTRA = {"alg_name": "ULTRAEDIT", "dropout": 0.0, "no_grad_layers": None, "lr": 1e-6, "token": "mask", "batch_size": 10,
-          "batch_size_once": 10, "editor_batch_size": 1024, "silent": False, "half": True}  # fmt: skip
+_ULTRA = {"alg_name": "ULTRAEDIT", "dropout": 0.0, "no_grad_layers": None, "lr": 1e-6, "token": "mask", "half": True,
+          "batch_size": 10, "batch_size_once": 10, "editor_batch_size": 1024, "silent": False}  # fmt: skip
 
 
 @dataclass(frozen=True)
