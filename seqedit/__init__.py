@@ -41,11 +41,13 @@ if TYPE_CHECKING:
     from seqedit.methods.config import ClosedFormConfig as ClosedFormConfig
     from seqedit.methods.config import EditConfig as EditConfig
     from seqedit.methods.emmet import EmmetConfig as EmmetConfig
+    from seqedit.methods.evoedit import EvoEditConfig as EvoEditConfig
     from seqedit.methods.ft import FtConfig as FtConfig
     from seqedit.methods.lora import LoraEditConfig as LoraEditConfig
     from seqedit.methods.memit import MemitConfig as MemitConfig
     from seqedit.methods.pmet import PmetConfig as PmetConfig
     from seqedit.methods.rome import RomeConfig as RomeConfig
+    from seqedit.methods.ultraedit.method import UltraEditConfig as UltraEditConfig
     from seqedit.models.anatomy import anatomy as anatomy
     from seqedit.models.edited import EditedModel as EditedModel
     from seqedit.models.loading import load_model as load_model
@@ -85,11 +87,13 @@ _HOMES = {
     "ClosedFormConfig": "seqedit.methods.config",
     "EditConfig": "seqedit.methods.config",
     "EmmetConfig": "seqedit.methods.emmet",
+    "EvoEditConfig": "seqedit.methods.evoedit",
     "FtConfig": "seqedit.methods.ft",
     "LoraEditConfig": "seqedit.methods.lora",
     "MemitConfig": "seqedit.methods.memit",
     "PmetConfig": "seqedit.methods.pmet",
     "RomeConfig": "seqedit.methods.rome",
+    "UltraEditConfig": "seqedit.methods.ultraedit.method",
     "anatomy": "seqedit.models.anatomy",
     "EditedModel": "seqedit.models.edited",
     "load_model": "seqedit.models.loading",

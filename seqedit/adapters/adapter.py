@@ -47,6 +47,8 @@ class Adapter:
         provenance: Context templates, seed, digests of second moments, library versions; JSON types.
         residuals: Module name -> (n, d_out) float32, what all updates together are to write at the keys, relative to
             the weights that the sequence began with (`seqedit.solver.sequence`); empty unless solved in sequence.
+        statistics: Module name -> (3, d_in + d_out) float32, statistics of the batch's rows, which later batches are
+            normalised by as well (`seqedit.methods.ultraedit.statistics`); empty for other methods.
     """
 
     deltas: Mapping[str, Delta]
@@ -59,6 +61,7 @@ class Adapter:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     as_parameters: bool = False
     residuals: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.deltas:
@@ -72,6 +75,10 @@ class Adapter:
                 raise InputError(
                     f"the residuals of module '{name}' are not of its {self.deltas[name].shape[0]} outputs"
                 )
+        for name, statistics in self.statistics.items():
+            shape = (3, sum(self.deltas[name].shape)) if name in self.deltas else None
+            if tuple(statistics.shape) != shape:
+                raise InputError(f"the statistics of module '{name}' are {tuple(statistics.shape)}, not {shape}")
         for name, delta in self.deltas.items():
             parts = (delta.B, delta.A) if isinstance(delta, LowRank) else (delta.delta,)
             if not all(is_finite(part) for part in parts):
@@ -99,15 +106,18 @@ class Adapter:
 
     @property
     def format(self) -> int:
-        """The format it is written in: the first that has room for what its requests say and for its residuals."""
+        """The format it is written in: the first that has room for its requests, residuals and statistics."""
         framed = any(request.framed for request in self.requests)
-        return FRAMED_FORMAT if framed else RESIDUALS_FORMAT if self.residuals else FORMAT_VERSION
+        return FRAMED_FORMAT if framed else RESIDUALS_FORMAT if self.residuals or self.statistics else FORMAT_VERSION
 
     def _tensors(self) -> dict[str, Tensor]:
         return {
             **files.lora_tensors(self.deltas, pad=False),
-            **files.value_tensors(self.keys, self.target_values, self.residuals),
+            **self._values(),
         }
+
+    def _values(self) -> dict[str, Tensor]:
+        return files.value_tensors(self.keys, self.target_values, self.residuals, self.statistics)
 
     def _sidecar(self) -> dict[str, Any]:
         return {
@@ -132,7 +142,7 @@ class Adapter:
         target = Path(directory)
         check_new(target)
         target.mkdir(parents=True, exist_ok=True)
-        files.write_tensors(target / files.VALUES, files.value_tensors(self.keys, self.target_values, self.residuals))
+        files.write_tensors(target / files.VALUES, self._values())
         files.write_json(target / files.SIDECAR, self._sidecar())
         files.write_tensors(target / files.WEIGHTS, files.lora_tensors(self.deltas, pad=True))
         files.write_json(
@@ -226,6 +236,7 @@ class Adapter:
                 as_parameters=bool(config.get("target_parameters")),
                 provenance=sidecar["provenance"],
                 residuals={k.removeprefix("residuals."): v for k, v in values.items() if k.startswith("residuals.")},
+                statistics={k.removeprefix("statistics."): v for k, v in values.items() if k.startswith("statistics.")},
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"{source / files.SIDECAR}: malformed ({error})") from error
@@ -247,7 +258,7 @@ class Adapter:
                     ),
                 )
                 check.check_weights(weights, adapter.deltas)
-                check.check_values(values, files.value_tensors(adapter.keys, adapter.target_values, adapter.residuals))
+                check.check_values(values, adapter._values())
                 check.check_sidecar(sidecar, adapter._sidecar())
             except InputError as error:
                 raise InputError(f"{source}: {error}; it was altered") from error

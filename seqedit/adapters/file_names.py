@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 FRAMED_FORMAT = 2
 """Of one with requests whose joint or chat template is named, which older versions do not know."""
 RESIDUALS_FORMAT = 2
-"""Of one that holds residuals, which older versions cannot read."""
+"""Of one that holds residuals or statistics, which older versions cannot read."""
 FORMATS = (FORMAT_VERSION, FRAMED_FORMAT)
 
 

@@ -109,26 +109,33 @@ def _check_factors(name: str, b: Tensor, a: Tensor, padded: int, dense: int | No
 
 
 def value_tensors(
-    keys: Mapping[str, Tensor], target_values: Tensor | None, residuals: Mapping[str, Tensor] | None = None
+    keys: Mapping[str, Tensor],
+    target_values: Tensor | None,
+    residuals: Mapping[str, Tensor] | None = None,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Keys, target values and residuals under the names they have in the values file."""
+    """Keys, target values, residuals and statistics under the names they have in the values file."""
     tensors = {f"keys.{name}": key.to(torch.float32).contiguous() for name, key in sorted(keys.items())}
     if target_values is not None:
         tensors["target_values"] = target_values.to(torch.float32).contiguous()
-    for name, residual in sorted((residuals or {}).items()):
-        tensors[f"residuals.{name}"] = residual.to(torch.float32).contiguous()
+    for kind, of in (("residuals", residuals), ("statistics", statistics)):
+        for name, tensor in sorted((of or {}).items()):
+            tensors[f"{kind}.{name}"] = tensor.to(torch.float32).contiguous()
     return tensors
 
 
 def check_values(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a values file with anything else than keys, target values and residuals, which no digest would cover.
+    """Refuse a values file with anything else than keys, target values, residuals and statistics: no digest
+    would cover it.
 
     Raises:
         InputError: names the tensor.
     """
     for name in sorted(tensors):
-        if name != "target_values" and not name.startswith(("keys.", "residuals.")):
-            raise InputError(f"{VALUES}: tensor '{name[:100]}' is neither keys nor target values nor residuals")
+        if name != "target_values" and not name.startswith(("keys.", "residuals.", "statistics.")):
+            raise InputError(
+                f"{VALUES}: tensor '{name[:100]}' is neither keys nor target values nor residuals nor statistics"
+            )
         tensor = tensors[name]
         if tensor.dtype != torch.float32 or tensor.ndim != 2:
             found = f"{tensor.dtype} with shape {tuple(tensor.shape)}"

@@ -54,6 +54,7 @@ def compute_adapter(
     held: Mapping[str, Held] | None = None,
     originals: Originals | None = None,
     anchors: Mapping[int, float] | None = None,
+    statistics: Mapping[str, Tensor] | None = None,
 ) -> Adapter:
     """Compute a batch of edits as an adapter; the model's weights are bit-equal before and after.
 
@@ -78,6 +79,7 @@ def compute_adapter(
             is unedited.
         anchors: Layer -> norm of pilot facts' values on the unedited model (`seqedit.editing.pilot`), for the setting
             ``target_norm`` pilot.
+        statistics: Module name -> statistics of the rows of earlier edits in force, for methods that normalise by them.
 
     Raises:
         InputError: a bad request, method, layer or setting.
@@ -130,6 +132,7 @@ def compute_adapter(
         held=lambda p: joint[p.name].to(p.weight.device) if p.name in joint else None,
         originals=_originals(originals, projections, config),
         anchors=anchors or {}, preserved=preserved,
+        statistics=lambda p: (statistics or {}).get(p.name),
     )  # fmt: skip
     with scratch(projections):
         update = chosen.compute(bench, requests, config)
@@ -168,6 +171,11 @@ def compute_adapter(
             for layer in update.layers
             if layer.residuals is not None
         },
+        statistics={
+            layer.projection.name: layer.statistics.float().cpu()
+            for layer in update.layers
+            if layer.statistics is not None
+        },
     )
 
 
@@ -196,6 +204,11 @@ def _originals(found: Originals | None, projections: Sequence[Projection], confi
 def protects_earlier(config: EditConfig) -> bool:
     """Whether the settings ask for the keys of earlier edits to be protected."""
     return isinstance(config, ClosedFormConfig) and config.protect_earlier
+
+
+def protects_superseded(config: EditConfig) -> bool:
+    """Whether the keys of facts that were edited again are among those protected."""
+    return not isinstance(config, ClosedFormConfig) or config.protects_superseded
 
 
 def solves_jointly(config: EditConfig) -> bool:

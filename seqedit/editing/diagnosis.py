@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from seqedit.filters import get_filter
+from seqedit.methods.alphaedit import AlphaEditConfig
 from seqedit.methods.config import ClosedFormConfig, EditConfig
 from seqedit.methods.interface import Filtered, LayerUpdate, Update
 from seqedit.targets.values import TargetValues
@@ -25,6 +26,8 @@ ENOUGH_WRITTEN = 0.75
 """Below this share of the residual that is written, likewise."""
 GOOD_SHARE = 0.95
 """The share that a proposed second-moment weight writes."""
+ROOM = 2
+"""Batches like this one for which an evolving null space should have dimensions left, this one included."""
 REACH = 3.0
 """Norms of a hidden state that an optimisation should be able to go: Adam moves a component by the learning rate at
 most, so T updates go no further than ``rate T sqrt(d)``."""
@@ -67,6 +70,8 @@ class Diagnosis:
         filtered: Module name -> what a filter left of the update (`Filtered`); empty without one.
         bounded: Target values that ended at the bound on their size, the clamp or the trust region; None for methods
             without target values.
+        left: Module name -> dimensions that earlier facts left of an evolving null space, and those it had before any;
+            empty for methods without one.
     """
 
     requests: int
@@ -79,6 +84,7 @@ class Diagnosis:
     faults: tuple[Fault, ...]
     filtered: Mapping[str, Filtered] = field(default_factory=dict)
     bounded: int | None = None
+    left: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def written_share(self) -> float | None:
@@ -98,6 +104,9 @@ class Diagnosis:
                 module: {k: _rounded(v) if isinstance(v, float) else v for k, v in asdict(one).items()}
                 for module, one in self.filtered.items()
             }
+        left = {module: list(dimensions) for module, dimensions in found.pop("left").items()}
+        if left:
+            found["left"] = left
         return found
 
     def line(self) -> str:
@@ -120,6 +129,9 @@ def line_of(found: Mapping[str, Any]) -> str:
     if found.get("filtered"):
         parts.append(_filter_line(found["filtered"].values()))
     parts.append(f"load {max(found['load'].values()):.2g}")
+    if found.get("left"):
+        left, whole = min(found["left"].values())
+        parts.append(f"null space {left} of {whole}")
     return ", ".join(parts)
 
 
@@ -148,6 +160,7 @@ def diagnose(
     """
     solved = {layer.projection.name: layer.solved for layer in update.layers if layer.solved is not None}
     written = {name: sum(s.written) / len(s.written) for name, s in solved.items()}
+    left = {name: s.left for name, s in solved.items() if s.left is not None}
     found, n = update.optimised, len(update.target_values)
     converged = None if found is None else _converged(found, config)
     of_solution = _of_filter(update, written, config) or _of_weights(written, config)
@@ -159,9 +172,10 @@ def diagnose(
         {name: s.condition for name, s in solved.items()},
         {name: norm / max(weights[name], 1e-300) for name, norm in norms.items()},
         {layer.projection.name: (in_force + n) / _key_dimension(layer) for layer in update.layers},
-        (*_of_targets(found, converged, config), *of_solution),
+        (*_of_targets(found, converged, config), *(_of_room(left, n, config) or of_solution)),
         {layer.projection.name: layer.filtered for layer in update.layers if layer.filtered is not None},
         None if found is None else sum(found.bounded),
+        left,
     )
 
 
@@ -228,6 +242,23 @@ def _of_filter(update: Update, written: Mapping[str, float], config: EditConfig)
     reason = f"only {100 * written[low]:.0f} % of the residual is written: the filter '{config.update_filter}'"
     reason += " leaves no more" if config.solved_inside else f" took it down from {100 * filtered.written_before:.0f} %"
     return [Fault(f"filter_{name}", value, _two_digits(proposed), reason)]
+
+
+def _of_room(left: Mapping[str, tuple[int, int]], requests: int, config: EditConfig) -> list[Fault]:
+    """A null space that is nearly used up is at fault before the weight that holds an update back in it."""
+    if not left:
+        return []
+    assert isinstance(config, AlphaEditConfig)
+    name = min(left, key=lambda name: left[name][0])
+    free, whole = left[name]
+    if free >= ROOM * requests:
+        return []
+    reason = (
+        f"the null space of '{name}' is nearly used up: earlier facts leave {free} of its {whole} dimensions to this "
+        f"batch of {requests}"
+    )
+    threshold = config.nullspace_threshold
+    return [Fault("nullspace_threshold", threshold, _two_digits(5 * threshold), reason)]
 
 
 def _key_dimension(layer: LayerUpdate) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import Adapter
 from seqedit.adapters.delta import LowRank
-from seqedit.editing.compute import compute_adapter, protects_earlier, solves_jointly
+from seqedit.editing.compute import compute_adapter, protects_earlier, protects_superseded, solves_jointly
 from seqedit.editing.pilot import pilot_norm, pilot_settings
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
@@ -17,6 +17,7 @@ from seqedit.filters.originals import Originals
 from seqedit.keys.templates import sample_context_templates
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
+from seqedit.methods.ultraedit.statistics import by_module
 from seqedit.models.anatomy import Projection
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
@@ -94,10 +95,11 @@ class Editor:
         templates = context_templates or self.context_templates
         moments, factors = self._moments_of(method, config)
         protects, joint = protects_earlier(config), solves_jointly(config)
-        before = list(earlier()) if earlier is not None and (protects or joint) else []
+        before = list(earlier()) if earlier is not None and (protects or joint or config.lifelong) else []
         held = held_of(before, requests) if joint else {}
         # Keys of a joint sequence enter by it, each with its residual; what other methods wrote is protected as it is.
-        keys = keys_of(one for one in before if not (joint and one.residuals)) if protects else {}
+        kept = [one for one in before if not (joint and one.residuals)] if protects else []
+        keys = keys_of(kept) if protects_superseded(config) else keys_in_force(kept, requests)
         return compute_adapter(
             self.edited.model, self.edited.tokenizer, requests, method, config,
             base_model=self.edited.base_model, second_moments=moments, factors=factors,
@@ -105,6 +107,7 @@ class Editor:
             target_values=target_values, ranks=self.ranks, in_force=in_force, held=held or None,
             originals=self.originals,
             anchors=self.anchors(config) if target_values is None else None,
+            statistics=by_module(dict(one.statistics) for one in before) if config.lifelong else None,
         )  # fmt: skip
 
     def anchors(self, config: EditConfig) -> dict[int, float]:
@@ -187,6 +190,37 @@ def keys_of(adapters: Iterable[Adapter]) -> dict[str, Tensor]:
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
+def live_rows(adapters: Sequence[Adapter], requests: Sequence[Request] = ()) -> list[list[int]]:
+    """Which requests of each adapter are in force, when a new batch edits some facts again.
+
+    Of a fact that was edited more than once the last edit counts.
+
+    Args:
+        adapters: Those in force, in composing order.
+        requests: The new batch.
+    """
+    new = {request.fact for request in requests}
+    last = {request.fact: (n, i) for n, one in enumerate(adapters) for i, request in enumerate(one.requests)}
+    return [
+        [i for i, r in enumerate(one.requests) if r.fact not in new and last[r.fact] == (n, i)]
+        for n, one in enumerate(adapters)
+    ]
+
+
+def keys_in_force(adapters: Sequence[Adapter], requests: Sequence[Request] = ()) -> dict[str, Tensor]:
+    """As `keys_of`, of the facts in force alone: what is to be written again must not be held fast.
+
+    Args:
+        adapters: Those in force, in composing order.
+        requests: The new batch.
+    """
+    found: dict[str, list[Tensor]] = {}
+    for one, live in zip(adapters, live_rows(adapters, requests), strict=True):
+        for name, keys in one.keys.items():
+            found.setdefault(name, []).append(keys[live] if len(keys) == len(one.requests) else keys)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
 def held_of(adapters: Sequence[Adapter], requests: Sequence[Request] = ()) -> dict[str, Held]:
     """Module name -> what is in force of a joint sequence (`seqedit.solver.sequence`).
 
@@ -198,17 +232,15 @@ def held_of(adapters: Sequence[Adapter], requests: Sequence[Request] = ()) -> di
         adapters: Those in force, in composing order.
         requests: The new batch.
     """
-    new = {request.fact for request in requests}
-    last = {request.fact: (n, i) for n, one in enumerate(adapters) for i, request in enumerate(one.requests)}
+    rows = live_rows(adapters, requests)
     found: dict[str, Held] = {}
     for name in dict.fromkeys(name for one in adapters for name in one.residuals):
         keys, residuals, written = [], [], []
         for n, one in enumerate(adapters):
             if name not in one.residuals:
                 continue
-            live = [i for i, r in enumerate(one.requests) if r.fact not in new and last[r.fact] == (n, i)]
-            keys.append(one.keys[name][live])
-            residuals.append(one.residuals[name][live])
+            keys.append(one.keys[name][rows[n]])
+            residuals.append(one.residuals[name][rows[n]])
             delta = one.deltas[name]
             written.append((delta.B, delta.A) if isinstance(delta, LowRank) else delta.delta)
         found[name] = Held(torch.cat(keys), torch.cat(residuals), tuple(written))

@@ -1,7 +1,7 @@
 """Which field of the public hyperparameter files which method's public code reads, and what it is called here.
 
 Looked up in the code of ROME, MEMIT, PMET, AlphaEdit, unified-model-editing (ROME, MEMIT, EMMET, FT) and EasyEdit (all
-of these, R-ROME and LoRA), not in their files, which are copied from method to method with all they hold.
+of these, R-ROME, LoRA and UltraEdit), not in their files, which are copied from method to method with all they hold.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _TARGETS = {
     "kl_factor": "kl_factor",
 }
 _WEIGHT = {"mom2_update_weight": "second_moment_weight"}
+_NULL_SPACE = {"nullspace_threshold": "nullspace_threshold", "L2": "l2"}
 _NORM = {"update_norm_lambda": "frobenius_weight"}
 _TRAINED = {
     "layers": "layers",
@@ -33,15 +34,23 @@ READ: Mapping[str, Mapping[str, str]] = {
     "memit": {**_TARGETS, **_WEIGHT, **_NORM},
     "emmet": {**_TARGETS, **_WEIGHT, **_NORM, "emmet_lambda": "a"},
     "pmet": {**_TARGETS, **_WEIGHT},
-    "alphaedit": {**_TARGETS, "nullspace_threshold": "nullspace_threshold", "L2": "l2"},
+    "alphaedit": {**_TARGETS, **_NULL_SPACE},
+    "evoedit": {**_TARGETS, **_NULL_SPACE},
     "ft": {**_TRAINED, "norm_constraint": "norm_constraint"},
     "lora": {**_TRAINED, "rank": "rank", "lora_alpha": "alpha"},
     "mend": {"lr_scale": "scale"},
+    "ultraedit": {"layers": "layers", "lr": "learning_rate", "token": "tokens"},
 }
 """Method -> their name of a field that its code reads -> ours."""
 
 CHOICES: Mapping[str, tuple[str, str]] = {"blue": ("spread", "boundary")}
 """Their switch -> our setting and the value that it has where the switch is on; off leaves the setting alone."""
+
+SPELT: Mapping[str, Mapping[str, str]] = {"tokens": {"ans": "answer", "mask": "all"}}
+"""Our setting -> what their files call its values -> ours."""
+
+NAMED_LAYERS = ("ultraedit",)
+"""Methods whose files say by the names of modules which layers are edited."""
 
 IDENTITY = ("rome",)
 """Methods that take the identity for C0 where ``mom2_adjustment`` is false."""
@@ -65,7 +74,7 @@ class Only:
     why: str = ""
 
 
-_CLOSED = ("alphaedit", "emmet", "memit", "pmet", "rome")
+_CLOSED = ("alphaedit", "emmet", "evoedit", "memit", "pmet", "rome")
 
 ONLY: Mapping[str, Only] = {
     "fact_token": Only(("subject_last",), _CLOSED),
@@ -121,6 +130,14 @@ NO_EFFECT: Mapping[str, str] = {
     "layer_selection": "",
     "max_length": "",
     "mini": "",
+    "class_name": "",
+    "dropout": "",
+    "no_grad_layers": "",
+    "silent": "",
+    "results_dir": "",
+    "half": "use --dtype",
+    "batch_size_once": "",
+    "editor_batch_size": "",
     "model_class": "",
     "mom2_dtype": "",
     "tokenizer_class": "",
@@ -144,6 +161,6 @@ def edited_modules(method: str) -> tuple[str, ...]:
         )  # its code leaves rewrite_module_tmp unread, and its files have attention's there
     if method == "lora":
         return ("target_modules",)
-    if method == "mend":
+    if method in ("mend", "ultraedit"):
         return ("inner_params",)
     return ("rewrite_module_tmp", "rewrite_module_tmps")

@@ -14,7 +14,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from seqedit.editing.hyperparameter_fields import CHOICES, IDENTITY, KNOWN, NO_EFFECT, OFF, ONLY, READ, edited_modules
+from seqedit.editing.hyperparameter_fields import (
+    CHOICES,
+    IDENTITY,
+    KNOWN,
+    NAMED_LAYERS,
+    NO_EFFECT,
+    OFF,
+    ONLY,
+    READ,
+    SPELT,
+    edited_modules,
+)
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.support.files import read_mapping
@@ -66,11 +77,15 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
         only = ONLY.get(name)
         if name in edited_modules(method):
             _check_modules(path, name, value)
+            if method in NAMED_LAYERS:
+                settings["layers"] = _layers(path, name, value)
         elif name == "layers" and value == []:
             ignored.append(name)  # EasyEdit's LoRA: none named
         elif ours is not None:
             if ours in settings:
                 raise InputError(f"{path}: '{name}' gives the setting '{ours}' a second time")
+            theirs = SPELT.get(ours, {})
+            value = theirs.get(value, value) if isinstance(value, str) else value
             settings[ours] = OFF[ours] if value is False and ours in OFF else value
         elif name in CHOICES and CHOICES[name][0] in own:
             if value not in (True, False):
@@ -89,6 +104,14 @@ def parse_hparams(path: str | Path, method: str) -> HparamsFile:
             hint = did_you_mean(str(name), [*own, *reads])
             raise InputError(f"{path}: unknown field '{name}' for method '{method}'{hint}")
     return HparamsFile(settings, tuple(ignored))
+
+
+def _layers(path: str | Path, name: str, value: Any) -> list[int]:
+    """The layers that modules are of, from the one number in each name."""
+    found = [[int(part) for part in template.split(".") if part.isdigit()] for template in value]
+    if any(len(numbers) != 1 for numbers in found):
+        raise InputError(f"{path}: field '{name}' must name modules with the number of their layer, got {value!r}")
+    return sorted({number for (number,) in found})
 
 
 _INPUTS = {"c_fc", "dense_h_to_4h", "fc1", "fc_in", "gate_proj", "gate_up_proj", "up_proj", "w1", "w3", "wi"}

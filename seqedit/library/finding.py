@@ -44,7 +44,7 @@ class Finding(Taking):
 
         Args:
             records: Calibration facts, at least 8; keep them apart from those to be edited.
-            method: A closed form: ``emmet``, ``memit``, ``pmet``, ``rome`` or ``alphaedit``.
+            method: A closed form: ``emmet``, ``memit``, ``pmet``, ``rome``, ``alphaedit`` or ``evoedit``.
             out: Folder of preset.yaml, tune.png and trials; a search is resumed from it.
             minutes: Budget.
             limit: Take only the first facts.

@@ -17,6 +17,7 @@ from seqedit.methods.config import ClosedFormConfig, Spread
 from seqedit.methods.interface import Update, Workbench, add_to_weight
 from seqedit.methods.one_layer import alone, dense, filter_of, in_sequence
 from seqedit.models.anatomy import Anatomy, Projection
+from seqedit.solver.evolving_null_space import EvolvingNullSpace
 from seqedit.solver.preconditioners import Preconditioner, protect
 from seqedit.targets.norms import trust_limits
 from seqedit.targets.replay import replay
@@ -111,6 +112,8 @@ def closed_form_edit(
         keys, now = measured.keys, measured.outputs
         residual = (targets[own].to(now.device).double() - now).to(keys.device)
         share = residual.T / spread_divisor(config.spread, len(layers) - index)
+        base = bench.precondition(projection)
+        left = (base.left, base.dimension) if isinstance(base, EvolvingNullSpace) else None
         precondition = _precondition(bench, projection, measured)
         applied = filter_of(bench, projection, keys, config)
         inside = config.solved_inside
@@ -120,6 +123,8 @@ def closed_form_edit(
         else:
             bare = _bare_keys(bench, requests, layer) if met_at_bare else None
             update = alone(projection, precondition, keys, share, a, applied=applied, inside=inside, bare=bare)
+        if left is not None and update.solved is not None:
+            update = replace(update, solved=replace(update.solved, left=left))
         updates.append(update)
         add_to_weight(projection, projection.matrix().clone(), dense(update.delta))
     return Update(tuple(updates), found.values, found.losses, found.updates, found if found.losses else None)

@@ -22,12 +22,14 @@ class EditConfig(Config):
 
     Attributes:
         preset_layers: Whether a preset's common layers are meant for the method; not where it brings its own.
+        lifelong: Whether an update depends on the statistics of earlier edits in force (`Workbench.statistics`).
         target_place: Of which output the method's target values are.
         unrecorded: What settings meant in versions that did not have them yet and so recorded none
             (`seqedit.methods.recorded`), where that is not their default.
     """
 
     preset_layers: ClassVar[bool] = True
+    lifelong: ClassVar[bool] = False
     target_place: ClassVar[TargetPlace] = "layer output"
     unrecorded: ClassVar[Mapping[str, Any]] = {}
 
@@ -39,13 +41,15 @@ class ClosedFormConfig(EditConfig, TargetValueConfig):
     """Settings of the closed-form methods (`seqedit.solver.closed_form`).
 
     ``written_by`` names the setting that an update's written share s = q / (q + a weight) goes by; None where it is
-    none of them, as the weight cancels. ``solved_together`` says whether a batch is solved as one, or each alone.
+    none of them, as the weight cancels. ``solved_together`` says whether a batch is solved as one, or each alone;
+    ``protects_superseded`` whether keys of facts that were edited again are protected like those in force.
     ``filter_defaults`` are a filter's settings that were published for the method alone.
     """
 
     written_by: ClassVar[str | None] = "second_moment_weight"
     solved_together: ClassVar[bool] = True
     filter_defaults: ClassVar[Mapping[str, float]] = {}
+    protects_superseded: ClassVar[bool] = True
 
     spread: Spread = setting(
         "even", "how the residual is distributed over the layers: single, even, sqrt, boundary or replay"

@@ -39,6 +39,8 @@ class Workbench:
         anchors: Layer -> norm of pilot facts' values there (`seqedit.targets.norms`), for the layers where target
             values are optimised; empty where none were measured.
         preserved: The norm of a layer's weights in the metric C of its closed form (`preserved_norm`).
+        statistics: (3, d_in + d_out) statistics of the rows of earlier edits in force at a layer
+            (`seqedit.methods.ultraedit.statistics`); None for none.
     """
 
     model: CausalLM
@@ -54,6 +56,7 @@ class Workbench:
     originals: Originals | None = None
     anchors: Mapping[int, float] = field(default_factory=dict)
     preserved: Callable[[Projection], float] = lambda projection: math.inf
+    statistics: Callable[[Projection], Tensor | None] = lambda projection: None
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,12 @@ class Solved:
     Attributes:
         written: For each request <Delta k, r> / <r, r>: the share of its residual r that the update writes at its key.
         condition: Condition number of the system D + a I.
+        left: Dimensions that earlier facts left of an evolving null space, and those it had before any; None elsewhere.
     """
 
     written: tuple[float, ...]
     condition: float
+    left: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class LayerUpdate:
         solved: How well the solution meets what was asked of the layer; None where nothing was solved.
         residuals: (n, d_out) what all updates of a joint sequence are to write at the keys; None outside of one.
         filtered: What a filter left of it; None without one.
+        statistics: (3, d_in + d_out) of the batch's own rows, for methods that normalise over all edits; else None.
     """
 
     projection: Projection
@@ -105,6 +111,7 @@ class LayerUpdate:
     solved: Solved | None = None
     residuals: Tensor | None = None
     filtered: Filtered | None = None
+    statistics: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from seqedit.errors import NumericsError
 from seqedit.facts.requests import Request
 from seqedit.forward.access import input_device
-from seqedit.forward.batching import pad_right
+from seqedit.forward.batching import pad_right, token_budget_batches
 from seqedit.forward.protocols import CausalLM, Tokenizer
 from seqedit.keys.measure import measure_keys, measure_outputs
 from seqedit.methods.interface import LayerUpdate, Update, Workbench
@@ -43,6 +43,16 @@ def target_losses(model: CausalLM, prompts: Sequence[Prompt]) -> Tensor:
     lengths = torch.tensor([len(prompt.target_ids) for prompt in prompts], device=losses.device)
     sums = torch.zeros(len(prompts), dtype=losses.dtype, device=losses.device)
     return sums.index_add(0, torch.tensor(rows, device=losses.device), losses) / lengths
+
+
+def losses_of(model: CausalLM, prompts: Sequence[Prompt], *, max_tokens: int = 8192) -> list[float]:
+    """`target_losses` of any number of prompts, without a graph."""
+    losses = [0.0] * len(prompts)
+    with torch.no_grad():
+        for batch in token_budget_batches([len(p.ids) for p in prompts], max_tokens):
+            for index, loss in zip(batch, target_losses(model, [prompts[i] for i in batch]).tolist(), strict=True):
+                losses[index] = loss
+    return losses
 
 
 def train(

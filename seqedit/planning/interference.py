@@ -104,8 +104,10 @@ def cosines(first: Tensor, second: Tensor, precondition: Callable[[Tensor], Tens
     left = first if precondition is None else precondition(first.T).T
     right = second if precondition is None else precondition(second.T).T
     tiny = torch.finfo(torch.float64).tiny
-    norms = [(k * p).sum(1).clamp_min(tiny).sqrt() for k, p in ((first, left), (second, right))]
-    return ((left @ second.T) / norms[0].unsqueeze(1) / norms[1]).clamp(-1, 1)
+    squares = [(k * p).sum(1) for k, p in ((first, left), (second, right))]
+    norms = [one.clamp_min(tiny).sqrt() for one in squares]
+    found = ((left @ second.T) / norms[0].unsqueeze(1) / norms[1]).clamp(-1, 1)
+    return torch.where((squares[0] > 0).unsqueeze(1) & (squares[1] > 0), found, 0.0)
 
 
 def written_shares(keys: Tensor, precondition: Callable[[Tensor], Tensor], a: float) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,8 @@ from seqedit.planning.interference import LayerKeys, Metric, cosines, largest_ov
 from seqedit.planning.order import Batches, LaterCosines, Order, clustered, in_file_order, later, summary
 from seqedit.planning.pairs import InForceFact, pairs_of
 from seqedit.planning.plan import Endangered, Near, Plan, PlannedFact
+from seqedit.solver.evolving_null_space import keys_in_force
 from seqedit.solver.preconditioners import Preconditioner, protect
-from seqedit.solver.protected_keys import ProtectedKeys
 from seqedit.text.lengths import check_requests
 from seqedit.text.lookup import check_context_templates
 
@@ -161,7 +161,7 @@ def _old_keys(editor: Editor, in_force: InForce, config: EditConfig) -> dict[str
 
 def _with_earlier(inner: Preconditioner, in_force: InForce, name: str, config: EditConfig) -> Preconditioner:
     keys = in_force.protected.get(name) if protects_earlier(config) else None
-    return protect(inner, None if keys is None else keys.double().T)
+    return inner if keys is None or not len(keys) else keys_in_force(inner).protect(keys.double())
 
 
 def _shares(
@@ -178,7 +178,7 @@ def _shares(
         name, keys = layer.projection.name, layer.keys
         base = inner[name]
         assert base is not None
-        held, before = ProtectedKeys(base), in_force.protected.get(name, torch.empty(0, keys.shape[1])).to(keys)
+        held, before = keys_in_force(base), in_force.protected.get(name, torch.empty(0, keys.shape[1])).to(keys)
         got, lone = torch.zeros(2, len(keys), dtype=torch.float64)
         for batch in batches:
             precondition = held.protect(before) if protects_earlier(config) and len(before) else base

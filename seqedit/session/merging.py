@@ -105,6 +105,7 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
 
     from seqedit.adapters.adapter import Adapter
     from seqedit.adapters.sums import concatenate
+    from seqedit.methods.ultraedit.statistics import by_module
 
     requests = check_parts(parts)
     settings: dict[str, Any] = {"name": "merge", "how": how, "entries": [part.entry for part in parts]}
@@ -132,6 +133,7 @@ def merge_adapters(parts: Sequence[Part], how: How, *, density: float = 0.5, see
             "torch": str(torch.__version__),
         },
         residuals=_residuals(parts),
+        statistics=by_module(dict(part.adapter.statistics) for part in parts),
     )
 
 

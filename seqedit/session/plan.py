@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from seqedit.editing.compute import protects_earlier
-from seqedit.editing.editor import keys_of
+from seqedit.editing.compute import protects_earlier, protects_superseded
+from seqedit.editing.editor import keys_in_force, keys_of
 from seqedit.facts.requests import Request
 from seqedit.methods.config import EditConfig
 from seqedit.planning.order import Order
@@ -34,7 +34,9 @@ def state_in_force(session: Session, config: EditConfig) -> InForce:
             stored = keys is not None and keys.shape == (len(adapter.requests), d_in)
             rows[name].append(keys[positions] if stored else torch.full((len(positions), d_in), torch.nan))  # type: ignore[index]
     keys_by_name = {name: torch.cat(found) for name, found in rows.items() if found}
-    protected = keys_of(adapters) if protects_earlier(config) else {}
+    protected: dict[str, Tensor] = {}
+    if protects_earlier(config):
+        protected = keys_of(adapters) if protects_superseded(config) else keys_in_force(adapters)
     return InForce(tuple(facts), keys_by_name, protected, sum(map(len, live.values())))
 
 

@@ -68,6 +68,7 @@ def export_adapter(
         keys={},
         target_values=None,
         residuals={},
+        statistics={},
         provenance={**exact.provenance, "truncated_from": exact.digest, "truncation_errors": errors},
     )
     return Exported(adapter, exact, replace(shipped, truncation=Truncation(rank, errors)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from seqedit.errors import NumericsError
 from seqedit.models.anatomy import Projection
 from seqedit.moments.second_moments import SecondMoments, shrink_
+from seqedit.solver.evolving_null_space import EvolvingKeys, EvolvingNullSpace, keys_in_force
 from seqedit.solver.preconditioners import CholeskyPreconditioner, NullSpacePreconditioner
 from seqedit.solver.protected_keys import Preconditioner, ProtectedKeys
 from seqedit.support.cholesky import cholesky_
@@ -31,7 +32,7 @@ class Factorizations:
     def __init__(self, moments: SecondMoments) -> None:
         self.moments = moments
         self._made: dict[tuple[str | float, ...], Preconditioner] = {}
-        self._protected: dict[str, ProtectedKeys] = {}
+        self._protected: dict[str, ProtectedKeys | EvolvingKeys] = {}
 
     def cholesky(
         self, projection: Projection, *, weight: float, shrinkage: float, ridge: float = 0.0
@@ -71,12 +72,32 @@ class Factorizations:
             held = self._keep(key, NullSpacePreconditioner(basis, l2))
         return held
 
+    def evolving_null_space(
+        self, projection: Projection, *, threshold: float, l2: float, drop: float
+    ) -> EvolvingNullSpace:
+        """The same null space, from which the keys of earlier edits take their directions (`protected`).
+
+        Raises:
+            NumericsError: as `null_space`.
+        """
+        key = ("evolving null space", projection.name, threshold, l2, drop)
+        held = self._used(key)
+        if not isinstance(held, EvolvingNullSpace):
+            basis = self.null_space(projection, threshold=threshold, l2=l2).basis
+            held = self._keep(
+                key, EvolvingNullSpace(projection.name, basis, l2, drop, basis.new_empty(len(basis.T), 0))
+            )
+        return held
+
     def protected(self, projection: Projection, inner: Preconditioner, keys: Tensor | None) -> Preconditioner:
-        """C^-1 with the keys of earlier edits added to C, kept from batch to batch (`seqedit.solver.protected_keys`).
+        """C^-1 with the keys of earlier edits in it, kept from batch to batch.
+
+        They are added to C (`seqedit.solver.protected_keys`), or leave an evolving null space
+        (`seqedit.solver.evolving_null_space`).
 
         Args:
             projection: The layer.
-            inner: C^-1, as `cholesky` or `null_space` gave it.
+            inner: C^-1, as `cholesky`, `null_space` or `evolving_null_space` gave it.
             keys: (N, d_in) keys of earlier edits, oldest first; None for none.
         """
         if keys is None or len(keys) == 0:
@@ -84,7 +105,7 @@ class Factorizations:
             return inner
         held = self._protected.get(projection.name)
         if held is None or held.inner is not inner:
-            held = self._protected[projection.name] = ProtectedKeys(inner)
+            held = self._protected[projection.name] = keys_in_force(inner)
         return held.protect(keys.to(_float64_device(projection)))
 
     def _used(self, key: tuple[str | float, ...]) -> Preconditioner | None:

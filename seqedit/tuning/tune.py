@@ -92,7 +92,7 @@ def tune(
     Args:
         edited: The unedited model.
         records: Calibration facts, at least 8; keep them apart from those to be edited later.
-        method: A closed form (emmet, memit, pmet, rome, alphaedit).
+        method: A closed form (emmet, memit, pmet, rome, alphaedit, evoedit).
         out: Folder of trials and target values; a search is resumed from it.
         minutes: Budget. What is expected to pass it, by what its like has taken, is not begun; the first layer is.
         layers: Layers to try; None for three depths, and more where the trend points to them.

@@ -71,7 +71,7 @@ def test_the_ledger_that_is_named_before_is_asked(place: Path, tmp_path: Path) -
 
 def test_methods_and_presets_are_those_there_are() -> None:
     assert offered(["edit", "--method"]) == method_names()
-    assert offered(["tune", "--method"]) == ["alphaedit", "emmet", "memit", "pmet", "rome"]
+    assert offered(["tune", "--method"]) == ["alphaedit", "emmet", "evoedit", "memit", "pmet", "rome"]
     assert offered(["edit", "--preset"]) == [*preset_names(), "rule"]
     assert offered(["edit", "--model"], "demo") == ["demo-gpt2", "demo-llama"]
     assert "shrinkage=" in offered(["edit", "--method", "emmet", "--set"], "shr")

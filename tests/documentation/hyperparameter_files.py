@@ -48,6 +48,9 @@ _FT = {
 _LORA = {"lora_type": "lora", "layers": [], "num_steps": 70, "lr": 5e-3, "weight_decay": 0, "kl_factor": 0, "rank": 8,
          "lora_alpha": 32, "lora_dropout": 0.0, "norm_constraint": False, "target_modules": ["down_proj"]}  # fmt: skip
 
+_ULTRA = {"alg_name": "ULTRAEDIT", "dropout": 0.0, "no_grad_layers": None, "lr": 1e-6, "token": "mask", "half": True,
+          "batch_size": 10, "batch_size_once": 10, "editor_batch_size": 1024, "silent": False}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -92,6 +95,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("EasyEdit", "lora", 2, {**_LORA, **_EASY, "lora_dropout": 0.1}, read=False),
     Kind("ROME, MEMIT, unified-model-editing, AlphaEdit, BLUE", "mend", 25, {"lr_scale": 1.0, "n_toks": 1}),
     Kind("EasyEdit", "mend", 29, {**_EASY, "inner_params": ["model.layers.29.mlp.gate_proj.weight"]}, read=False),
+    Kind("EasyEdit", "ultraedit", 3, {**_ULTRA, "inner_params": ["transformer.h.18.mlp.fc_out"]}),
+    Kind("EasyEdit", "ultraedit", 3, {**_ULTRA, "inner_params": ["model.layers.11.mlp.gate_proj"]}, read=False),
     Kind("EasyEdit (multimodal)", "mend", 8, {"name": "Salesforce/blip2-opt-2.7b", "lr_scale": 1.0}, read=False),
 )  # fmt: skip
 

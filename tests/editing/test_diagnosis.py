@@ -104,7 +104,7 @@ def test_load_counts_the_edits_that_are_in_force(facts: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("method", "setting"), [("alphaedit", "l2"), ("memit", "second_moment_weight"), ("rome", None)]
+    ("method", "setting"), [("alphaedit", "l2"), ("evoedit", "l2"), ("memit", "second_moment_weight"), ("rome", None)]
 )
 def test_a_share_that_is_not_written_is_put_down_to_the_setting_it_goes_by(
     method: str, setting: str | None, facts: Path, tmp_path: Path

@@ -17,7 +17,7 @@ TABLE: Any = read_mapping(Path(__file__).resolve().parents[1] / "data" / "public
 PUBLIC = [
     name for name in preset_names() if "evidence" not in read_mapping(PRESETS / f"{name}.yaml") and "demo-" not in name
 ]
-SPREADS = {"memit": "even", "emmet": "even", "alphaedit": "even", "pmet": "sqrt", "rome": "single"}
+SPREADS = {"memit": "even", "emmet": "even", "alphaedit": "even", "evoedit": "even", "pmet": "sqrt", "rome": "single"}
 
 
 def test_the_table_of_sources_covers_every_method_of_every_preset_for_a_public_model() -> None:

@@ -113,9 +113,11 @@ def test_what_is_given_is_untouched_by_the_rule(place: Path) -> None:
     assert Adapter.from_pretrained(place / "whole").method["second_moment_weight"] == 15_000
 
 
-@pytest.mark.parametrize(("method", "setting"), [("memit", "second_moment_weight"), ("alphaedit", "l2")])
+@pytest.mark.parametrize(
+    ("method", "setting"), [("memit", "second_moment_weight"), ("alphaedit", "l2"), ("evoedit", "l2")]
+)
 def test_the_rule_s_weight_writes_the_share_it_promises_of_a_lone_fact(place: Path, method: str, setting: str) -> None:
-    more = {"nullspace_threshold": 1e9} if method == "alphaedit" else {}
+    more = {"nullspace_threshold": 1e9} if method in ("alphaedit", "evoedit") else {}
     found = settle(
         given_settings(method, settings={"layers": [1], "shrinkage": 0.1, "steps": 3, **more}), editor(place)
     )

@@ -115,11 +115,13 @@ def branches_of_one_parent(session: Any, batches: Any, method: str, **settings: 
     return entries
 
 
-@pytest.mark.parametrize(("method", "settings"), [("memit", {}), ("emmet", {"a": 0.1}), ("alphaedit", {})])
+@pytest.mark.parametrize(
+    ("method", "settings"), [("memit", {}), ("emmet", {"a": 0.1}), ("alphaedit", {}), ("evoedit", {})]
+)
 def test_solving_batches_of_one_parent_is_editing_them_as_one_batch_and_their_sum_is_not(
     session: Any, requests: Any, method: str, settings: Any
 ) -> None:
-    if method == "alphaedit":
+    if method in ("alphaedit", "evoedit"):
         settings = {"nullspace_threshold": 0.05}
     session.edit(requests[:1], "memit", config())  # a parent that is not the base
     parent = weights(session)

@@ -136,7 +136,9 @@ def test_a_search_is_another_one_where_a_facts_neighbours_are_others(place: Path
 
 def test_what_cannot_be_tuned_is_refused_before_anything_is_computed(place: Path, llama: tuple[Any, Any]) -> None:
     edited = EditedModel(*llama, name="tiny")
-    with pytest.raises(InputError, match=r"'ft' cannot be tuned: .* choose alphaedit, emmet, memit, pmet, rome"):
+    with pytest.raises(
+        InputError, match=r"'ft' cannot be tuned: .* choose alphaedit, emmet, evoedit, memit, pmet, rome"
+    ):
         _search(place, edited, "ft")
     with pytest.raises(InputError, match="at least 8 calibration facts, got 3"):
         tune(edited, FACTS[:3], "emmet", place / "out")

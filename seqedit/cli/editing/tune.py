@@ -34,7 +34,9 @@ from seqedit.text.plain_text import DEFAULT
 def tune(
     model: Annotated[str, typer.Option(help="Hub id, local directory, GGUF file, or demo-gpt2 / demo-llama.")],
     records: Annotated[str, typer.Option(help="Calibration facts, apart from those to be edited later.")],
-    method: Annotated[str, typer.Option(help="A closed form: emmet, memit, pmet, rome or alphaedit.")] = "emmet",
+    method: Annotated[
+        str, typer.Option(help="A closed form: emmet, memit, pmet, rome, alphaedit or evoedit.")
+    ] = "emmet",
     minutes: Annotated[float, typer.Option(help="Time budget; what would pass it is not begun.")] = 15.0,
     out: Annotated[Path, typer.Option(help="Folder of preset.yaml and trials; a search is resumed from it.")] = Path(
         "tuned"

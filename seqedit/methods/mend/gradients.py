@@ -25,11 +25,13 @@ class TokenTerms:
         u: (T, d_in) inputs of the projection, float32 or wider.
         delta: (T, d_out) gradients of the loss at its output.
         owners: (T,) which request each token belongs to, ascending.
+        positions: (T,) where in its request's prompt and target each token is.
     """
 
     u: Tensor
     delta: Tensor
     owners: Tensor
+    positions: Tensor
 
 
 def token_terms(
@@ -78,7 +80,8 @@ def token_terms(
                 kept = real.to(delta.device) & (delta != 0).any(-1)
                 wide = torch.promote_types(delta.dtype, torch.float32)
                 owners = torch.tensor(batch, device=delta.device).unsqueeze(1).expand(kept.shape)[kept]
-                found[layer].append(TokenTerms(u[kept].to(wide), delta[kept].to(wide), owners))
+                positions = torch.arange(width, device=delta.device).expand(kept.shape)[kept]
+                found[layer].append(TokenTerms(u[kept].to(wide), delta[kept].to(wide), owners, positions))
             seen.clear()
     return {layer: _in_order(terms) for layer, terms in found.items()}, losses
 
@@ -86,4 +89,9 @@ def token_terms(
 def _in_order(parts: Sequence[TokenTerms]) -> TokenTerms:
     owners = torch.cat([p.owners for p in parts])
     order = torch.argsort(owners, stable=True)
-    return TokenTerms(torch.cat([p.u for p in parts])[order], torch.cat([p.delta for p in parts])[order], owners[order])
+    return TokenTerms(
+        torch.cat([p.u for p in parts])[order],
+        torch.cat([p.delta for p in parts])[order],
+        owners[order],
+        torch.cat([p.positions for p in parts])[order],
+    )

@@ -63,13 +63,10 @@ def _agreed(config: MendConfig) -> tuple[int, ...]:
 @register("mend", MendConfig, None)
 def mend(bench: Workbench, requests: Sequence[Request], config: MendConfig) -> Update:
     """A trained hypernetwork's transform of the batch's gradient (MEND)."""
-    import torch
-
-    from seqedit.forward.batching import token_budget_batches
     from seqedit.methods.interface import add_to_weight
     from seqedit.methods.mend.files import load_hypernetwork
     from seqedit.methods.mend.gradients import token_terms
-    from seqedit.methods.training import target_losses, target_prompts, trained_update
+    from seqedit.methods.training import losses_of, target_prompts, trained_update
 
     if not config.hypernetwork:
         raise InputError(_NEEDED)
@@ -85,13 +82,7 @@ def mend(bench: Workbench, requests: Sequence[Request], config: MendConfig) -> U
         deltas.append((config.scale * B.double(), A.double()))
     for projection, (B, A) in zip(projections, deltas, strict=True):
         add_to_weight(projection, projection.matrix().clone(), B @ A)
-    losses = [0.0] * len(prompts)
-    with torch.no_grad():
-        for batch in token_budget_batches([len(p.ids) for p in prompts], bench.max_tokens):
-            for index, loss in zip(
-                batch, target_losses(bench.model, [prompts[i] for i in batch]).tolist(), strict=True
-            ):
-                losses[index] = loss
+    losses = losses_of(bench.model, prompts, max_tokens=bench.max_tokens)
     used = {
         "digest": trained.digest,
         "trained_on": trained.base_model.fingerprint,
