@@ -1,4 +1,4 @@
-"""What a state holds of a joint sequence, read from the ledger: the facts, and a solution that equals the written sum."""
+"""What a state holds of a joint sequence, read from the ledger: the facts, and the solution that was written."""
 
 from __future__ import annotations
 
