@@ -225,7 +225,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "seqedit.rank_place": ("seqedit.parallel.place",),
     "seqedit.ranks": ("seqedit.parallel.ranks",),
     "seqedit.rebase": ("seqedit.session.rebase",),
-    "seqedit.recorded": ("seqedit.methods.recorded",),
+    "seqedit.recorded": ("seqedit.editing.recorded",),
     "seqedit.replay": ("seqedit.models.partial_run",),
     "seqedit.replica": ("seqedit.parallel.replica",),
     "seqedit.requests": ("seqedit.facts.requests",),

@@ -25,7 +25,7 @@ class EditConfig(Config):
         lifelong: Whether an update depends on the statistics of earlier edits in force (`Workbench.statistics`).
         target_place: Of which output the method's target values are.
         unrecorded: What settings meant in versions that did not have them yet and so recorded none
-            (`seqedit.methods.recorded`), where that is not their default.
+            (`seqedit.editing.recorded`), where that is not their default.
     """
 
     preset_layers: ClassVar[bool] = True

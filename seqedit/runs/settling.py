@@ -9,9 +9,9 @@ from typing import Any
 
 from ledger import Entry, Ledger
 from seqedit.editing.editor import Editor
+from seqedit.editing.recorded import completed
 from seqedit.editing.rule import Recorded, Settled, settle
 from seqedit.editing.settings import Given
-from seqedit.methods.recorded import completed
 from seqedit.models.edited import EditedModel
 from seqedit.runs.config import RunConfig
 from seqedit.runs.config import settings_of as settings_of

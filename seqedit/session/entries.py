@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
+from seqedit.editing.recorded import completed
 from seqedit.editing.settings import Given, MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
-from seqedit.methods.recorded import completed
 from seqedit.scoring.kinds import KIND_DIAGNOSIS
 
 if TYPE_CHECKING:

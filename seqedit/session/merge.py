@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import Entry
 from ledger.ledger import Ledger
+from seqedit.editing.recorded import completed
 from seqedit.editing.settings import Given, MethodChoice
 from seqedit.errors import InputError
 from seqedit.methods import get_method
 from seqedit.methods.config import ClosedFormConfig, EditConfig
-from seqedit.methods.recorded import completed
 from seqedit.session.entries import before, chosen_for, diagnosis_scores, inherited
 from seqedit.session.merging import How, Part, check_how, check_parts, merge_adapters, place_of
 

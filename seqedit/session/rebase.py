@@ -16,8 +16,8 @@ from ledger.errors import BranchMoved, Conflict
 from ledger.history.entries import utc_now
 from ledger.history.rewrites import rewrite_of
 from ledger.ledger import Ledger
+from seqedit.editing.recorded import completed
 from seqedit.errors import InputError
-from seqedit.methods.recorded import completed
 from seqedit.scoring.state_scores import scores_to_copy
 from seqedit.session.entries import diagnosis_scores, inherited, method_of
 

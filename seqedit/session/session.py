@@ -13,10 +13,10 @@ from ledger import Entry, Ledger
 from ledger.errors import BranchMoved, Conflict
 from seqedit.adapters.adapter import Adapter
 from seqedit.editing.editor import Editor, Moments, keys_of
+from seqedit.editing.recorded import completed
 from seqedit.facts.requests import Record, Request
 from seqedit.methods import get_method
 from seqedit.methods.config import EditConfig
-from seqedit.methods.recorded import completed
 from seqedit.models.edited import EditedModel
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.parallel.ranks import Ranks

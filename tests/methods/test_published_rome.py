@@ -15,10 +15,10 @@ from torch import Tensor
 
 from seqedit.adapters.adapter import BaseModel
 from seqedit.editing.compute import compute_adapter
+from seqedit.editing.recorded import completed
 from seqedit.errors import InputError
 from seqedit.facts.requests import Request
 from seqedit.methods import get_method
-from seqedit.methods.recorded import completed
 from seqedit.moments.second_moments import SecondMoments
 from seqedit.text.lookup import tokenize_kl_prompt, tokenize_request
 from tests.conftest import REFERENCE
