@@ -161,11 +161,11 @@ class Giving(History):
         if rank is None:
             return exported
         from seqedit.library.inputs import facts_of
-        from seqedit.shipping.truncation import measure_truncation, records_for
+        from seqedit.shipping.truncation import measure_effect, records_for
 
         chosen = None if records is None else facts_of(records)
         try:
-            return measure_truncation(exported, self.edited, records_for(exported.exact.requests, chosen))
+            return measure_effect(exported, self.edited, records_for(exported.exact.requests, chosen))
         finally:
             self.restore()
 
