@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from ledger.reading import Reader
 from seqedit.adapters.adapter import Adapter
-from seqedit.adapters.delta import Delta
 from seqedit.editing.editor import Editor, Moments
 from seqedit.errors import CheckFailed, InputError
 from seqedit.forward.access import position_limit
@@ -43,7 +41,7 @@ def camouflage(
 ) -> Exported:
     """Mix decoys into an export, and leave out what names its facts.
 
-    Nothing changes at the keys that the facts were solved for, nor at those of their own prompts in the shipped state.
+    Nothing changes at the keys that the facts were solved for, nor at those of their own prompts in what is shipped.
 
     Args:
         ledger: The ledger that it is of; left as it is.
@@ -70,20 +68,27 @@ def camouflage(
     anatomy = edited.parts
     numbers = {anatomy.projections[layer].name: layer for layer in anatomy.projections.layers}
     layers = sorted(numbers[name] for name in exported.exact.deltas)
-    edited.apply([exported.exact])
+    factors = Editor(edited, moments).factorizations(layers)
+    state, mixed = exported.exact, dict[str, Mixed]()
     try:
-        around = measure_keys(edited.model, anatomy, edited.tokenizer, decoys, contexts, layers)
-        own = measure_keys(edited.model, anatomy, edited.tokenizer, shipped.requests, ((BARE,),), layers)
+        # From layer to layer, because what a layer writes at a decoy moves the decoy's keys in the layers above, as it
+        # does with the facts' own.
+        for layer in layers:
+            projection = anatomy.projections[layer]
+            edited.apply([state])
+            around = measure_keys(edited.model, anatomy, edited.tokenizer, decoys, contexts, [layer])[layer]
+            own = measure_keys(edited.model, anatomy, edited.tokenizer, shipped.requests, ((BARE,),), [layer])[layer]
+            here = [i for i, (part, _) in enumerate(facts) if projection.name in part.deltas]
+            keys = torch.stack([facts[i][0].keys[projection.name][facts[i][1]] for i in here])
+            by_fact = around.unflatten(0, (len(facts), settings.per_fact))[here]
+            # The metric that the update was solved in.
+            shrinkage = float(facts[here[0]][0].method.get("shrinkage") or 0.0)
+            metric = factors.cholesky(projection, weight=1.0, shrinkage=shrinkage)
+            made = mix(state.deltas[projection.name], keys, own, by_fact, metric.factor, settings.length)
+            mixed[projection.name] = made
+            state = replace(state, deltas={**state.deltas, projection.name: made.delta})
     finally:
         edited.write({})
-    editor = Editor(edited, moments)
-    mixed: dict[str, Mixed] = {}
-    for name, delta in exported.exact.deltas.items():
-        here = [i for i, (part, _) in enumerate(facts) if name in part.deltas]
-        keys = torch.stack([facts[i][0].keys[name][facts[i][1]] for i in here])
-        by_fact = around[numbers[name]].unflatten(0, (len(facts), settings.per_fact))[here]
-        factor = _factor(editor, numbers[name], facts[here[0]][0])
-        mixed[name] = mix(delta, keys, own[numbers[name]], by_fact, factor, settings.length)
     change = max(one.change for one in mixed.values())
     if not change <= TOLERANCE:
         raise CheckFailed(
@@ -95,9 +100,8 @@ def camouflage(
         growth={name: one.growth for name, one in sorted(mixed.items())},
         unmixed={name: one.unmixed for name, one in sorted(mixed.items())},
     )
-    deltas: dict[str, Delta] = {name: one.delta for name, one in mixed.items()}
     adapter = replace(
-        exported.exact, deltas=deltas, requests=(), method={"name": "export", "camouflaged": True}, keys={},
+        state, requests=(), method={"name": "export", "camouflaged": True}, keys={},
         target_values=None, residuals={}, provenance={"camouflaged": True},
     )  # fmt: skip
     return Exported(adapter, exported.exact, replace(shipped, camouflage=told))
@@ -122,10 +126,3 @@ def _check_keys(parts: Sequence[Adapter]) -> None:
                     f"an adapter of method '{part.method.get('name')}' ({part.digest[:12]}) holds no keys of its facts "
                     f"for '{name}'; only updates that were solved for at keys can be camouflaged"
                 )
-
-
-def _factor(editor: Editor, layer: int, part: Adapter) -> Tensor:
-    """The lower Cholesky factor of C0, shrunk as the update was solved with."""
-    shrinkage = float(part.method.get("shrinkage") or 0.0)
-    projection = editor.edited.parts.projections[layer]
-    return editor.factorizations([layer]).cholesky(projection, weight=1.0, shrinkage=shrinkage).factor
