@@ -113,6 +113,10 @@ SLIPS: Mapping[str, tuple[Sequence[str], str]] = {
     "export: format": (["export", "--format", "pefd", "--out", "o"], "did you mean 'peft'?"),
     "export: revision": (["export", "mian", "--format", "peft", "--out", "o"], "did you mean 'main'?"),
     "export: records": (["export", "--format", "peft", "--rank", "1", "--records", "no.json", "--out", "o"], "no.json"),
+    "export: decoys": (
+        ["export", "--format", "peft", "--camouflage", "1", "--decoys", "no.txt", "--out", "o"],
+        "no.txt",
+    ),
     "import: file": (["import", "no.zip"], "no.zip"),
     "push: revision": (["push", "me/edits", "mian"], "did you mean 'main'?"),
     "push: repository": (["push", "me/my/edits"], "me/my/edits"),

@@ -269,6 +269,7 @@ RENAMED: dict[str, dict[str, str]] = {
     "evals.report_charts": {"main_metric": "evals.report.charts:plotted_metric"},
     "seqedit.cli.common": {"main_metric": "evals.report.charts:plotted_metric"},
     "seqedit.closed_form": {"MAX_CONDITION": "seqedit.solver.closed_form:MAX_SYSTEM_CONDITION"},
+    "seqedit.export_scores": {"measure_truncation": "seqedit.shipping.truncation:measure_effect"},
     "seqedit.moment_figures": {"MAX_CONDITION": "seqedit.moments.figures:MAX_MOMENT_CONDITION"},
     "seqedit.rebase": {"Plan": "seqedit.session.rebase:RebasePlan"},
     "seqedit.shares": {"Share": "seqedit.support.shares:ProcessShare"},

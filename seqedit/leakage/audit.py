@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,7 @@ class Leak:
         layers: Of each module.
         prompts: ``bare`` (the subject alone) or ``own`` (each candidate's own prompt).
         second_moments: Whether lengths were taken in the metric of C0^-1.
+        before: The same of the update before it was camouflaged, where that was given.
     """
 
     suspects: tuple[Suspect, ...]
@@ -90,6 +91,7 @@ class Leak:
     layers: tuple[LayerLeak, ...]
     prompts: str
     second_moments: bool
+    before: Leak | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON types."""
@@ -103,18 +105,26 @@ class Leak:
             told = f"  {_told(layer.separation)}" if layer.separation else ""
             lines.append(f"{layer.module}  rank {layer.rank}, a random key has {layer.load:.2f} in it{told}")
         if self.separation is not None:
-            low, high = (100 * end for end in self.separation.interval)
             lines.append(
-                f"all layers: {_told(self.separation)} [{low:.1f}, {high:.1f}]; a guess finds "
+                f"all layers: {_told_with_interval(self.separation)}; a guess finds "
                 f"{100 * self.separation.chance:.0f} % of the {len(known)}"
             )
+        if self.before is not None and self.before.separation is not None:
+            lines.append(f"before camouflage: {_told_with_interval(self.before.separation)}")
         marks = {True: "edited", False: "not edited", None: ""}
         for place, suspect in enumerate(self.suspects[:top], 1):
             lines.append(f"{place:>4}  {suspect.share:.3f}  {suspect.subject}  {marks[suspect.edited]}".rstrip())
         return lines
 
 
-def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], *, own_prompts: bool = False) -> Leak:
+def audit_update(
+    editor: Editor,
+    update: Update,
+    candidates: Sequence[Request],
+    *,
+    own_prompts: bool = False,
+    before: Update | None = None,
+) -> Leak:
     """Tell from the weights of an update which of some subjects it was made for (arXiv 2602.10134).
 
     Args:
@@ -122,22 +132,26 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
         update: The update. Where it has a record, its subjects are among the candidates and are what is looked for.
         candidates: One request a subject; their targets are not looked at.
         own_prompts: Measure keys at each request's own prompt, as somebody would who knows it; else the subject alone.
+        before: The update before it was camouflaged, audited too; its record says what is looked for.
 
     Raises:
         InputError: a module that the model does not have, or nobody to tell the edited ones from.
     """
     parts = editor.edited.parts
-    if update.adapter is not None:
-        editor.edited.check([update.adapter])
+    updates = [update] if before is None else [update, before]
+    editor.edited.check(one.adapter for one in updates if one.adapter is not None)
     by_name = {parts.projections[layer].name: layer for layer in parts.projections.layers}
-    for name in update.deltas:
+    for name in {name for one in updates for name in one.deltas}:
         if name not in by_name:
             raise InputError(f"the model has no FFN output projection '{name}'; the update is of another part of it")
-    edited = {canonical(request.subject) for request in update.requests}
+    record = update if before is None else before
+    if before is not None and not before.requests:
+        raise InputError("the update before camouflage has no record of its facts; give the adapter as it was made")
+    edited = {canonical(request.subject) for request in record.requests}
     others = [request for request in candidates if canonical(request.subject) not in edited]
     if edited and not others:
         raise InputError("every candidate is a subject of the update; give some that it was not made for")
-    first = {canonical(request.subject): request for request in reversed((*update.requests, *others))}
+    first = {canonical(request.subject): request for request in reversed((*record.requests, *others))}
     asked = list(first.values()) if own_prompts else [
         Request(subject=request.subject, prompt="{}", target_new="-") for request in first.values()
     ]  # fmt: skip
@@ -146,14 +160,30 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
     contexts = check_context_templates(editor.context_templates)
     check_requests(editor.edited.tokenizer, asked, position_limit(editor.edited.model), contexts)
     # The metric that the update was solved in, where a record tells.
-    shrinkage = float((update.adapter.method if update.adapter else {}).get("shrinkage") or 0.0)
-    numbers = sorted(by_name[name] for name in update.deltas)
+    shrinkage = float((record.adapter.method if record.adapter else {}).get("shrinkage") or 0.0)
+    numbers = sorted({by_name[name] for one in updates for name in one.deltas})
     keys = measure_keys(editor.edited.model, parts, editor.edited.tokenizer, asked, contexts, numbers)
+    names = [request.subject for request in first.values()]
+    found = [_leak(editor, one, keys, names, truth, shrinkage, own_prompts) for one in updates]
+    return found[0] if before is None else replace(found[0], before=found[1])
+
+
+def _leak(
+    editor: Editor,
+    update: Update,
+    keys: Mapping[int, Tensor],
+    names: Sequence[str],
+    truth: np.ndarray[Any, Any] | None,
+    shrinkage: float,
+    own_prompts: bool,
+) -> Leak:
     found, layers = [], []
-    for number in numbers:
-        projection = parts.projections[number]
-        rows = row_factor(update.deltas[projection.name]).to(keys[number].device)
-        shared = _shares(editor, number, keys[number], rows, shrinkage)
+    for number, measured in keys.items():
+        projection = editor.edited.parts.projections[number]
+        if projection.name not in update.deltas:
+            continue
+        rows = row_factor(update.deltas[projection.name]).to(measured.device)
+        shared = _shares(editor, number, measured, rows, shrinkage)
         found.append(shared)
         layers.append(
             LayerLeak(
@@ -163,8 +193,8 @@ def audit_update(editor: Editor, update: Update, candidates: Sequence[Request], 
         )  # fmt: skip
     mean = torch.stack([share.cpu() for share in found]).mean(0).numpy()
     suspects = [
-        Suspect(request.subject, float(share), None if truth is None else bool(truth[i]))
-        for i, (request, share) in enumerate(zip(first.values(), mean, strict=True))
+        Suspect(name, float(share), None if truth is None else bool(truth[i]))
+        for i, (name, share) in enumerate(zip(names, mean, strict=True))
     ]
     return Leak(
         tuple(sorted(suspects, key=lambda one: -one.share)), None if truth is None else separation(mean, truth),
@@ -192,6 +222,11 @@ def _shares(editor: Editor, number: int, keys: Tensor, rows: Tensor, shrinkage: 
     factored = editor.factorizations([number])
     C0 = shrink(factored.moments.matrices[projection.name].to(keys.device, torch.float64), shrinkage)
     return shares(keys, rows, C0, factored.cholesky(projection, weight=1.0, shrinkage=shrinkage))
+
+
+def _told_with_interval(found: Separation) -> str:
+    low, high = (100 * end for end in found.interval)
+    return f"{_told(found)} [{low:.1f}, {high:.1f}]"
 
 
 def _told(found: Separation) -> str:

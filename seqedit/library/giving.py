@@ -11,7 +11,10 @@ from seqedit.errors import InputError
 from seqedit.library.history import History
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from seqedit.library.inputs import Facts
+    from seqedit.shipping.decoys import DecoySettings
     from seqedit.shipping.export import Exported
     from seqedit.shipping.hub import Pushed
 
@@ -55,6 +58,8 @@ class Giving(History):
         records: Facts | None = None,
         scores: bool = True,
         base_name: str | None = None,
+        camouflage: int | DecoySettings | None = None,
+        decoys: Sequence[str] | None = None,
     ) -> Path:
         """Write a state, or one entry, as what others load.
 
@@ -64,9 +69,12 @@ class Giving(History):
             rev: The state.
             single: Only the adapter of this entry, not the whole state; not for ``merged``.
             rank: Truncate the adapter to this rank; its card then says what that costs.
-            records: Records to measure a truncation on; None for the facts themselves.
+            records: Records to measure a truncation or a camouflage on; None for the facts themselves.
             scores: Whether recorded scores go with a bundle.
             base_name: What adapter and card call the base model; by default what it loads by on this machine.
+            camouflage: Decoys to mix into the rows of each fact of the adapter (`seqedit.shipping.camouflage`), which
+                then has no record of its facts; or a `DecoySettings` with strength and seed.
+            decoys: Names of decoys, of the same kind as the edited subjects.
 
         Returns:
             ``out``.
@@ -78,6 +86,8 @@ class Giving(History):
             raise InputError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
         if format != "peft" and (rank is not None or records is not None):
             raise InputError(f"rank and records are for format='peft'; '{format}' loses nothing")
+        if format != "peft" and camouflage is not None:
+            raise InputError(f"camouflage is for format='peft', not '{format}'")
         if format == "merged":
             if single:
                 raise InputError("single writes one adapter; a merged model is that of a state")
@@ -91,7 +101,10 @@ class Giving(History):
             from seqedit.shipping.export import base_hint, check_new, write_adapter
 
             check_new(out)
-            exported = self._exported(rev, single=single, rank=rank, records=records, base_name=base_name)
+            hiding = _hiding(camouflage, decoys)
+            exported = self._exported(
+                rev, single=single, rank=rank, records=records, base_name=base_name, hiding=hiding
+            )
             if (hint := base_hint(exported.adapter)) is not None:
                 _LOG.warning("%s", hint.replace("--base-name", "base_name="))
             try:
@@ -149,25 +162,45 @@ class Giving(History):
         return write_report(tell_losses(self.ledger, at, build_summary(self.ledger, at, title=title)), out)
 
     def _exported(
-        self, rev: Entry | str, *, single: bool, rank: int | None, records: Facts | None, base_name: str | None
+        self,
+        rev: Entry | str,
+        *,
+        single: bool,
+        rank: int | None,
+        records: Facts | None,
+        base_name: str | None,
+        hiding: tuple[DecoySettings, Sequence[str]] | None = None,
     ) -> Exported:
         from seqedit.shipping.export import export_adapter
 
-        if records is not None and rank is None:
+        if records is not None and rank is None and hiding is None:
             raise InputError("records measure what a truncation costs; give rank too")
+        if rank is not None and hiding is not None:
+            raise InputError("rank changes what is written at the edited keys, camouflage keeps it; give one of them")
         if rank is not None and rank < 1:
             raise InputError(f"rank must be at least 1, got {rank}")
         exported = export_adapter(self.ledger, self._to_give(rev), single=single, rank=rank, base_name=base_name)
-        if rank is None:
+        if rank is None and hiding is None:
             return exported
         from seqedit.library.inputs import facts_of
-        from seqedit.shipping.truncation import measure_truncation, records_for
+        from seqedit.shipping.truncation import measure_effect, records_for
 
         chosen = None if records is None else facts_of(records)
         try:
-            return measure_truncation(exported, self.edited, records_for(exported.exact.requests, chosen))
+            if hiding is not None:
+                exported = self._hidden(exported, *hiding)
+            return measure_effect(exported, self.edited, records_for(exported.exact.requests, chosen))
         finally:
             self.restore()
+
+    def _hidden(self, exported: Exported, settings: DecoySettings, decoys: Sequence[str]) -> Exported:
+        from seqedit.shipping.camouflage import camouflage, warning_of
+
+        made = camouflage(self.ledger, exported, self.edited, self.editor.moments, decoys, settings)
+        assert made.shipped.camouflage is not None
+        if (warning := warning_of(made.shipped.camouflage)) is not None:
+            _LOG.warning("%s", warning)
+        return made
 
     def _to_give(self, rev: Entry | str) -> str:
         """The id of a state that is to leave the ledger; where it has signers, they must vouch for it."""
@@ -176,3 +209,17 @@ class Giving(History):
             self.ledger.signers = self.ledger.kept_signers()
         self.ledger.check_signed(state)
         return state
+
+
+def _hiding(
+    camouflage: int | DecoySettings | None, decoys: Sequence[str] | None
+) -> tuple[DecoySettings, Sequence[str]] | None:
+    from seqedit.shipping.decoys import NO_DEFAULT, DecoySettings
+
+    if camouflage is None:
+        if decoys is not None:
+            raise InputError("decoys are for camouflage=N; give that too")
+        return None
+    if not decoys:
+        raise InputError(f"camouflage needs decoys: {NO_DEFAULT}")
+    return camouflage if isinstance(camouflage, DecoySettings) else DecoySettings(camouflage), decoys

@@ -42,6 +42,27 @@ class Truncation:
 
 
 @dataclass(frozen=True)
+class Camouflage:
+    """What camouflaging an update did to it.
+
+    Attributes:
+        change: Largest change of what it writes at an edited key, relative to the largest that it writes at one.
+        growth: Module name -> mean squared output on plain text, relative to the update's as it was.
+        unmixed: Module name -> share of the update's rows that no key explains and that stay as they were.
+        before: ES, PS and NS of the state as it is, in percent; None where nothing was measured.
+        after: The same with the camouflaged adapter.
+        records: On how many records they were measured.
+    """
+
+    change: float
+    growth: Mapping[str, float]
+    unmixed: Mapping[str, float]
+    before: Mapping[str, float | None] | None = None
+    after: Mapping[str, float | None] | None = None
+    records: int = 0
+
+
+@dataclass(frozen=True)
 class Shipped:
     """What a card says about a state, or about one entry's adapter.
 
@@ -54,6 +75,7 @@ class Shipped:
         before: Scores of the unedited model: kind -> key -> value.
         after: Scores of the state.
         truncation: What truncating cost, or None.
+        camouflage: What camouflaging did, or None; then the card names no fact and no batch.
     """
 
     rev: str
@@ -64,6 +86,7 @@ class Shipped:
     before: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     after: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     truncation: Truncation | None = None
+    camouflage: Camouflage | None = None
 
 
 def describe(ledger: Reader, rev: str, *, single: bool = False, base_name: str | None = None) -> Shipped:
@@ -122,12 +145,26 @@ def state_card(shipped: Shipped, *, merged: bool = False, place: str = "this/dir
             *_loading(merged, place, name or "BASE_MODEL"),
             *_score_section(shipped),
             *_truncation_section(shipped.truncation),
-            *_entry_section(shipped.entries),
-            "## Facts edited",
-            *cards.facts_table(shipped.requests, limit=MAX_FACTS, rest=_rest(merged)),
-            "",
+            *(_facts_section(shipped, merged) if shipped.camouflage is None else _camouflage(shipped.camouflage)),
         ]
     )
+
+
+def _facts_section(shipped: Shipped, merged: bool) -> list[str]:
+    facts = cards.facts_table(shipped.requests, limit=MAX_FACTS, rest=_rest(merged))
+    return [*_entry_section(shipped.entries), "## Facts edited", *facts, ""]
+
+
+def _camouflage(camouflage: Camouflage) -> list[str]:
+    return [
+        "## Camouflaged",
+        "Decoys were mixed into the rows of this update (subspace camouflage, arXiv 2602.10134), so that they single "
+        "out the edited subjects less. Neither the facts nor the decoys are named here. What the update writes at the "
+        f"edited keys is what it wrote before, to {camouflage.change:.0e} of the largest. This is no secrecy: whoever "
+        "asks the model about a subject sees what it answers.",
+        "",
+        *_effect(camouflage, "plain", "camouflaged"),
+    ]
 
 
 def _rest(merged: bool) -> str:
@@ -176,6 +213,8 @@ def _score_section(shipped: Shipped) -> list[str]:
         if any(scores.get(metric) is not None for scores in (before, after, earlier))
     ]
     lines = ["## Scores"]
+    if shipped.camouflage is not None:
+        lines += ["As recorded before camouflage; what it costs is below.", ""]
     if shipped.truncation is not None:
         lines += ["As recorded with the exact adapter; what truncating it costs is below.", ""]
     if not shipped.after.get(_SCORES) and not shipped.after.get(_TASKS):
@@ -203,17 +242,15 @@ def _truncation_section(truncation: Truncation | None) -> list[str]:
         ),
         "",
     ]
-    before, after = truncation.before, truncation.after
+    return [*lines, *_effect(truncation, "exact", "truncated")]
+
+
+def _effect(measured: Truncation | Camouflage, without: str, with_: str) -> list[str]:
+    before, after = measured.before, measured.after
     if before is None or after is None:
-        return [*lines, "Its effect on the edits was not measured.", ""]
+        return ["Its effect on the edits was not measured.", ""]
     rows = [[m, _number(before.get(m), 1), _number(after.get(m), 1)] for m in before]
-    return [
-        *lines,
-        f"Measured on {_count(truncation.records, 'record')}:",
-        "",
-        *cards.table(("", "exact", "truncated"), rows),
-        "",
-    ]
+    return [f"Measured on {_count(measured.records, 'record')}:", "", *cards.table(("", without, with_), rows), ""]
 
 
 def _entry_section(entries: Sequence[Entry]) -> list[str]:

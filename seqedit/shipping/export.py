@@ -28,7 +28,7 @@ class Exported:
 
     Attributes:
         adapter: What is written.
-        exact: The same without truncation.
+        exact: The same without truncation or camouflage.
         shipped: What its card says.
     """
 
@@ -137,7 +137,7 @@ def write_adapter(
         check_adapter_file(directory, exported.adapter)
         if edited is not None:
             check_base(exported.adapter.base_model, edited.base_model)
-            check_adapter(directory, exported.adapter, edited)
+            check_adapter(directory, exported.adapter, edited, exported.exact.requests)
         (directory / CARD).write_text(state_card(exported.shipped, place=place or Path(out).name), "utf-8")
 
 

@@ -56,13 +56,16 @@ def check_adapter_file(directory: Path, adapter: Adapter) -> None:
         raise CheckFailed("the adapter that was written reads back as another one; is the disk sound?")
 
 
-def check_adapter(directory: Path, adapter: Adapter, edited: EditedModel) -> float:
+def check_adapter(
+    directory: Path, adapter: Adapter, edited: EditedModel, requests: Sequence[Request] | None = None
+) -> float:
     """Refuse an adapter directory that stock PEFT does not make the same model of as composing does.
 
     Args:
         directory: As it was written.
         adapter: What was written.
         edited: The loaded base model; left unedited.
+        requests: Facts of the state; by default the adapter's own, which a camouflaged one does not say.
 
     Returns:
         The largest difference of the logits, relative to the largest logit.
@@ -73,7 +76,7 @@ def check_adapter(directory: Path, adapter: Adapter, edited: EditedModel) -> flo
     """
     if hasattr(edited.model, "get_base_model"):
         raise InputError("the model carries an adapter of PEFT's already; give the plain base model")
-    ids = prompt_ids(edited, adapter.requests)
+    ids = prompt_ids(edited, adapter.requests if requests is None else requests)
     edited.apply([adapter])
     wanted = logits(edited.model, ids)
     edited.write({})

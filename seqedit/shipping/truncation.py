@@ -1,12 +1,12 @@
-"""What a truncation does to the edits: ES, PS and NS with the exact delta and with the truncated one."""
+"""What a truncation or a camouflage does to the edits: ES, PS and NS with the exact delta and with the other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from evals.scores.counterfact import score_tokenized, tokenize_records
-from seqedit.adapters.adapter import Adapter
 from seqedit.errors import InputError
 from seqedit.facts.identity import canonical
 from seqedit.facts.requests import Record, Request
@@ -35,34 +35,33 @@ def records_for(requests: Sequence[Request], records: Sequence[Record] | None) -
     return chosen
 
 
-def measure_truncation(exported: Exported, edited: EditedModel, records: Sequence[Record]) -> Exported:
-    """Score the exact and the truncated adapter on the base model.
+def measure_effect(exported: Exported, edited: EditedModel, records: Sequence[Record]) -> Exported:
+    """Score the exact adapter and the truncated or camouflaged one on the base model.
 
     Args:
-        exported: A truncated export.
+        exported: A truncated or camouflaged export.
         edited: The loaded base model; left unedited.
         records: What to score.
 
     Returns:
-        The export with the scores, in percent, in its truncation.
+        The export with the scores, in percent, in its truncation or camouflage.
 
     Raises:
-        InputError: it is not truncated, or the model is another one.
+        InputError: it is neither, or the model is another one.
     """
-    truncation = exported.shipped.truncation
-    if truncation is None:
-        raise InputError("nothing was truncated, so there is nothing to measure")
+    shipped = exported.shipped
+    if shipped.truncation is None and shipped.camouflage is None:
+        raise InputError("nothing was truncated or camouflaged, so there is nothing to measure")
     check_base(exported.adapter.base_model, edited.base_model)
     tokenized = tokenize_records(edited.tokenizer, records)
     found = []
     for adapter in (exported.exact, exported.adapter):
-        _write(edited, adapter)
+        edited.apply([adapter])
         scores = score_tokenized(edited.model, tokenized).summary
         found.append({metric: scores[metric] for metric in METRICS if scores[metric] is not None})
     edited.write({})
-    truncation = replace(truncation, before=found[0], after=found[1], records=len(records))
-    return replace(exported, shipped=replace(exported.shipped, truncation=truncation))
-
-
-def _write(edited: EditedModel, adapter: Adapter) -> None:
-    edited.apply([adapter])
+    measured: dict[str, Any] = {"before": found[0], "after": found[1], "records": len(records)}
+    if shipped.camouflage is not None:
+        return replace(exported, shipped=replace(shipped, camouflage=replace(shipped.camouflage, **measured)))
+    assert shipped.truncation is not None
+    return replace(exported, shipped=replace(shipped, truncation=replace(shipped.truncation, **measured)))

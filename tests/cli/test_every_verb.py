@@ -53,6 +53,7 @@ WRITING: dict[str, list[list[str]]] = {
     "signers": [["signers", "--set", "team"], ["signers", "--clear"]],
     "export": [
         ["export", "--format", "peft", "--out", "shipped", "--rank", "2"],
+        ["export", "--format", "peft", "--out", "shipped", "--camouflage", "2", "--decoys", "names.txt", *KEPT[2:]],
         ["export", "--format", "merged", "--out", "shipped"],
         ["export", "--format", "bundle", "--out", "shipped.zip"],
     ],
@@ -148,6 +149,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(4):
         (folder / f"facts{number}.json").write_text(json.dumps(records[2 * number : 2 * number + 2]))
     (folder / "templates.json").write_text(json.dumps([["{}"]]))
+    (folder / "names.txt").write_text("Ada Holt\nBruno Kanter\nCleo Martin\nDan Umber\n")
     standin.write_text(folder / "text.txt")
     job = {
         "model": MODEL, "facts": "all.json", "batch_size": 2, "steps": 1, "out": "job",
@@ -309,6 +311,8 @@ REFUSED: dict[str, list[str]] = {
     "a type that is none": ["eval", "--dtype", "float33"],
     "a device that is none": ["locate", "--model", MODEL, "--records", "facts0.json", "--device", "abacus"],
     "layers that the model lacks": ["swap", "HEAD~1", "--set", "layers=[77]", "--second-moments", MOMENTS],
+    "camouflage of too few decoys": ["export", "--format", "peft", "--out", "shipped", "--camouflage", "9", "--decoys",
+                                     "names.txt", *KEPT[2:]],
     "moments that are not there": ["rebase", "--second-moments", "nowhere.safetensors"],
     "a text that is not there": ["tune", "--model", MODEL, "--records", "all.json", "--text", "nowhere.txt"],
     "too few facts to tune on": ["tune", "--model", MODEL, "--records", "facts0.json"],

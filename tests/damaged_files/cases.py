@@ -25,6 +25,9 @@ NO_FILES = frozenset(
         "batch_size",
         "below",
         "branch",
+        "camouflage",
+        "camouflage_seed",
+        "camouflage_strength",
         "chat_template",
         "clear",
         "create",
@@ -277,6 +280,14 @@ def cases() -> list[Case]:
                    ("names.txt", *FACTS))  # fmt: skip
     found += _each("audit", "second_moments", f"{named} --second-moments @", ("moments.safetensors",))
     found += _each("audit", "text", f"{named} --text @", ("text.txt",))
+    found += _each("audit", "before", f"{named} --plain-metric --before @", tuple(f"solved/{name}" for name in ADAPTER))
+    hidden = "export solved --entry --format peft --out new --ledger ledger --camouflage 1"
+    moments = "--second-moments moments.safetensors"
+    found += _each("export", "decoys", f"{hidden} {moments} --decoys @", ("names.txt",))
+    found += _each(
+        "export", "second_moments", f"{hidden} --decoys names.txt --second-moments @", ("moments.safetensors",)
+    )
+    found += _each("export", "text", f"{hidden} --decoys names.txt --text @", ("text.txt",))
     found += _each("add", "adapters", "add @ --ledger ledger", tuple(f"solved/{name}" for name in ADAPTER))
     chosen = {
         "edit": f"edit more.json --ledger ledger {KEPT} --method memit",

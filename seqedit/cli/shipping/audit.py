@@ -27,6 +27,9 @@ def audit(
     adapter: Annotated[Path, typer.Argument(help="Adapter folder; with seqedit.json in it or as a plain LoRA.")],
     candidates: Annotated[Path, typer.Option(help="Names, one a line (.txt), or a fact file whose subjects they are.")],
     model: ModelOption,
+    before: Annotated[
+        Path | None, typer.Option(help="The adapter before it was camouflaged, whose record says what was edited.")
+    ] = None,
     prompts: Annotated[
         str, typer.Option(help="bare: keys of the names alone; own: at each fact's own prompt, as if it were known.")
     ] = "bare",
@@ -45,7 +48,8 @@ def audit(
 
     The record beside the weights names the facts anyway; this is about weights that are shipped without it.
 
-    Example: seqedit audit my-edit --candidates names.txt --model gpt2-xl --text corpus.txt
+    Examples: seqedit audit my-edit --candidates names.txt --model gpt2-xl --text corpus.txt
+              seqedit audit my-state --before my-edit --candidates names.txt --model gpt2-xl --text corpus.txt
     """
     if prompts not in ("bare", "own"):
         raise InputError(f"--prompts must be bare or own, got '{prompts}'")
@@ -60,7 +64,8 @@ def audit(
     from seqedit.editing.loading import Loading
     from seqedit.leakage.subjects import NAMES, load_candidates
 
-    read_json(adapter / CONFIG)  # that it is an adapter, before anything is imported that could read it
+    for given in (adapter, *(() if before is None else (before,))):
+        read_json(given / CONFIG)  # that it is an adapter, before anything is imported that could read it
     named = load_candidates(candidates)
     if prompts == "own" and candidates.suffix.lower() in NAMES:
         raise InputError(f"{candidates} holds names alone; --prompts own needs a fact file, whose prompts it takes")
@@ -69,6 +74,7 @@ def audit(
     from seqedit.leakage.update import read_update
 
     update = read_update(adapter)
+    plain = None if before is None else read_update(before)
 
     from seqedit.editing.one_batch import open_editor
     from seqedit.leakage.audit import audit_update
@@ -76,7 +82,7 @@ def audit(
     editor = open_editor(loading)
     if plain_metric:
         editor.moments = None
-    found = audit_update(editor, update, named, own_prompts=prompts == "own")
+    found = audit_update(editor, update, named, own_prompts=prompts == "own", before=plain)
     if json_:
         print_json(found.to_dict())
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +20,25 @@ from seqedit.cli.options import (
     MeasureOption,
     MovedModelOption,
     RevisionArgument,
+    SecondMomentsOption,
 )
 from seqedit.cli.output import default_place, open_ledger
+from seqedit.cli.shipping.hiding import (
+    CamouflageOption,
+    DecoysOption,
+    DrawOption,
+    Hiding,
+    StrengthOption,
+    camouflage_result,
+    camouflaged,
+    hiding,
+    print_camouflage,
+)
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
 from seqedit.errors import InputError
 from seqedit.support.printable import plain
+from seqedit.text.plain_text import DEFAULT
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -40,7 +53,9 @@ BaseOption = Annotated[
     typer.Option("--base-name", help="Hub id of the base model for adapter and card, where the ledger has a path."),
 ]
 RankOption = Annotated[int | None, typer.Option(help="Truncate to this rank and print what that costs.")]
-RecordsOption = Annotated[str | None, typer.Option(help="Records to measure a truncation on. [default: the facts]")]
+RecordsOption = Annotated[
+    str | None, typer.Option(help="Records to measure a truncation or camouflage on. [default: the facts]")
+]
 ScoresOption = Annotated[bool, typer.Option("--scores/--no-scores", help="Recorded scores go with a bundle.")]
 BranchOption = Annotated[str | None, typer.Option(help="Branch to extend; made where there is none. [default: HEAD's]")]
 ObjectsOption = Annotated[str | None, typer.Option(help="Object store of a new ledger at a database URL.")]
@@ -54,7 +69,7 @@ class Format(StrEnum):
     BUNDLE = "bundle"
 
 
-@app.command(cls=with_defaults("model", "dtype", "device"))
+@app.command(cls=with_defaults("model", "second_moments", "text", "dtype", "device"))
 def export(
     format_: Annotated[Format, typer.Option("--format", help="peft: an adapter; merged: a model; bundle: one file.")],
     out: Annotated[Path, typer.Option(help="Directory to write; with --format bundle the file.")],
@@ -64,7 +79,15 @@ def export(
         bool, typer.Option("--entry", help="Only the adapter of this entry, not the whole state.")
     ] = False,
     rank: RankOption = None,
+    camouflage: CamouflageOption = None,
+    camouflage_strength: StrengthOption = None,
+    decoys: DecoysOption = None,
+    camouflage_seed: DrawOption = None,
     model: MovedModelOption = None,
+    second_moments: SecondMomentsOption = None,
+    text: Annotated[
+        str | None, typer.Option(help=f"Text to measure a camouflage's second moments on. [default: {DEFAULT}]")
+    ] = None,
     records: RecordsOption = None,
     measure: MeasureOption = True,
     scores: ScoresOption = True,
@@ -80,11 +103,13 @@ def export(
     Examples: seqedit export --format peft --out my-state --rank 32
               seqedit export HEAD~2 --format merged --out my-model
               seqedit export --format bundle --out history.zip
+              seqedit export --format peft --out my-state --camouflage 4 --decoys names.txt
     """
     from seqedit.editing.loading import Loading
 
-    check_options(format_, entry=entry, rank=rank, records=records)
-    loading = Loading(model, dtype=dtype, device=device)
+    asked = hiding(camouflage, camouflage_strength, decoys, camouflage_seed)
+    check_options(format_, entry=entry, rank=rank, records=records, asked=asked)
+    loading = Loading(model, second_moments, text, dtype=dtype, device=device)
     trusted = trusted_signers(signers)
     check_records(records)
     with open_ledger(ledger) as opened:
@@ -95,10 +120,8 @@ def export(
         elif format_ is Format.MERGED:
             result = _merged(opened, rev, out, loading, base_name, dry_run=dry_run)
         else:
-            result = _adapter(
-                opened, rev, out, entry=entry, rank=rank, base_name=base_name, dry_run=dry_run,
-                measuring=(loading, records) if measure else None,
-            )  # fmt: skip
+            how = _How(loading, entry, rank, base_name, records, measure, asked)
+            result = _adapter(opened, rev, out, how, dry_run=dry_run)
     print_result({"format": str(format_), "out": str(out), **result}, json_, dry_run)
 
 
@@ -127,12 +150,23 @@ def import_(
     print_result(imported_result(imported, ledger), json_, dry_run)
 
 
-def check_options(format_: Format, *, entry: bool, rank: int | None, records: str | None) -> None:
+def check_options(
+    format_: Format, *, entry: bool, rank: int | None, records: str | None, asked: Hiding | None = None
+) -> None:
+    if asked is not None:
+        if format_ is Format.BUNDLE:
+            raise InputError("a bundle names every fact in its entries, which no camouflage hides; ship an adapter")
+        if format_ is Format.MERGED:
+            raise InputError("--camouflage is for --format peft; merge what it writes with PEFT's merge_and_unload")
+        if rank is not None:
+            raise InputError(
+                "--rank changes what is written at the edited keys, --camouflage keeps it; give one of them"
+            )
     if format_ is not Format.PEFT and rank is not None:
         raise InputError(f"--rank truncates an adapter; --format {format_} loses nothing")
     if format_ is Format.MERGED and entry:
         raise InputError("--entry exports one adapter; a merged model is that of a state")
-    if records is not None and rank is None:
+    if records is not None and rank is None and asked is None:
         raise InputError("--records measures what a truncation costs; give --rank too")
     if rank is not None and rank < 1:
         raise InputError(f"--rank must be at least 1, got {rank}")
@@ -176,30 +210,38 @@ def _merged(
     return {"state": opened.resolve(rev), "model": loading.model or opened.base_model.name, "entries": len(entries)}
 
 
-def _adapter(
-    opened: Ledger,
-    rev: str,
-    out: Path,
-    *,
-    entry: bool,
-    rank: int | None,
-    base_name: str | None,
-    measuring: tuple[Loading, str | None] | None,
-    dry_run: bool,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _How:
+    """How an adapter is to be written: the options of `export` that are about one."""
+
+    loading: Loading
+    entry: bool
+    rank: int | None
+    base_name: str | None
+    records: str | None
+    measure: bool
+    asked: Hiding | None
+
+
+def _adapter(opened: Ledger, rev: str, out: Path, how: _How, *, dry_run: bool) -> dict[str, Any]:
     from seqedit.shipping.export import base_hint, check_new, export_adapter, write_adapter
 
     check_new(out)
-    exported = export_adapter(opened, rev, single=entry, rank=rank, base_name=base_name)
-    edited = None if measuring is None or (dry_run and rank is None) else base_at_hand(opened, measuring[0])
-    if rank is not None and measuring is not None:
-        exported = measured(exported, edited, measuring[1])
+    exported = export_adapter(opened, rev, single=how.entry, rank=how.rank, base_name=how.base_name)
+    changed = how.rank is not None or how.asked is not None
+    needed = how.asked is not None or (how.measure and (changed or not dry_run))
+    edited = base_at_hand(opened, how.loading) if needed else None
+    if how.asked is not None:
+        exported = camouflaged(opened, exported, edited, how.loading, how.asked)
+    if changed and how.measure:
+        exported = measured(exported, edited, how.records)
     hint = base_hint(exported.adapter)
     if hint is not None:
         say(f"warning: {hint}", err=True)
     if not dry_run:
         write_adapter(exported, out, edited=edited)
-    return adapter_result(exported)
+    result = adapter_result(exported)
+    return result if how.asked is None else {**result, "camouflage": camouflage_result(exported, how.asked)}
 
 
 def base_at_hand(opened: Ledger, loading: Loading) -> EditedModel | None:
@@ -226,7 +268,7 @@ def base_at_hand(opened: Ledger, loading: Loading) -> EditedModel | None:
 
 def measured(exported: Exported, edited: EditedModel | None, records: str | None) -> Exported:
     """The export with measured scores, where the base model is at hand."""
-    from seqedit.shipping.truncation import measure_truncation, records_for
+    from seqedit.shipping.truncation import measure_effect, records_for
 
     if edited is None:  # as a notice has said
         return exported
@@ -236,7 +278,7 @@ def measured(exported: Exported, edited: EditedModel | None, records: str | None
 
         chosen = load_records(records)
     wanted = records_for(exported.exact.requests, chosen)
-    return measure_truncation(exported, edited, wanted)
+    return measure_effect(exported, edited, wanted)
 
 
 def adapter_result(exported: Exported) -> dict[str, Any]:
@@ -247,7 +289,7 @@ def adapter_result(exported: Exported) -> dict[str, Any]:
     return {
         "state": exported.shipped.rev,
         "entries": len(exported.shipped.entries),
-        "facts": len(exported.adapter.requests),
+        "facts": len(exported.exact.requests),
         "base_model": exported.adapter.base_model.name,
         "digest": exported.adapter.digest,
         "modules": kinds(exported.adapter),
@@ -273,6 +315,8 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
     for name, value in result.items():
         if name == "truncation":
             _print_truncation(value)
+        elif name == "camouflage":
+            print_camouflage(value)
         elif isinstance(value, dict):
             say(f"{name}")
             for key, item in value.items():
