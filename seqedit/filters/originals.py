@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from seqedit.filters import spectra
+
 
 class Originals:
     """Weights of the unedited model.
@@ -37,8 +39,7 @@ class Originals:
 
         Args:
             name: The module.
-            energy: Share of the sum of squared singular values; of all smallest numbers k of them with a greater share
-                than this, the smallest.
+            energy: Share of the sum of squared singular values (`seqedit.filters.spectra.dominant`).
             of_unit_rows: Of the weight with its rows scaled to length 1.
 
         Returns:
@@ -49,23 +50,14 @@ class Originals:
             weight = self.weight(name)
             if of_unit_rows:
                 weight = weight / weight.norm(dim=1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
-            self._dominant[key] = dominant(weight, energy)
+            self._dominant[key] = spectra.dominant(weight, energy)
         return self._dominant[key]
 
     def largest(self, name: str) -> float:
         """The largest singular value."""
         if name not in self._largest:
-            self._largest[name] = float(torch.linalg.matrix_norm(self.weight(name), 2))
+            self._largest[name] = spectra.largest(self.weight(name))
         return self._largest[name]
-
-
-def dominant(weight: Tensor, energy: float) -> tuple[Tensor, Tensor]:
-    """The first k left and right singular vectors, k the smallest with more than this share of the squared values."""
-    U, values, Vh = torch.linalg.svd(weight, full_matrices=False)
-    shares = values.square().cumsum(0) / values.square().sum()
-    k = min(int((shares <= energy).sum()) + 1, len(values))
-    # Copies: slices would keep all vectors.
-    return U[:, :k].clone(), Vh[:k].T.contiguous()
 
 
 def doubled(weight: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ def prune(layer: FilteredLayer, settings: FilterSettings) -> Chosen:
 
     from seqedit.filters.applied import Chosen
     from seqedit.filters.originals import doubled
+    from seqedit.filters.spectra import above
 
     largest = layer.originals.largest(layer.name)
 
@@ -41,14 +42,14 @@ def prune(layer: FilteredLayer, settings: FilterSettings) -> Chosen:
         total = (doubled(layer.weight) - layer.originals.weight(layer.name)).to(B.device) + B @ A
         if float(total.norm()) <= largest:  # no singular value is greater than the Frobenius norm
             return B, A
-        U, values, Vh = torch.linalg.svd(total, full_matrices=False)
-        excess = (values - damped(values, largest)).clamp_min(0)
+        U, values, V = above(total, largest)
+        excess = values - damped(values, largest)
         over = excess > 0
-        return torch.cat([B, -U[:, over] * excess[over]], dim=1), torch.cat([A, Vh[over]])
+        return torch.cat([B, -U[:, over] * excess[over]], dim=1), torch.cat([A, V[:, over].T])
 
     return Chosen(apply)
 
 
 def damped(values: Tensor, largest: float) -> Tensor:
-    """F of singular values: their logarithm above the largest of the original weight."""
-    return values.where(values <= largest, (values / largest).log() + largest)
+    """F of singular values above the largest of the original weight."""
+    return (values / largest).log() + largest
