@@ -102,6 +102,12 @@ def test_jobs_weights_and_results_are_those_of_one_process(start: Start, tmp_pat
         assert torch.equal(many.values, one.values)
         assert torch.equal(many.initial, one.initial)
         assert (many.losses, many.updates) == (one.losses, one.updates)
+        held: dict[str, Any] = {"limits": [0.3, 5.0, 1.0, 0.2, 9.0], "norm": 12.0, "max_tokens": 60}
+        many = split_target_values(ranks, model, parts, tokenizer, REQUESTS, CONTEXTS, 2, config, site=site, **held)
+        one = optimise_target_values(model, parts, tokenizer, REQUESTS, CONTEXTS, 2, config, site=site(parts, 2),
+                                     **held)  # fmt: skip
+        assert torch.equal(many.values, one.values)
+        assert (many.losses, many.reached, many.bounded) == (one.losses, one.reached, one.bounded)
 
     split, plain = SplitScoring(ranks), SplitScoring()
     pairs = [(list(range(1, 3 + i % 5)), [7 + i, 9]) for i in range(40)]
