@@ -51,11 +51,12 @@ def test_facts_are_held_as_the_editor_holds_them(session: Any, requests: Any) ->
 
 def test_keys_of_other_methods_are_protected_where_the_settings_ask_for_it(session: Any, requests: Any) -> None:
     session.edit(requests[:2], "memit", joint(sequence="separate"))
-    for first in (2, 4):
-        session.edit(requests[first : first + 2], "memit", joint(protect_earlier=True))
+    for start in (2, 4):
+        session.edit(requests[start : start + 2], "memit", joint(protect_earlier=True))
     state = JointState.read(session.ledger)
     assert (len(state.outside), len(state.sequence)) == (1, 2)
-    apart = sum(one.deltas[NAME].dense() for one in state.adapters if one.residuals)
+    first, second = (one.deltas[NAME].dense() for one in state.adapters if one.residuals)
+    apart = first + second
     close(solution(session, state), apart)
     alone = solution(session, replace(state, adapters=state.adapters[1:], entries=state.entries[1:]))
     assert float((apart - alone).norm() / apart.norm()) > 1e-4
