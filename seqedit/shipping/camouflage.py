@@ -17,6 +17,7 @@ from seqedit.editing.editor import Editor, Moments
 from seqedit.errors import CheckFailed, InputError
 from seqedit.forward.access import position_limit
 from seqedit.keys.measure import measure_keys
+from seqedit.methods import get_method, method_names
 from seqedit.models.edited import EditedModel
 from seqedit.shipping.card import Camouflage
 from seqedit.shipping.decoys import DecoySettings, draw
@@ -120,9 +121,11 @@ def warning_of(camouflage: Camouflage) -> str | None:
 
 def _check_keys(parts: Sequence[Adapter]) -> None:
     for part in parts:
+        # A trained update keeps keys too, for others to protect, but is no solution at them.
+        solved = part.method.get("name") not in method_names() or get_method(str(part.method["name"])).precondition
         for name in part.deltas:
-            if name not in part.keys or len(part.keys[name]) != len(part.requests):
+            if solved is None or name not in part.keys or len(part.keys[name]) != len(part.requests):
                 raise InputError(
-                    f"an adapter of method '{part.method.get('name')}' ({part.digest[:12]}) holds no keys of its facts "
-                    f"for '{name}'; only updates that were solved for at keys can be camouflaged"
+                    f"an adapter of method '{part.method.get('name')}' ({part.digest[:12]}) holds no keys that "
+                    f"'{name}' was solved for at; only updates that were solved for at keys can be camouflaged"
                 )

@@ -55,14 +55,14 @@ def draw(requests: Sequence[Request], subjects: Sequence[str], settings: DecoySe
 
     Args:
         requests: The facts.
-        subjects: Names of decoys; those of the facts' own subjects are left out.
+        subjects: Names of decoys; those of the facts' own subjects are left out, however they are capitalised.
         settings: How many for each fact, and the seed.
 
     Raises:
         InputError: too few are left.
     """
-    edited = {canonical(request.subject) for request in requests}
-    names = [name for name in dict.fromkeys(subjects) if canonical(name) not in edited]
+    edited = {canonical(request.subject).casefold() for request in requests}
+    names = [name for name in dict.fromkeys(subjects) if canonical(name).casefold() not in edited]
     if len(names) < settings.per_fact:
         raise InputError(
             f"{len(names)} decoys that are not edited themselves are too few for {settings.per_fact} a fact; give a "
