@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,18 +97,24 @@ def test_a_camouflaged_state_writes_the_same_at_its_keys_and_names_nothing(place
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_stock_peft_loads_it_and_answers_as_before_at_the_facts(place: Path) -> None:
+def test_stock_peft_loads_it_and_a_subject_is_written_as_before(place: Path) -> None:
     from peft import PeftModel
     from transformers import AutoTokenizer
 
     assert run([*SHIP, *HIDE, "--out", "hidden"]) == 0
-    ids = AutoTokenizer.from_pretrained(MODEL)(f"{NAMES[1]} plays the sport of", return_tensors="pt")["input_ids"]
-    answers = []
-    for folder in ("plain", "hidden"):
-        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(MODEL), str(place / folder))
+    layer = min(int(re.findall(r"\d+", name)[0]) for name in Adapter.from_pretrained("hidden").deltas)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    ids = tokenizer(f"{NAMES[1]} plays the sport of", return_tensors="pt")["input_ids"]
+    last = len(tokenizer(NAMES[1])["input_ids"]) - 1
+    states = []
+    for folder in (None, "plain", "hidden"):
+        model = AutoModelForCausalLM.from_pretrained(MODEL)
+        if folder is not None:
+            model = PeftModel.from_pretrained(model, str(place / folder))
         with torch.no_grad():
-            answers.append(int(model(ids).logits[0, -1].argmax()))
-    assert answers[0] == answers[1]
+            states.append(model(ids, output_hidden_states=True).hidden_states[layer + 1][0, last])
+    unedited, plain, hidden = states
+    assert float((hidden - plain).norm()) < 1e-3 * float((plain - unedited).norm())
 
 
 def test_a_draw_is_repeated_by_its_seed_alone(place: Path) -> None:
