@@ -82,12 +82,13 @@ def active(folder: Path) -> list[Any]:  # noqa: F811
         return ledger.active()
 
 
-def test_a_run_that_was_killed_between_edit_revert_and_retry_ends_the_same(folder: Path) -> None:  # noqa: F811
+@pytest.mark.parametrize("apart", [pytest.param(1, marks=pytest.mark.slow), 3])
+def test_a_run_that_was_killed_between_edit_revert_and_retry_ends_the_same(folder: Path, apart: int) -> None:  # noqa: F811
     retry = {"action": "retry", "batch_size": 1, "then": "continue"}
     config = change(folder, gates=[ALWAYS], on_gate=retry, steps=1)
     assert run(["run", str(config)]) == 0
     whole = [(e.operation, e.adapter) for e in log(folder)]
-    for kept in range(1, len(whole)):
+    for kept in range(1, len(whole), apart):
         with Ledger.open(folder / "out" / "ledger") as ledger:
             back = ledger.log()[::-1][kept].id
             ledger.reset(back)

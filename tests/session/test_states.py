@@ -252,7 +252,7 @@ def test_a_state_that_was_measured_before_is_not_measured_again(
 
 def test_records_that_are_made_anew_for_every_score_never_get_anothers_tokens(loaded: Any) -> None:
     evaluator = Evaluator(loaded[1], SETTINGS)
-    for number in range(60):
+    for number in range(20):
         request = Request(f"Town {number}", "{} lies in", f"Land {number % 7}", "France", case_id=number)
         scores = evaluator.step(loaded[0], [Batch("a", [Record(request)], [0])], None)
         assert [p["prompt"] for r in scores.new["records"] for p in r["rewrite"]] == [request.text]
