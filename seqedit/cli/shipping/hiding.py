@@ -81,18 +81,3 @@ def camouflage_result(exported: Exported, asked: Hiding) -> dict[str, Any]:
     assert exported.shipped.camouflage is not None
     told = {"decoys": asked.settings.per_fact, "strength": asked.settings.length, "seed": asked.settings.seed}
     return {**told, **asdict(exported.shipped.camouflage)}
-
-
-def print_camouflage(told: dict[str, Any]) -> None:
-    """Line by line."""
-    strength = f"{told['strength']:.3g} times its key"
-    say(f"camouflaged with {told['decoys']} decoys a fact at {strength}, seed {told['seed']}:")
-    say(f"  what is written at the edited keys moved by {told['change']:.1e} of the largest")
-    for module, growth in told["growth"].items():
-        say(f"  {module}: {growth:.2f} times the squared output on plain text")
-    if told["before"] is None:
-        say("  ES, PS and NS were not measured")
-        return
-    say(f"  on {told['records']} records: plain -> camouflaged")
-    for metric, value in told["before"].items():
-        say(f"    {metric}: {value:.2f} -> {told['after'][metric]:.2f}")

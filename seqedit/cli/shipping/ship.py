@@ -23,6 +23,7 @@ from seqedit.cli.options import (
     SecondMomentsOption,
 )
 from seqedit.cli.output import default_place, open_ledger
+from seqedit.cli.shipping.costs import print_camouflage, print_truncation
 from seqedit.cli.shipping.hiding import (
     CamouflageOption,
     DecoysOption,
@@ -32,7 +33,6 @@ from seqedit.cli.shipping.hiding import (
     camouflage_result,
     camouflaged,
     hiding,
-    print_camouflage,
 )
 from seqedit.cli.terminal import print_json, say
 from seqedit.cli.trust import AllowOlderOption, AtLeastOption, SignersOption, trusted_signers
@@ -314,7 +314,7 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
         say("dry run: nothing is written", err=True)
     for name, value in result.items():
         if name == "truncation":
-            _print_truncation(value)
+            print_truncation(value)
         elif name == "camouflage":
             print_camouflage(value)
         elif isinstance(value, dict):
@@ -323,17 +323,3 @@ def print_result(result: dict[str, Any], json_: bool, dry_run: bool) -> None:
                 say(f"  {key}: {plain(item)}")
         elif value is not None:
             say(f"{name}: {plain(value)}")
-
-
-def _print_truncation(truncation: dict[str, Any] | None) -> None:
-    if truncation is None:
-        return
-    say(f"truncated to rank {truncation['rank']}, relative error (Frobenius):")
-    for module, error in truncation["errors"].items():
-        say(f"  {module}: {error:.2e}")
-    if truncation["before"] is None:
-        say("ES, PS and NS were not measured")
-        return
-    say(f"on {truncation['records']} records: exact -> truncated")
-    for metric, value in truncation["before"].items():
-        say(f"  {metric}: {value:.2f} -> {truncation['after'][metric]:.2f}")
